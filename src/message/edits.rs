@@ -76,7 +76,9 @@ impl Edits {
         let arena = &self.arena;
         self.lines.retain(|line| {
             let text = line.of(arena);
-            !(text.len() > name.len() && text[name.len()] == b':' && text[..name.len()].eq_ignore_ascii_case(name))
+            !(text.len() > name.len()
+                && text[name.len()] == b':'
+                && text[..name.len()].eq_ignore_ascii_case(name))
         });
     }
 
@@ -115,6 +117,8 @@ impl Edits {
     /// Whether a line with this name was added.
     #[must_use]
     pub fn adds(&self, name: &[u8]) -> bool {
-        self.lines().any(|l| l.len() > name.len() && l[name.len()] == b':' && l[..name.len()].eq_ignore_ascii_case(name))
+        self.lines().any(|l| {
+            l.len() > name.len() && l[name.len()] == b':' && l[..name.len()].eq_ignore_ascii_case(name)
+        })
     }
 }

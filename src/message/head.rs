@@ -12,7 +12,10 @@ pub struct Span {
 impl Span {
     #[must_use]
     pub const fn new(start: usize, end: usize) -> Self {
-        Self { start: start as u32, end: end as u32 }
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
     }
     #[must_use]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
@@ -50,7 +53,11 @@ pub struct HeadBuf {
 
 impl Default for HeadBuf {
     fn default() -> Self {
-        Self { bytes: Vec::new(), fields: Vec::new(), first: [0; Name::COUNT] }
+        Self {
+            bytes: Vec::new(),
+            fields: Vec::new(),
+            first: [0; Name::COUNT],
+        }
     }
 }
 
@@ -95,7 +102,10 @@ impl HeadBuf {
     /// Values of all fields with this known name.
     pub fn all(&self, id: Name) -> impl Iterator<Item = &[u8]> {
         let from = self.index_of(id).unwrap_or(self.fields.len());
-        self.fields[from..].iter().filter(move |f| f.id == id).map(|f| f.value.of(&self.bytes))
+        self.fields[from..]
+            .iter()
+            .filter(move |f| f.id == id)
+            .map(|f| f.value.of(&self.bytes))
     }
 
     /// Values of all fields with this name, any case; for names from configuration.
@@ -161,7 +171,10 @@ impl Method {
     /// RFC 9110 section 9.2.2.
     #[must_use]
     pub const fn is_idempotent(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
+        matches!(
+            self,
+            Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace
+        )
     }
 }
 

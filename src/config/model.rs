@@ -1,0 +1,370 @@
+//! The configuration as the operator wrote it, parsed into exact scalars, with every default filled in.
+//!
+//! Nothing here is compiled or resolved: references between objects are names, files are paths. `snapshot`
+//! turns it into something that can serve.
+
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.
+pub type Name = String;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub runtime: Runtime,
+    pub log: Log,
+    pub dns: Dns,
+    pub listeners: BTreeMap<Name, Listener>,
+    /// In the order of the file; included files follow in theirs.
+    pub routes: Vec<Route>,
+    pub upstreams: BTreeMap<Name, Upstream>,
+    pub admin: Option<Admin>,
+}
+
+/// Number of workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// Usable cores: affinity mask and cgroup quota counted.
+    Auto,
+    Count(usize),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Runtime {
+    pub workers: Workers,
+    pub drain_delay: Duration,
+    pub drain_timeout: Duration,
+    /// `None`: `/var/lib/tidegate` when it can be written, else the user's state home.
+    pub state_dir: Option<PathBuf>,
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub pid_file: Option<PathBuf>,
+    /// Client connections over all listeners; beyond it accepting waits. 0: no limit.
+    pub max_connections: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+    /// Access log of every listener without its own; `None` when not configured.
+    pub access: Option<AccessLog>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AccessFormat {
+    Combined,
+    Json,
+    /// An nginx `log_format` string.
+    Template(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    pub off: bool,
+    /// A file; `-` is standard output.
+    pub path: PathBuf,
+    pub format: AccessFormat,
+    /// Share of records written, 0–1; records with status >= 500 or a token are always written.
+    pub sample: f64,
+    /// Names of query parameters whose values are written as `***`.
+    pub redact_query: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dns {
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
+}
+
+/// Address of a listener, as written: `:0` keeps its port over reloads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListenAddress {
+    Tcp(std::net::SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestIdPolicy {
+    Generate,
+    IfTrusted,
+    AlwaysKeep,
+    Off,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub address: ListenAddress,
+    /// Permission bits of a unix-socket listener, e.g. 0o660.
+    pub mode: Option<u32>,
+    /// Pending connections the kernel keeps; at least 1.
+    pub backlog: u32,
+    pub trusted_proxies: Vec<IpNet>,
+    pub limits: Limits,
+    pub path_policy: PathPolicy,
+    pub request_id: RequestIdPolicy,
+    /// Status to file with the page to send.
+    pub error_pages: BTreeMap<u16, PathBuf>,
+    /// Send `X-Tidegate-Error` with the token of a failed request.
+    pub error_header: bool,
+    pub forwarded: Forwarded,
+    /// Own access log; `None` inherits `log.access`.
+    pub access_log: Option<AccessLog>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+}
+
+/// Limits of a listener; 0 means no limit wherever that is allowed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub header_bytes: u64,
+    pub headers: usize,
+    pub uri_bytes: u64,
+    /// Request body; 0: no limit.
+    pub body: u64,
+    /// From the first byte of a head to its last.
+    pub header_timeout: Duration,
+    /// Longest silence while a request body is awaited.
+    pub body_idle: Duration,
+    /// Longest time without progress while the client does not read the response.
+    pub send_timeout: Duration,
+    /// Idle time between requests.
+    pub keep_alive: Duration,
+    pub requests_per_connection: u64,
+    /// Bytes per second below which a client that sends a body, or reads a response, is cut. 0: no limit.
+    pub min_rate: u64,
+    pub connections: usize,
+    pub connections_per_ip: usize,
+    pub max_connection_age: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DotSegments {
+    Resolve,
+    Reject,
+    Keep,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoubleSlash {
+    Merge,
+    Reject,
+    Keep,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodedSlash {
+    Reject,
+    Keep,
+    Decode,
+}
+
+/// One form of the path for matching and forwarding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathPolicy {
+    pub dot_segments: DotSegments,
+    pub double_slash: DoubleSlash,
+    pub encoded_slash: EncodedSlash,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    pub x_forwarded: bool,
+    pub forwarded: bool,
+    pub via: bool,
+}
+
+/// Header changes: removed first, then set, then added. Values are templates, see `message::template`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderEdits {
+    pub set: BTreeMap<String, String>,
+    pub add: BTreeMap<String, String>,
+    pub remove: Vec<String>,
+}
+
+/// `example.com`, `*.example.com`, `~^regex$`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    Exact(String),
+    /// The part after `*.`; matches one or more labels before it.
+    Wildcard(String),
+    Regex(String),
+}
+
+/// `/prefix`, `=/exact`, `~^/regex$`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    Exact(String),
+    /// By segment: `/ws` matches `/ws` and `/ws/x`, not `/wsx`.
+    Prefix(String),
+    Regex(String),
+}
+
+/// A condition on a header, query parameter or cookie, by name: `"value"`, `"~regex"`, `"*"` (present), `"!"` (absent).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValuePattern {
+    Exact(String),
+    Regex(String),
+    Present,
+    Absent,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Given, or `route-N` by position (from 1).
+    pub name: Name,
+    pub hosts: Vec<HostPattern>,
+    /// Empty: every path.
+    pub paths: Vec<PathPattern>,
+    pub methods: Vec<String>,
+    pub headers: BTreeMap<String, ValuePattern>,
+    pub query: BTreeMap<String, ValuePattern>,
+    pub cookies: BTreeMap<String, ValuePattern>,
+    pub client_ip: Vec<IpNet>,
+    /// Listener names; empty: all.
+    pub listeners: Vec<Name>,
+    /// Higher is tried first, before any specificity.
+    pub priority: i32,
+    pub action: Action,
+    pub rewrite: Rewrite,
+    pub host: HostHeader,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub timeouts: Timeouts,
+    /// Largest request body here; `None`: the listener's.
+    pub body_limit: Option<u64>,
+    /// `Upgrade` protocols passed through besides `websocket`; lower case.
+    pub upgrades: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Upstream(Name),
+    /// Upstream to weight; at least one weight above 0.
+    Split(BTreeMap<Name, u32>),
+    Redirect {
+        to: String,
+        status: u16,
+    },
+    Respond {
+        status: u16,
+        body: String,
+        headers: BTreeMap<String, String>,
+    },
+}
+
+/// Change of the path before it is forwarded: strip, then regex, then add.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rewrite {
+    pub strip_prefix: Option<String>,
+    pub add_prefix: Option<String>,
+    pub regex: Option<(String, String)>,
+}
+
+/// The Host header that the endpoint sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    Preserve,
+    /// The endpoint's address as written.
+    Endpoint,
+    Name(String),
+}
+
+/// Upstream side timeouts of a route; zero: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// From the request sent to the response head, per attempt.
+    pub response: Duration,
+    /// Longest silence in the response body, or in a tunnel in both directions.
+    pub idle: Duration,
+    /// From the request head to the last byte, all attempts together.
+    pub total: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    /// The same algorithm as `round_robin`, which honours weights; kept as the name people look for.
+    Weighted,
+    LeastConnections,
+}
+
+/// `host:port`, `ip:port`, `unix:/path`; the text as written is the endpoint's identity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    Ip(std::net::SocketAddr),
+    Name { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    pub address: EndpointAddress,
+    /// As written; unique within the upstream.
+    pub text: String,
+    /// 0: no new requests.
+    pub weight: u32,
+    pub backup: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    pub balance: Balance,
+    pub endpoints: Vec<Endpoint>,
+    pub pool: Pool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Idle connections kept per endpoint and worker.
+    pub idle_per_worker: usize,
+    pub idle_timeout: Duration,
+    /// Requests on one connection; 0: no limit.
+    pub max_requests: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Viewer,
+    Operator,
+    Admin,
+}
+
+/// A secret value; shows itself as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminToken {
+    pub name: String,
+    pub role: Role,
+    pub token: Secret,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub address: ListenAddress,
+    pub tokens: Vec<AdminToken>,
+}

@@ -1,0 +1,1 @@
+//! The Host of a request in its one normal form.

@@ -1,0 +1,1 @@
+//! The path of a request in its one normal form.

@@ -1,0 +1,1 @@
+//! The route table: which route serves a request.

@@ -1,0 +1,88 @@
+//! The access record: everything that is known about one request when it ends, borrowed from where it lies.
+
+use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::token::Token;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+/// How one try at an endpoint ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A response head arrived.
+    Answered(u16),
+    /// It failed, for this reason.
+    Failed(Token),
+    /// The client left, or the request was refused, before it ended.
+    Cancelled,
+}
+
+/// One try at an endpoint. Times are since the request's start; `None` where that point was not reached.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord<'a> {
+    /// Endpoint address as written.
+    pub endpoint: &'a str,
+    pub outcome: Outcome,
+    /// The connection came from the pool.
+    pub reused: bool,
+    pub started: Duration,
+    pub connected: Option<Duration>,
+    pub head: Option<Duration>,
+    pub ended: Duration,
+}
+
+/// Who ended the exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// Request and response were complete.
+    Done,
+    Client,
+    Endpoint,
+    Gateway,
+}
+
+/// One request, complete or not. A tunnel (after 101) is one record at its end.
+#[derive(Debug)]
+pub struct AccessRecord<'a> {
+    /// When the request's first byte was read.
+    pub time: SystemTime,
+    pub duration: Duration,
+    /// Time from the first byte to the complete head.
+    pub head_time: Duration,
+    /// The client as resolved through trusted proxies.
+    pub client: IpAddr,
+    /// The TCP peer; `None` on unix sockets.
+    pub peer: Option<SocketAddr>,
+    pub server: Option<SocketAddr>,
+    pub listener: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Number of the connection in this process, and of the request on it (from 1).
+    pub connection: u64,
+    pub connection_requests: u64,
+    /// `None` when no head could be read.
+    pub request: Option<&'a RequestHead>,
+    /// The normalised host without port, and path without query, that routing saw.
+    pub host: &'a str,
+    pub path: &'a [u8],
+    pub request_id: &'a [u8],
+    pub route: Option<&'a str>,
+    pub upstream: Option<&'a str>,
+    /// Status sent; 499 when the client left before one was, 408/400 … for refused heads.
+    pub status: u16,
+    pub token: Option<Token>,
+    /// What exactly was wrong, for refused messages.
+    pub detail: Option<&'static str>,
+    /// Key of the deadline that cut the request, such as `routes.timeouts.response`.
+    pub timeout: Option<&'static str>,
+    pub ended: EndedBy,
+    /// The endpoint's response head, when there was one.
+    pub response: Option<&'a ResponseHead>,
+    /// Bytes read from the client: head and body.
+    pub bytes_received: u64,
+    /// Bytes written to the client: head and body; body alone.
+    pub bytes_sent: u64,
+    pub body_bytes_sent: u64,
+    pub attempts: &'a [AttemptRecord<'a>],
+    /// The connection was upgraded and this record covers the tunnel.
+    pub tunnel: bool,
+}

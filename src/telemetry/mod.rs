@@ -1,0 +1,3 @@
+//! What the gateway tells about itself: metric blocks, access records, events, the log.
+
+pub mod access;
