@@ -1,0 +1,2 @@
+//! One worker: a thread with a runtime of its own.
+

@@ -1,0 +1,1 @@
+//! What one worker owns of the upstreams.
