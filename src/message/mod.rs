@@ -11,6 +11,7 @@ pub mod head;
 pub mod hop;
 pub mod host;
 pub mod names;
+pub mod params;
 pub mod path;
 pub mod template;
 pub mod token;
