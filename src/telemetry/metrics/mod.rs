@@ -4,12 +4,17 @@
 //! the handle without a lock, a hash or a shared write. Handles of the same name are the same cells, so counts
 //! survive reloads.
 
+pub mod catalogue;
 mod cells;
+mod collect;
+mod exposition;
 mod histogram;
 mod process_wide;
 mod series;
 
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
+pub use collect::Totals;
+pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
 pub use process_wide::{AccessLogSeries, ControlSeries, ReloadResult};
 pub use series::{
