@@ -1,2 +1,1 @@
 //! One worker: a thread with a runtime of its own.
-
