@@ -1,1 +1,7 @@
-fn main() {}
+//! Small, hot pieces by themselves: `cargo bench --bench micro -- GROUP`.
+
+#[path = "micro/routing.rs"]
+mod routing;
+
+criterion::criterion_group!(benches, routing::route_match);
+criterion::criterion_main!(benches);

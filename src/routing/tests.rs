@@ -653,7 +653,7 @@ proptest! {
         let table = build(&routes);
         let warned: Vec<u32> = warnings(&routes)
             .iter()
-            .map(|w| w[7..].split(']').next().unwrap().parse().unwrap())
+            .map(|w| w.split(['[', ']']).nth(1).unwrap().parse().unwrap())
             .collect();
         for (host, path, method, header, query, listener, client) in &requests {
             let fields: Vec<_> = header.iter().map(|v| ("x-a", *v)).collect();
