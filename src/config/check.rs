@@ -6,7 +6,7 @@ use super::model::{Admin, Config, ListenAddress, Listener, PathPattern};
 use super::path::{index, join};
 use super::problems::Problems;
 use super::read::route_name;
-use super::settings::{Content, Table};
+use super::settings::Table;
 use super::source::{Origin, Sources};
 use super::suggest;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +34,7 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         root,
         sources,
         problems,
+        lost: false,
     };
     checker.dns();
     checker.addresses();
@@ -48,7 +49,9 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         checker.route(&at, table);
     }
     checker.upstreams();
-    checker.usage();
+    if !checker.lost {
+        checker.usage();
+    }
     if let Some(admin) = &config.admin {
         checker.admin(admin);
     }
@@ -59,6 +62,8 @@ struct Checker<'a> {
     root: &'a Table,
     sources: &'a Sources,
     problems: &'a mut Problems,
+    /// A reference leads nowhere: what nothing uses may be what was meant.
+    lost: bool,
 }
 
 impl Checker<'_> {
@@ -110,7 +115,7 @@ impl Checker<'_> {
         for (at, (name, address)) in all.iter().enumerate() {
             if let Some((other, _)) = all.iter().take(at).find(|(_, other)| overlap(address, other)) {
                 let message = format!("this address is taken by {other}");
-                self.error(join(name, "address").replace('"', ""), message);
+                self.error(join(name, "address"), message);
             }
         }
     }
@@ -207,9 +212,10 @@ impl Checker<'_> {
             for name in split.keys() {
                 self.reference("upstreams", "upstream", name, join(&join(at, "split"), name));
             }
-            if split.values().all(|weight| *weight == 0) {
+            let at = join(at, "split");
+            if split.values().all(|weight| *weight == 0) && !self.problems.any_under(&at) {
                 let message = "no upstream has a weight above 0: nothing would be forwarded".to_owned();
-                self.error(join(at, "split"), message);
+                self.error(at, message);
             }
         }
         let status: Option<u16> = table
@@ -243,6 +249,7 @@ impl Checker<'_> {
         if known.contains(&name) {
             return;
         }
+        self.lost = true;
         let there = if known.is_empty() {
             format!("there is no {what}")
         } else {
@@ -257,7 +264,7 @@ impl Checker<'_> {
     fn upstreams(&mut self) {
         for (name, table) in self.root.named("upstreams") {
             let at = join("upstreams", name);
-            if table.tables("endpoints").is_empty() && !endpoints_refused(table) {
+            if table.tables("endpoints").is_empty() && !self.problems.any_under(&at) {
                 let message = "the upstream has no endpoint".to_owned();
                 self.error(at.clone(), message);
             }
@@ -341,17 +348,6 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-/// Whether `endpoints` was written and refused: then it is not empty.
-fn endpoints_refused(upstream: &Table) -> bool {
-    upstream
-        .entries
-        .get("endpoints")
-        .is_none_or(|item| match &item.content {
-            Content::Tables(tables) => !tables.is_empty(),
-            _ => false,
-        })
 }
 
 /// Whether the kernel would refuse one of these when the other is bound.

@@ -56,17 +56,16 @@ impl Origins {
 
     pub(super) fn place_of(&self, diagnostic: &mut Diagnostic) -> Option<Place> {
         let mut key = path::plain(&diagnostic.key);
+        if let Some(Origin::Environment(name)) = self.known.get(&key) {
+            let prefix = format!("environment variable {name}: ");
+            if !diagnostic.message.starts_with(&prefix) {
+                diagnostic.message.insert_str(0, &prefix);
+            }
+            return None;
+        }
         while !key.is_empty() {
-            match self.known.get(&key) {
-                Some(Origin::File(place)) => return Some(place.clone()),
-                Some(Origin::Environment(name)) => {
-                    let prefix = format!("environment variable {name}: ");
-                    if !diagnostic.message.starts_with(&prefix) {
-                        diagnostic.message.insert_str(0, &prefix);
-                    }
-                    return None;
-                }
-                Some(Origin::Default) | None => {}
+            if let Some(Origin::File(place)) = self.known.get(&key) {
+                return Some(place.clone());
             }
             key.truncate(key.rfind(['.', '[']).unwrap_or(0));
         }

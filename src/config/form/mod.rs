@@ -8,7 +8,7 @@ pub mod quantity;
 use super::model::{AccessFormat, Workers};
 use super::scalar::Scalar;
 use super::suggest;
-use super::tree::Value;
+use super::tree::{Value, quote};
 use std::path::Path;
 
 /// Why a value was not accepted, beyond what was found.
@@ -31,6 +31,12 @@ impl Complaint {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// With the value to write in place of the one found.
+    #[must_use]
+    pub fn instead(self, value: &str) -> Self {
+        self.hint(format!("write {}", quote(value)))
     }
 
     const fn wrong_type() -> Self {
@@ -175,7 +181,7 @@ impl Form {
                 Ok(Scalar::Duration(std::time::Duration::ZERO))
             }
             (Self::Duration { .. }, Value::Integer(n)) => {
-                Err(Complaint::new("it has no unit").hint(format!("for example \"{n}s\"")))
+                Err(Complaint::new("it has no unit").instead(&format!("{n}s")))
             }
             (Self::Size { min, max }, Value::Text(text)) => size(quantity::size(text)?, min, max),
             (Self::Size { min, max }, Value::Integer(n)) => match u64::try_from(*n) {
@@ -298,7 +304,7 @@ fn file_path(text: &str, base: &Path) -> Result<Scalar, Complaint> {
 fn mode(bits: Option<u32>) -> Result<Scalar, Complaint> {
     bits.filter(|bits| *bits <= 0o777)
         .map(Scalar::Mode)
-        .ok_or_else(|| Complaint::new("it is not permission bits").hint("\"0660\" or 0o660"))
+        .ok_or_else(|| Complaint::new("it is not permission bits").hint("write \"0660\" or 0o660"))
 }
 
 fn access_format(text: &str) -> Result<Scalar, Complaint> {

@@ -77,7 +77,7 @@ fn unknown_unit(unit: &str, number: &str, example: &str) -> Complaint {
     } else {
         format!("there is no unit `{unit}`")
     };
-    Complaint::new(reason).hint(format!("for example \"{number}{example}\""))
+    Complaint::new(reason).instead(&format!("{number}{example}"))
 }
 
 /// Splits off a number and the letters after it.
@@ -116,7 +116,7 @@ pub fn write_duration(value: Duration) -> String {
     let mut out = String::new();
     for (name, scale) in TIME {
         // Days only where nothing is left over: "36h" says more than "1d12h".
-        if *name == "d" && rest % scale != 0 {
+        if *name == "d" && !rest.is_multiple_of(*scale) {
             continue;
         }
         if rest >= *scale {
@@ -133,7 +133,7 @@ pub fn write_size(value: u64) -> String {
     let bytes = u128::from(value);
     let (name, scale) = SIZE
         .iter()
-        .find(|(_, scale)| bytes != 0 && bytes % scale == 0)
+        .find(|(_, scale)| bytes != 0 && bytes.is_multiple_of(*scale))
         .unwrap_or(&("B", 1));
     format!("{}{name}", bytes / scale)
 }
@@ -160,10 +160,7 @@ mod tests {
         ] {
             assert!(duration(text).is_err(), "{text}");
         }
-        assert_eq!(
-            duration("30").unwrap_err().hint.as_deref(),
-            Some("for example \"30s\"")
-        );
+        assert_eq!(duration("30").unwrap_err().hint.as_deref(), Some("write \"30s\""));
         assert!(duration("99999999999999999999s").is_err());
         assert!(
             duration(&"9999999999999999s".repeat(50_000)).is_err(),
