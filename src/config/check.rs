@@ -2,14 +2,14 @@
 
 use super::diagnostic::Diagnostic;
 use super::files::{Files, MAX_PAGE_BYTES};
-use super::model::{Admin, Config, ListenAddress, Listener, PathPattern};
+use super::model::{Admin, Config, Endpoint, ListenAddress, Listener, PathPattern};
 use super::path::{index, join};
 use super::problems::Problems;
 use super::read::route_name;
 use super::settings::Table;
 use super::source::{Origin, Sources};
 use super::suggest;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 /// The keys of a route of which exactly one is written.
@@ -245,15 +245,15 @@ impl Checker<'_> {
 
     /// A name that must be that of an object.
     fn reference(&mut self, table: &str, what: &str, name: &str, at: String) {
-        let known: Vec<&str> = self.root.named(table).map(|(name, _)| name.as_str()).collect();
-        if known.contains(&name) {
+        if self.root.has_named(table, name) {
             return;
         }
         self.lost = true;
+        let known: Vec<&str> = self.root.named(table).map(|(name, _)| name.as_str()).collect();
         let there = if known.is_empty() {
             format!("there is no {what}")
         } else {
-            known.join(", ")
+            suggest::list(&known)
         };
         let mut told = Diagnostic::error(at, format!("found {what} `{name}`; accepted: {there}"));
         told.hint = suggest::did_you_mean(name, known)
@@ -265,27 +265,28 @@ impl Checker<'_> {
         for (name, table) in self.root.named("upstreams") {
             let at = join("upstreams", name);
             if table.tables("endpoints").is_empty() && !self.problems.any_under(&at) {
-                let message = "the upstream has no endpoint".to_owned();
-                self.error(at.clone(), message);
+                self.error(at, "the upstream has no endpoint".to_owned());
             }
         }
         for (name, upstream) in &self.config.upstreams {
-            let at = join(&join("upstreams", name), "endpoints");
-            for (position, endpoint) in upstream.endpoints.iter().enumerate() {
-                let earlier = upstream.endpoints.iter().take(position);
-                let same = |other: &&super::model::Endpoint| {
-                    other.text == endpoint.text || other.address == endpoint.address
-                };
-                if let Some(other) = earlier.clone().position(|other| same(&other)) {
-                    let message = format!("the endpoint {} is endpoints[{other}] already", endpoint.text);
-                    self.error(join(&index(&at, position), "address"), message);
+            self.endpoints(&join(&join("upstreams", name), "endpoints"), &upstream.endpoints);
+        }
+    }
+
+    fn endpoints(&mut self, at: &str, endpoints: &[Endpoint]) {
+        let mut seen = HashMap::new();
+        for (position, endpoint) in endpoints.iter().enumerate() {
+            match seen.get(&endpoint.address) {
+                Some(first) => {
+                    let message = format!("the endpoint {} is endpoints[{first}] already", endpoint.text);
+                    self.error(join(&index(at, position), "address"), message);
                 }
+                None => drop(seen.insert(&endpoint.address, position)),
             }
-            let idle = !upstream.endpoints.is_empty() && upstream.endpoints.iter().all(|it| it.weight == 0);
-            if idle {
-                let message = "no endpoint has a weight above 0: none takes requests".to_owned();
-                self.warning(at, message, None);
-            }
+        }
+        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+            let message = "no endpoint has a weight above 0: none takes requests".to_owned();
+            self.warning(at.to_owned(), message, None);
         }
     }
 

@@ -272,6 +272,7 @@ impl Setter<'_> {
 
     fn unknown<'n>(&self, segment: &str, at: &str, known: impl IntoIterator<Item = &'n str>) -> Complaint {
         let forms: Vec<String> = known.into_iter().map(variable_form).collect();
+        let forms: Vec<&str> = forms.iter().map(String::as_str).collect();
         let within = if at.is_empty() {
             String::new()
         } else {
@@ -280,10 +281,10 @@ impl Setter<'_> {
         let accepted = if forms.is_empty() {
             "nothing".to_owned()
         } else {
-            forms.join(", ")
+            suggest::list(&forms)
         };
         let mut told = Complaint::new(format!("there is no {segment}{within}; accepted: {accepted}"));
-        told.hint = suggest::did_you_mean(segment, forms.iter().map(String::as_str));
+        told.hint = suggest::did_you_mean(segment, forms);
         told
     }
 }

@@ -47,8 +47,7 @@ impl Resolver<'_> {
             self.unknown(keys, name, entry, at);
         }
         let mut table = Table {
-            keys,
-            entries: BTreeMap::new(),
+            entries: Vec::new(),
             origin: origin.clone(),
         };
         for key in keys {
@@ -62,9 +61,10 @@ impl Resolver<'_> {
                 None => self.absent(key, &at, origin),
             };
             if let Some(item) = item {
-                table.entries.insert(key.name, item);
+                table.entries.push((key.name, item));
             }
         }
+        table.entries.shrink_to_fit();
         table
     }
 

@@ -66,8 +66,9 @@ pub fn endpoint(text: &str, base: &Path) -> Result<EndpointAddress, Complaint> {
         Err(_) => return Err(Complaint::new("the port is no number from 1 to 65535")),
     };
     host_name(host)?;
+    // The dot at the end stays: it keeps the resolver from trying the name in other domains.
     Ok(EndpointAddress::Name {
-        host: host.to_owned(),
+        host: host.to_ascii_lowercase(),
         port,
     })
 }

@@ -1,3 +1,5 @@
+//! Forms of single values.
+
 use super::*;
 use crate::config::tree::Value;
 

@@ -146,7 +146,6 @@ fn includes_are_laid_together_in_order() {
         loaded
             .origins
             .describe("routes[1].name")
-            .unwrap()
             .ends_with("conf.d/10.toml:2")
     );
 }

@@ -196,14 +196,8 @@ fn problems_of_later_stages_are_placed_by_their_key() {
     );
     assert_eq!(place("routes[0].paths[3]"), Some((3, 1)));
     assert_eq!(place("nothing.of.this"), None);
-    assert_eq!(
-        loaded.origins.describe("listeners.web.address").as_deref(),
-        Some("test.toml:2")
-    );
-    assert_eq!(
-        loaded.origins.describe("listeners.web.backlog").as_deref(),
-        Some("default")
-    );
+    assert_eq!(loaded.origins.describe("listeners.web.address"), "test.toml:2");
+    assert_eq!(loaded.origins.describe("listeners.web.backlog"), "default");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_default() {
     let loaded = with_text(&text, &[("TIDEGATE_RUNTIME__MAX_CONNECTIONS", "9")]);
     assert_eq!(loaded.config.runtime.max_connections, 9);
     let origin = loaded.origins.describe("runtime.max_connections");
-    assert_eq!(origin.as_deref(), Some("env TIDEGATE_RUNTIME__MAX_CONNECTIONS"));
+    assert_eq!(origin, "env TIDEGATE_RUNTIME__MAX_CONNECTIONS");
 }
 
 #[test]
@@ -197,10 +197,7 @@ fn old_names_of_the_node_win_over_the_file() {
     let loaded = with_text(&text, &[("MAX_CONNECTIONS", "5000"), ("CLUSTER_WORKERS", "2")]);
     assert_eq!(loaded.config.runtime.max_connections, 5000);
     assert_eq!(loaded.config.runtime.workers, model::Workers::Count(2));
-    assert_eq!(
-        loaded.origins.describe("runtime.workers").as_deref(),
-        Some("env CLUSTER_WORKERS")
-    );
+    assert_eq!(loaded.origins.describe("runtime.workers"), "env CLUSTER_WORKERS");
     let both = [
         ("MAX_CONNECTIONS", "5000"),
         ("TIDEGATE_RUNTIME__MAX_CONNECTIONS", "6"),
@@ -229,8 +226,8 @@ fn old_names_for_all_upstreams_are_defaults() {
     );
     assert_eq!(loaded.config.routes[0].timeouts.response.as_millis(), 2500);
     assert_eq!(
-        loaded.origins.describe("upstreams.app.balance").as_deref(),
-        Some("env LB_ALGORITHM")
+        loaded.origins.describe("upstreams.app.balance"),
+        "env LB_ALGORITHM"
     );
     let text = GOOD
         .replace("endpoints", "balance = 'weighted'\nendpoints")
