@@ -235,3 +235,46 @@ fn keys_that_need_a_restart_are_named() {
     assert_eq!(new.restart_keys(&old), ["runtime.workers", "runtime.user"]);
     assert_eq!(old.restart_keys(&load_good(GOOD)), Vec::<String>::new());
 }
+
+#[test]
+fn keys_with_the_same_default_are_not_mixed_up() {
+    let text = GOOD
+        .replace(
+            "[[routes]]",
+            "limits = { connections = 1, connections_per_ip = 2, requests_per_connection = 3 }
+             forwarded = { forwarded = true, via = false }
+             request_headers.set = { X-A = 'request' }
+             response_headers.set = { X-A = 'response' }
+             [[routes]]
+             request_headers.add = { X-A = 'request' }
+             response_headers.add = { X-A = 'response' }
+             headers = { a = 'header' }
+             query = { a = 'query' }
+             cookies = { a = 'cookie' }",
+        )
+        .replace(
+            "[upstreams",
+            "strip_prefix = '/strip'\nadd_prefix = '/add'\n[upstreams",
+        );
+    let config = load_good(&text).config;
+    let (web, route) = (&config.listeners["web"], &config.routes[0]);
+    assert_eq!(
+        (
+            web.limits.connections,
+            web.limits.connections_per_ip,
+            web.limits.requests_per_connection
+        ),
+        (1, 2, 3)
+    );
+    assert!(web.forwarded.forwarded && !web.forwarded.via);
+    assert_eq!(web.request_headers.set["X-A"], "request");
+    assert_eq!(web.response_headers.set["X-A"], "response");
+    assert_eq!(route.request_headers.add["X-A"], "request");
+    assert_eq!(route.response_headers.add["X-A"], "response");
+    let exact = |text: &str| model::ValuePattern::Exact(text.to_owned());
+    assert_eq!(route.headers["a"], exact("header"));
+    assert_eq!(route.query["a"], exact("query"));
+    assert_eq!(route.cookies["a"], exact("cookie"));
+    assert_eq!(route.rewrite.strip_prefix.as_deref(), Some("/strip"));
+    assert_eq!(route.rewrite.add_prefix.as_deref(), Some("/add"));
+}
