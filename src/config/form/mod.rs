@@ -177,9 +177,7 @@ impl Form {
             (Self::Ratio, Value::Float(n)) => ratio(*n),
             (Self::Duration { zero }, Value::Text(text)) => duration(text, zero),
             // Zero is the one number of which the unit doesn't matter.
-            (Self::Duration { zero: true }, Value::Integer(0)) => {
-                Ok(Scalar::Duration(std::time::Duration::ZERO))
-            }
+            (Self::Duration { zero: true }, Value::Integer(0)) => duration("0s", true),
             (Self::Duration { .. }, Value::Integer(n)) => {
                 Err(Complaint::new("it has no unit").instead(&format!("{n}s")))
             }
@@ -249,7 +247,7 @@ fn duration(text: &str, zero: bool) -> Result<Scalar, Complaint> {
     if value.is_zero() && !zero {
         return Err(Complaint::new("this limit can't be turned off"));
     }
-    Ok(Scalar::Duration(value))
+    Ok(Scalar::Duration(value, text.into()))
 }
 
 fn size(value: u64, min: u64, max: u64) -> Result<Scalar, Complaint> {

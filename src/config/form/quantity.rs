@@ -109,22 +109,13 @@ fn scaled(number: &str, unit: u128) -> Option<u128> {
     Some(whole * unit + fraction * unit / scale)
 }
 
-/// Writes a duration the way it is read.
+/// Writes a duration the way it is read: in the largest unit that divides it.
 #[must_use]
 pub fn write_duration(value: Duration) -> String {
-    let mut rest = value.as_nanos();
-    let mut out = String::new();
-    for (name, scale) in TIME {
-        // Days only where nothing is left over: "36h" says more than "1d12h".
-        if *name == "d" && !rest.is_multiple_of(*scale) {
-            continue;
-        }
-        if rest >= *scale {
-            out.push_str(&format!("{}{name}", rest / scale));
-            rest %= scale;
-        }
-    }
-    if out.is_empty() { "0s".to_owned() } else { out }
+    let nanos = value.as_nanos();
+    let fits = |(_, scale): &&(&str, u128)| nanos != 0 && nanos.is_multiple_of(*scale);
+    let (name, scale) = TIME.iter().find(fits).unwrap_or(&("s", 1));
+    format!("{}{name}", nanos / scale)
 }
 
 /// Writes a size the way it is read: the largest unit that divides it.
@@ -195,8 +186,8 @@ mod tests {
 
     #[test]
     fn quantities_are_written_short() {
-        assert_eq!(write_duration(Duration::from_secs(5_400)), "1h30m");
-        assert_eq!(write_duration(Duration::from_millis(1_500)), "1s500ms");
+        assert_eq!(write_duration(Duration::from_secs(5_400)), "90m");
+        assert_eq!(write_duration(Duration::from_millis(1_500)), "1500ms");
         assert_eq!(write_duration(Duration::ZERO), "0s");
         assert_eq!(write_size(10_000_000), "10MB");
         assert_eq!(write_size(32 << 10), "32KiB");

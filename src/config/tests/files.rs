@@ -227,7 +227,13 @@ fn includes_that_lead_nowhere_or_in_circles_are_refused() {
         );
     }
     dir.write("deep.toml", format!("include = ['deep0.toml']\n{GOOD}"));
-    let told = dir.bad("deep.toml").diagnostics;
+    let rejected = dir.bad("deep.toml");
+    assert!(
+        rejected.files.ends_with(&[dir.path("deep7.toml")]),
+        "{:?}",
+        rejected.files
+    );
+    let told = rejected.diagnostics;
     assert!(
         told[0].message.contains("nested deeper than 8"),
         "{:?}",

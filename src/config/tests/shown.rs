@@ -18,6 +18,7 @@ fn every_value_says_where_it_came_from() {
         "[listeners.web] # test.toml:1",
         "address = \"127.0.0.1:8080\" # test.toml:2",
         "header_bytes = \"32KiB\" # default",
+        "keep_alive = \"75s\" # default",
         "balance = \"weighted\" # test.toml:6",
         "[[routes]] # test.toml:3",
     ] {
