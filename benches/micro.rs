@@ -1,7 +1,9 @@
-//! Small, hot pieces by themselves: `cargo bench --bench micro -- GROUP`.
+//! Small, hot pieces by themselves: `cargo bench --bench micro -- GROUP`. One module per subject.
 
+#[path = "micro/log.rs"]
+mod log;
 #[path = "micro/routing.rs"]
 mod routing;
 
-criterion::criterion_group!(benches, routing::route_match);
-criterion::criterion_main!(benches);
+criterion::criterion_group!(route_match, routing::route_match);
+criterion::criterion_main!(route_match, log::benches);

@@ -4,7 +4,9 @@
 //! stays readable until the access record is written. Changes are an overlay, [`edits::Edits`]: dropped fields
 //! are bits, added lines live in a small arena, and the writer copies the runs of kept lines as they stand.
 
+pub mod bytes;
 pub mod edits;
+pub mod error_page;
 pub mod framing;
 pub mod head;
 pub mod hop;

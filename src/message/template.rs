@@ -156,6 +156,14 @@ impl Template {
         if let Some(byte) = text.bytes().find(|&b| b.is_ascii_control() && b != b'\t') {
             return Err(TemplateError::Control(byte));
         }
+        Self::parse_body(text)
+    }
+
+    /// Parses a text that is no header value and may have several lines.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], but for control characters.
+    pub fn parse_body(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut literal = Vec::new();
         let mut pieces = text.split('$');
