@@ -12,5 +12,6 @@ pub mod hop;
 pub mod host;
 pub mod names;
 pub mod path;
+pub mod scan;
 pub mod template;
 pub mod token;
