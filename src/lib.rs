@@ -31,7 +31,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod demo;
-pub mod demo;
 pub mod h1;
 pub mod message;
 pub mod net;
