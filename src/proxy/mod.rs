@@ -1,1 +1,3 @@
-//! proxy.
+//! The life of a request, on the workers.
+
+pub mod worker;
