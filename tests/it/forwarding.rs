@@ -588,7 +588,14 @@ fn a_client_that_does_not_read_slows_the_endpoint_and_costs_no_memory() {
     const LEN: usize = 64 * MIB;
     let backend = Backend::http(|_| Reply::pattern(LEN));
     let gateway = in_front_of(&backend);
-    assert_eq!(gateway.connect().send("HEAD / HTTP/1.0\r\n\r\n").response_to("HEAD").status, 200);
+    assert_eq!(
+        gateway
+            .connect()
+            .send("HEAD / HTTP/1.0\r\n\r\n")
+            .response_to("HEAD")
+            .status,
+        200
+    );
     let before = gateway.rss_kb();
     let mut conn = Conn::connect(gateway.web()).with_receive_buffer(64 << 10);
     conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");

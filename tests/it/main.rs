@@ -11,9 +11,12 @@
 
 use testkit::{Backend, Builder, Gateway};
 
+mod errors;
 mod forwarding;
 mod framing;
+mod headers;
 mod kit;
+mod limits;
 
 /// The binary under test: the one just built, or another one named by `TIDEGATE_TEST_BINARY`.
 fn binary() -> String {

@@ -393,10 +393,48 @@ impl Gateway {
     #[track_caller]
     #[must_use]
     pub fn generation(&self) -> u64 {
-        let stats = self.stats();
-        stats["generation"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no generation in {stats}"))
+        self.metric("tidegate_config_generation", &[]) as u64
+    }
+
+    /// Reloads so far with this result: `applied`, `unchanged`, `rejected`.
+    #[track_caller]
+    #[must_use]
+    pub fn reloads(&self, result: &str) -> u64 {
+        self.metric(
+            "tidegate_config_reloads_total",
+            &[&format!("result=\"{result}\"")],
+        ) as u64
+    }
+
+    /// Client connections open now, tunnels included; the admin listener's are not counted.
+    #[track_caller]
+    #[must_use]
+    pub fn open_connections(&self) -> u64 {
+        self.metric("tidegate_connections_open", &[]) as u64
+    }
+
+    /// Records of the JSON access log `access.log` beside the configuration.
+    ///
+    /// # Panics
+    /// When a line is no JSON.
+    #[track_caller]
+    #[must_use]
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path("access.log")).unwrap_or_default();
+        let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+        complete.lines().map(parse).collect()
+    }
+
+    /// The first access record with this target.
+    #[track_caller]
+    #[must_use]
+    pub fn access_record(&self, target: &str) -> Value {
+        eventually_some(&format!("an access record of {target}"), || {
+            self.access_log()
+                .into_iter()
+                .find(|record| record["target"] == target)
+        })
     }
 
     /// Writes the configuration file, placeholders filled, and nothing else.
