@@ -11,12 +11,19 @@
 
 use testkit::{Backend, Builder, Gateway};
 
+mod access_log;
+mod balancing;
 mod errors;
+mod failover;
 mod forwarding;
 mod framing;
 mod headers;
 mod kit;
 mod limits;
+mod rewrites;
+mod routing;
+mod timeouts;
+mod tunnel;
 
 /// The binary under test: the one just built, or another one named by `TIDEGATE_TEST_BINARY`.
 fn binary() -> String {
