@@ -217,7 +217,7 @@ fn a_body_that_keeps_coming_is_not_given_up() {
 #[test]
 fn a_client_below_the_least_rate_is_cut() {
     let backend = Backend::text("hi");
-    let gateway = limited(&backend, r#"min_rate = "10KB", body_idle = "30s""#);
+    let gateway = limited(&backend, r#"min_rate = "10KB", body_idle = "600ms""#);
     let mut conn = gateway.connect();
     conn.send("POST /slow HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n");
     eventually("the slow client is answered", || {

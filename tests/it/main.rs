@@ -13,17 +13,22 @@ use testkit::{Backend, Builder, Gateway};
 
 mod access_log;
 mod balancing;
+mod drain;
 mod errors;
 mod failover;
+mod fds;
 mod forwarding;
 mod framing;
 mod headers;
 mod kit;
 mod limits;
+mod listeners;
+mod reload;
 mod rewrites;
 mod routing;
 mod timeouts;
 mod tunnel;
+mod workers;
 
 /// The binary under test: the one just built, or another one named by `TIDEGATE_TEST_BINARY`.
 fn binary() -> String {

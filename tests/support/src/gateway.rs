@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,8 @@ pub struct Builder {
     env: Vec<(String, String)>,
     nofile: Option<u32>,
     admin: bool,
+    token: Option<String>,
+    config_map: bool,
 }
 
 impl Builder {
@@ -77,6 +80,21 @@ impl Builder {
         self
     }
 
+    /// The bearer token that requests to the admin listener carry.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    /// Lays the configuration out as Kubernetes mounts a ConfigMap: `tidegate.toml` is a link through `..data`,
+    /// which [`Gateway::swap_config_map`] exchanges.
+    #[must_use]
+    pub const fn as_config_map(mut self) -> Self {
+        self.config_map = true;
+        self
+    }
+
     /// Starts the gateway and waits until it serves.
     ///
     /// # Panics
@@ -119,6 +137,7 @@ impl Builder {
             code: None,
             values: self.values,
             admin: self.admin,
+            token: self.token,
             binary: self.binary,
             dir,
         };
@@ -172,6 +191,15 @@ fn complete(config: &str, values: &[(String, String)], admin: bool, dir: &Path) 
     text
 }
 
+/// A new directory with the configuration, and `..data` pointing at it from one moment to the next.
+fn mount_config_map(dir: &Path, text: &str) {
+    let version = format!("..{}", std::fs::read_dir(dir).map_or(0, Iterator::count));
+    std::fs::create_dir(dir.join(&version)).expect("directory");
+    std::fs::write(dir.join(&version).join("tidegate.toml"), text).expect("configuration");
+    symlink(&version, dir.join("..data_tmp")).expect("link");
+    std::fs::rename(dir.join("..data_tmp"), dir.join("..data")).expect("rename");
+}
+
 /// A running gateway; killed when dropped, its log printed when the test fails.
 #[derive(Debug)]
 pub struct Gateway {
@@ -182,6 +210,7 @@ pub struct Gateway {
     code: Option<i32>,
     values: Vec<(String, String)>,
     admin: bool,
+    token: Option<String>,
     binary: String,
     dir: tempfile::TempDir,
 }
@@ -199,6 +228,8 @@ impl Gateway {
             env: Vec::new(),
             nofile: None,
             admin: true,
+            token: None,
+            config_map: false,
         }
     }
 
@@ -334,18 +365,24 @@ impl Gateway {
     #[track_caller]
     #[must_use]
     pub fn admin_get(&self, target: &str) -> Response {
-        Conn::connect(self.admin()).get(target)
+        self.admin_call("GET", target, "", "")
     }
 
     /// Any request to the admin listener, with extra header lines.
     #[track_caller]
     #[must_use]
     pub fn admin_call(&self, method: &str, target: &str, headers: &str, body: &str) -> Response {
-        let length = body.len();
-        let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n{headers}\r\n{body}"
-        );
+        let mut lines = headers.to_owned();
+        if let Some(token) = self.token.as_ref().filter(|_| !lines.contains("Authorization")) {
+            lines += &format!("Authorization: Bearer {token}\r\n");
+        }
+        if !body.is_empty() {
+            lines += &format!(
+                "Content-Type: application/json\r\nContent-Length: {}\r\n",
+                body.len()
+            );
+        }
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: admin\r\n{lines}\r\n{body}");
         Conn::connect(self.admin()).send(request).response_to(method)
     }
 
@@ -444,6 +481,25 @@ impl Gateway {
         let fresh = self.path("tidegate.toml.new");
         std::fs::write(&fresh, text).expect("write");
         std::fs::rename(fresh, self.path("tidegate.toml")).expect("rename");
+    }
+
+    /// Exchanges the configuration as Kubernetes does; see [`Builder::as_config_map`].
+    pub fn swap_config_map(&self, config: &str) {
+        mount_config_map(
+            self.dir(),
+            &complete(config, &self.values, self.admin, self.dir()),
+        );
+    }
+
+    /// Writes a configuration that will be refused, and waits until it was.
+    #[track_caller]
+    pub fn reload_refused(&self, config: &str) {
+        let before = self.reloads("rejected");
+        self.write_config(config);
+        self.signal(Signal::HUP);
+        eventually("the new configuration is refused", || {
+            self.reloads("rejected") > before
+        });
     }
 
     /// Writes the configuration and waits until it serves.
