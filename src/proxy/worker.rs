@@ -10,7 +10,7 @@ use super::view::{ListenerKey, View, Views};
 use crate::base::task;
 use crate::net::listen::Socket;
 use crate::snapshot::Live;
-use crate::telemetry::access_writer::AccessLogs;
+use crate::telemetry::access_log::{AccessSink, AccessWriter};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -86,7 +86,7 @@ pub enum Report {
 pub struct WorkerContext {
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
-    pub access: AccessLogs,
+    pub access: Arc<AccessWriter>,
     pub board: Arc<Board>,
     pub reports: Sender<Report>,
 }
@@ -111,10 +111,13 @@ pub fn spawn(index: usize, context: WorkerContext) -> io::Result<WorkerHandle> {
         .last_tick_ms
         .store(context.board.now_ms(), Ordering::Relaxed);
     let metrics = context.metrics.add_worker(index);
+<<<<<<< HEAD
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(Default::default())?;
     drop(runtime);
+=======
+>>>>>>> main
     let own_status = status.clone();
     let board = context.board.clone();
     let thread = std::thread::Builder::new()
@@ -177,7 +180,11 @@ pub(super) struct Worker {
     pub context: WorkerContext,
     pub metrics: Arc<WorkerMetrics>,
     pub status: Arc<WorkerStatus>,
+    /// Connections end when their request does.
     pub draining: Cell<bool>,
+    /// The thread ends.
+    pub stopped: Cell<bool>,
+    pub access: AccessSink,
     views: RefCell<Views>,
     connections: RefCell<Slab<Rc<Entry>>>,
     accepting: RefCell<HashMap<SocketId, AbortHandle>>,
@@ -192,12 +199,15 @@ impl Worker {
         metrics: Arc<WorkerMetrics>,
     ) -> Rc<Self> {
         let views = RefCell::new(Views::new(&context, &metrics));
+        let access = context.access.sink();
         Rc::new(Self {
             index,
             context,
             metrics,
             status,
             draining: Cell::new(false),
+            stopped: Cell::new(false),
+            access,
             views,
             connections: RefCell::default(),
             accepting: RefCell::default(),
@@ -217,7 +227,11 @@ impl Worker {
                 Command::Stop => break,
             }
         }
+        self.stopped.set(true);
         self.cut_all();
+        // Cut tasks are dropped in the next turn, and write their records then.
+        tokio::task::yield_now().await;
+        self.access.flush();
     }
 
     /// The view of the current snapshot.
@@ -242,7 +256,7 @@ impl Worker {
 
     fn snapshot_moved(&self) {
         let view = self.view();
-        self.wake_idle(|entry| view.listener(entry.listener).is_none());
+        self.wake_idle(|entry| view.listener(entry.listener).is_none_or(|listener| listener.removed));
     }
 
     fn drain(&self) {
@@ -339,7 +353,7 @@ impl Worker {
                 self.views.borrow().sweep(now);
             }
             if turn % FLUSH_TICKS == 0 {
-                self.views.borrow_mut().flush_access();
+                self.access.flush();
             }
         }
     }

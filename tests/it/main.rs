@@ -12,7 +12,13 @@
 use testkit::{Backend, Builder, Gateway};
 
 mod access_log;
+mod admin;
+mod bad_input;
 mod balancing;
+mod check;
+mod cli;
+mod config_examples;
+mod differential;
 mod drain;
 mod errors;
 mod failover;

@@ -294,7 +294,7 @@ fn a_hundred_reloads_under_load_cost_no_request_and_no_connection() {
     let ports = [free_port(), free_port()];
     let config = |n: usize| {
         let mut text = "[listeners.web]\naddress = \"127.0.0.1:0\"\n".to_owned();
-        if n % 3 != 0 {
+        if !n.is_multiple_of(3) {
             text += &format!(
                 "[listeners.extra{}]\naddress = \"127.0.0.1:{}\"\n",
                 n % 2,
