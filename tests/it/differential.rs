@@ -153,10 +153,8 @@ for row in out:
 
 /// The interpreter with h11; `None` when this machine has none.
 fn h11() -> Option<String> {
-    let candidates = [
-        std::env::var("TIDEGATE_TEST_PYTHON").unwrap_or_default(),
-        "python3".to_owned(),
-    ];
+    let given = std::env::var("TIDEGATE_TEST_PYTHON").unwrap_or_default();
+    let candidates = [given, "python3".to_owned(), "/usr/bin/python3".to_owned()];
     candidates
         .into_iter()
         .filter(|python| !python.is_empty())

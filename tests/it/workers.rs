@@ -37,6 +37,7 @@ fn expect_even(gateway: &Gateway, total: u64) {
 #[test]
 fn thousands_of_connections_spread_over_the_workers() {
     const MANY: usize = 4000;
+    testkit::net::raise_open_files();
     let gateway = gateway(TWO).start();
     let mut held: Vec<Conn> = (0..MANY).map(|_| gateway.connect()).collect();
     expect_even(&gateway, MANY as u64);

@@ -98,3 +98,11 @@ pub fn free_port() -> u16 {
     socket.bind(&local().into()).expect("bind");
     local_address(&socket).port()
 }
+
+/// Raises this process's limit of open files to what it may have: tests hold thousands of connections.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
