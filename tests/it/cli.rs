@@ -258,3 +258,29 @@ fn privileges_are_dropped_after_binding() {
         );
     }
 }
+
+#[test]
+fn the_service_manager_is_told_when_it_serves_and_when_it_ends() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).expect("bind");
+    manager
+        .set_read_timeout(Some(testkit::patience()))
+        .expect("timeout");
+    let told = |word: &str| {
+        let mut buf = [0; 4096];
+        while let Ok(n) = manager.recv(&mut buf) {
+            if String::from_utf8_lossy(&buf[..n]).contains(word) {
+                return true;
+            }
+        }
+        false
+    };
+    let config = "[listeners.web]\naddress = \"127.0.0.1:0\"\n[[routes]]\nrespond = { body = \"hi\" }\n";
+    let gateway = gateway(config)
+        .env("NOTIFY_SOCKET", &path.display().to_string())
+        .start();
+    assert!(told("READY=1"));
+    gateway.signal(Sig::TERM);
+    assert!(told("STOPPING=1"));
+}
