@@ -1,1 +1,3 @@
-//! base.
+//! Things that know nothing of HTTP: tasks and time.
+
+pub mod task;

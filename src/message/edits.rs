@@ -1,6 +1,7 @@
 //! What is to be changed in a head when it is written onward: an overlay, so that the head itself stays as
 //! received for the access log and for retries.
 
+use super::bytes::{blank_controls, is_target_byte};
 use super::head::{HeadBuf, Span};
 use super::names::Name;
 use smallvec::SmallVec;
@@ -50,6 +51,18 @@ impl Edits {
         self.drop[index / 64] & (1 << (index % 64)) != 0
     }
 
+    /// The indexes of dropped fields among the first `fields`, rising.
+    pub fn dropped(&self, fields: usize) -> impl Iterator<Item = usize> {
+        self.drop[..fields.div_ceil(64)]
+            .iter()
+            .enumerate()
+            .flat_map(|(word, &bits)| {
+                std::iter::successors(Some(bits), |bits| Some(bits & bits.wrapping_sub(1)))
+                    .take_while(|&bits| bits != 0)
+                    .map(move |bits| word * 64 + bits.trailing_zeros() as usize)
+            })
+    }
+
     /// Whether every field is kept.
     #[must_use]
     pub const fn keeps_all(&self) -> bool {
@@ -87,20 +100,32 @@ impl Edits {
         self.add_with(name, |out| out.extend_from_slice(value));
     }
 
-    /// Adds a line whose value is written by `value`.
+    /// Adds a line whose value is written by `value`. Control characters in it become spaces: whatever a
+    /// value is made of, it cannot forge a line.
     pub fn add_with(&mut self, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
         let start = self.arena.len();
         self.arena.extend_from_slice(name);
         self.arena.extend_from_slice(b": ");
+        let value_start = self.arena.len();
         value(&mut self.arena);
+        blank_controls(&mut self.arena[value_start..]);
         self.arena.extend_from_slice(b"\r\n");
         self.lines.push(Span::new(start, self.arena.len()));
     }
 
-    /// Replaces the request target.
+    /// Replaces the request target. Bytes that may not stand in one are escaped: whatever a target is made
+    /// of, it cannot forge a line.
     pub fn set_target(&mut self, target: &[u8]) {
+        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         let start = self.arena.len();
-        self.arena.extend_from_slice(target);
+        for &byte in target {
+            if is_target_byte(byte) {
+                self.arena.push(byte);
+            } else {
+                let escape = [b'%', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 0xf) as usize]];
+                self.arena.extend_from_slice(&escape);
+            }
+        }
         self.target = Some(Span::new(start, self.arena.len()));
     }
 
@@ -112,6 +137,25 @@ impl Edits {
     /// The added lines in order, each with its CRLF.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.lines.iter().map(|line| line.of(&self.arena))
+    }
+
+    /// How many bytes the added lines take, at most.
+    #[must_use]
+    pub fn added_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Appends the added lines in order, neighbours in one copy.
+    pub fn write_lines(&self, out: &mut Vec<u8>) {
+        let mut run = Span::default();
+        for &line in &self.lines {
+            if line.start != run.end {
+                out.extend_from_slice(run.of(&self.arena));
+                run.start = line.start;
+            }
+            run.end = line.end;
+        }
+        out.extend_from_slice(run.of(&self.arena));
     }
 
     /// Whether a line with this name was added.

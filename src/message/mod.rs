@@ -4,12 +4,14 @@
 //! stays readable until the access record is written. Changes are an overlay, [`edits::Edits`]: dropped fields
 //! are bits, added lines live in a small arena, and the writer copies the runs of kept lines as they stand.
 
+pub mod bytes;
 pub mod edits;
 pub mod framing;
 pub mod head;
 pub mod hop;
 pub mod host;
 pub mod names;
+pub mod params;
 pub mod path;
 pub mod template;
 pub mod token;

@@ -1,0 +1,180 @@
+//! Which bytes may stand where (RFC 9110 section 5.6.2, RFC 9112 section 3.2), and the searches built on it.
+
+/// May stand in a token: a method, a field name, a connection option.
+const TOKEN: u8 = 1;
+/// May stand in a request target. Stricter than many servers: what a URI may only carry escaped is refused,
+/// because two parsers seldom agree on its meaning.
+const TARGET: u8 = 2;
+
+const CLASS: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        let b = byte as u8;
+        if !matches!(
+            b,
+            b'"' | b'(' | b')' | b',' | b'/' | b':'..=b'@' | b'[' | b'\\' | b']' | b'{' | b'}'
+        ) {
+            table[byte] |= TOKEN;
+        }
+        if !matches!(
+            b,
+            b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
+        ) {
+            table[byte] |= TARGET;
+        }
+        byte += 1;
+    }
+    table
+}
+
+/// Whether this byte may stand in a token.
+#[must_use]
+#[inline]
+pub const fn is_token_byte(byte: u8) -> bool {
+    CLASS[byte as usize] & TOKEN != 0
+}
+
+/// Whether this byte may stand in a request target.
+#[must_use]
+#[inline]
+pub const fn is_target_byte(byte: u8) -> bool {
+    CLASS[byte as usize] & TARGET != 0
+}
+
+/// Whether this is a token: at least one byte, all of them token bytes.
+#[must_use]
+#[inline]
+pub fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|&b| is_token_byte(b))
+}
+
+/// Whether this may be a field's value: no control character but the tab.
+#[must_use]
+pub fn is_field_value(text: &[u8]) -> bool {
+    let mut at = 0;
+    loop {
+        at = find_control(text, at);
+        match text.get(at) {
+            None => return true,
+            Some(b'\t') => at += 1,
+            Some(_) => return false,
+        }
+    }
+}
+
+/// Turns every control character but the tab into a space, so that a value cannot end its line.
+pub fn blank_controls(text: &mut [u8]) {
+    let mut at = find_control(text, 0);
+    while let Some(byte) = text.get_mut(at) {
+        if *byte != b'\t' {
+            *byte = b' ';
+        }
+        at = find_control(text, at + 1);
+    }
+}
+
+const ONES: u64 = u64::MAX / 255;
+const HIGHS: u64 = ONES << 7;
+
+/// The high bit of every byte below `limit` (at most 0x80). Borrows can mark bytes after the first true one,
+/// so only the lowest mark counts.
+const fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(ONES * limit as u64) & !word & HIGHS
+}
+
+/// Position of the first control character (below 0x20, or 0x7F) from `at` on, or the length.
+#[must_use]
+#[inline]
+pub fn find_control(bytes: &[u8], at: usize) -> usize {
+    find(
+        bytes,
+        at,
+        |word| below(word, 0x20) | below(word ^ (ONES * 0x7f), 1),
+        |b| b < 0x20 || b == 0x7f,
+    )
+}
+
+/// Position of the first colon, white space or control character from `at` on, or the length.
+#[must_use]
+#[inline]
+pub fn find_name_end(bytes: &[u8], at: usize) -> usize {
+    find(
+        bytes,
+        at,
+        |word| below(word, 0x21) | below(word ^ (ONES * b':' as u64), 1),
+        |b| b < 0x21 || b == b':',
+    )
+}
+
+/// Eight bytes at a time while there are eight. `word` marks high bits, of which the lowest is exact.
+#[inline(always)]
+fn find(bytes: &[u8], mut at: usize, word: impl Fn(u64) -> u64, byte: impl Fn(u8) -> bool) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let marks = word(u64::from_le_bytes(*chunk));
+        if marks != 0 {
+            return at + (marks.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while at < bytes.len() && !byte(bytes[at]) {
+        at += 1;
+    }
+    at.min(bytes.len())
+}
+
+/// The elements of a comma-separated list over several field lines, white space trimmed (RFC 9110 section
+/// 5.6.1). Empty elements are given too, for callers that refuse them.
+pub fn list<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    values.flat_map(|value| value.split(|&b| b == b',')).map(trim)
+}
+
+/// Without spaces and tabs at both ends.
+#[must_use]
+pub fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_classes_are_those_of_the_grammar() {
+        let token: Vec<u8> = (0..=255).filter(|&b| is_token_byte(b)).collect();
+        assert_eq!(
+            token,
+            b"!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz|~"
+        );
+        let target: Vec<u8> = (0..=255).filter(|&b| is_target_byte(b)).collect();
+        assert_eq!(
+            target,
+            b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"
+        );
+    }
+
+    #[test]
+    fn a_list_runs_over_lines_and_keeps_empty_elements() {
+        let values: [&[u8]; 2] = [b" a ,b", b",\tc"];
+        let all: Vec<&[u8]> = list(values.into_iter()).collect();
+        assert_eq!(all, [&b"a"[..], b"b", b"", b"c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn searches_agree_with_a_byte_by_byte_search(bytes in proptest::collection::vec(any::<u8>(), 0..64), at in 0usize..70) {
+            let slow = |stop: fn(u8) -> bool| (at..bytes.len()).find(|&i| stop(bytes[i])).unwrap_or(bytes.len());
+            prop_assert_eq!(find_control(&bytes, at), slow(|b| b < 0x20 || b == 0x7f));
+            prop_assert_eq!(find_name_end(&bytes, at), slow(|b| b < 0x21 || b == b':'));
+        }
+    }
+}
