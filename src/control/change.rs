@@ -38,25 +38,6 @@ impl fmt::Display for Change {
     }
 }
 
-/// Keys that take effect only at a start, with their old and new values.
-#[must_use]
-pub fn needs_restart(old: &Config, new: &Config) -> Vec<(&'static str, String, String)> {
-    let (old, new) = (&old.runtime, &new.runtime);
-    let show = |value: &dyn fmt::Debug| format!("{value:?}");
-    let fields: [(&'static str, bool, &dyn fmt::Debug, &dyn fmt::Debug); 5] = [
-        ("runtime.workers", old.workers != new.workers, &old.workers, &new.workers),
-        ("runtime.user", old.user != new.user, &old.user, &new.user),
-        ("runtime.group", old.group != new.group, &old.group, &new.group),
-        ("runtime.state_dir", old.state_dir != new.state_dir, &old.state_dir, &new.state_dir),
-        ("runtime.pid_file", old.pid_file != new.pid_file, &old.pid_file, &new.pid_file),
-    ];
-    fields
-        .into_iter()
-        .filter(|(_, differs, ..)| *differs)
-        .map(|(key, _, old, new)| (key, show(old), show(new)))
-        .collect()
-}
-
 /// Every object that differs between two configurations.
 #[must_use]
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
