@@ -149,7 +149,8 @@ pub struct Limits {
     /// Idle time between requests.
     pub keep_alive: Duration,
     pub requests_per_connection: u64,
-    /// Bytes per second below which a client that sends a body, or reads a response, is cut. 0: no limit.
+    /// Bytes per second below which a client is cut, as a mean over `body_idle` while it sends a body and over
+    /// `send_timeout` while it reads a response. 0: no limit.
     pub min_rate: u64,
     pub connections: usize,
     pub connections_per_ip: usize,

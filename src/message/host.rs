@@ -59,14 +59,10 @@ impl<'a> Host<'a> {
         if self.normal {
             return self.text;
         }
-        buf.clear();
         match self.kind {
-            HostKind::V6(address) => {
-                use std::fmt::Write;
-                // Writing into a String cannot fail.
-                let _: std::fmt::Result = write!(buf, "[{address}]");
-            }
+            HostKind::V6(address) => *buf = format!("[{address}]"),
             HostKind::Name | HostKind::V4(_) => {
+                buf.clear();
                 buf.push_str(self.text);
                 buf.make_ascii_lowercase();
             }

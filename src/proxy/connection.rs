@@ -153,7 +153,8 @@ impl Reading {
             }
         }
         let idle = self.first_byte.is_none();
-        if idle && (worker.draining.get() || self.too_old(listener)) {
+        let served = client.requests > 0;
+        if idle && (worker.draining.get() || served && (listener.removed || self.too_old(listener))) {
             return Poll::Ready(Next::Close);
         }
         entry.idle(cx);

@@ -4,8 +4,10 @@
 use super::client::Client;
 use super::error::{ProxyError, Side};
 use super::heads;
+use super::service::Rest;
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
+use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span};
 use crate::message::token::Token;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
@@ -93,6 +95,12 @@ pub(super) struct RequestContext {
     pub bytes_sent: u64,
     pub head_bytes_sent: u64,
     pub tunnel: bool,
+    /// The request's body as announced.
+    pub body: BodyKind,
+    /// What is left of it when the exchange is over.
+    pub rest: Rest,
+    /// The answer ends where the connection ends.
+    pub ends_by_close: bool,
 }
 
 impl RequestContext {
@@ -129,7 +137,42 @@ impl RequestContext {
             bytes_sent: 0,
             head_bytes_sent: 0,
             tunnel: false,
+            body: BodyKind::None,
+            rest: Rest::Nothing,
+            ends_by_close: false,
         }
+    }
+
+    /// The head has arrived.
+    pub fn begin(&mut self, head: RequestHead) {
+        self.request = Some(head);
+        self.head_done = Instant::now();
+    }
+
+    /// The request's head. There is one from `begin` on; who asks before gets an internal error, not a panic.
+    pub fn head(&self) -> Result<&RequestHead, ProxyError> {
+        self.request.as_ref().ok_or(ProxyError::new(Token::Internal, Side::Gateway))
+    }
+
+    pub fn host_text(&self) -> &str {
+        let host = self.request.as_ref().map_or(&b""[..], |head| self.host.of(head));
+        std::str::from_utf8(host).unwrap_or_default()
+    }
+
+    pub fn path_bytes(&self) -> &[u8] {
+        self.request.as_ref().map_or(&b""[..], |head| self.path.of(head))
+    }
+
+    pub fn query_bytes(&self) -> Option<&[u8]> {
+        Some(self.query?.of(&self.request.as_ref()?.buf.bytes))
+    }
+
+    /// Whether this connection may carry another request, as far as it is ours and the head's to say.
+    pub fn may_keep_alive(&self) -> bool {
+        let limits = &self.listener.plan.limits;
+        let worn_out = limits.requests_per_connection > 0 && self.connection_requests >= limits.requests_per_connection;
+        let wanted = self.request.as_ref().is_some_and(|head| framing::persistent(head.version, &head.buf));
+        wanted && !worn_out && !self.listener.removed && !self.worker.draining.get()
     }
 
     /// Notes why the request failed.

@@ -23,8 +23,10 @@ pub(super) struct ListenerKey(usize);
 #[derive(Debug)]
 pub(super) struct ListenerView {
     pub plan: Arc<ListenerPlan>,
-    /// Index in the snapshot, by which routes know it.
+    /// Index in the snapshot, by which routes know it; of a removed one, an index that no route knows.
     pub index: u32,
+    /// It left the configuration. Connections that it accepted have their request served.
+    pub removed: bool,
     pub series: Arc<ListenerSeries>,
 }
 
@@ -51,7 +53,7 @@ pub(super) struct View {
 }
 
 impl View {
-    /// `None` when the listener left the configuration.
+    /// `None` for a name that no snapshot of this worker had.
     pub fn listener(&self, key: ListenerKey) -> Option<&Rc<ListenerView>> {
         self.listeners.get(key.0)?.as_ref()
     }
@@ -74,7 +76,7 @@ impl Views {
     pub fn new(context: &WorkerContext, metrics: &WorkerMetrics) -> Self {
         let mut endpoints = Endpoints::default();
         let mut keys = HashMap::new();
-        let current = build(context.live.load(), &mut endpoints, &mut keys, metrics);
+        let current = build(context.live.load(), &[], &mut endpoints, &mut keys, metrics);
         Self { current, endpoints, keys, sinks: context.access.sinks() }
     }
 
@@ -89,7 +91,8 @@ impl Views {
 
     #[cold]
     fn rebuild(&mut self, context: &WorkerContext, metrics: &WorkerMetrics, status: &WorkerStatus) {
-        self.current = build(context.live.load(), &mut self.endpoints, &mut self.keys, metrics);
+        let before = self.current.clone();
+        self.current = build(context.live.load(), &before.listeners, &mut self.endpoints, &mut self.keys, metrics);
         status.generation.store(self.current.snapshot.generation, Ordering::Relaxed);
     }
 
@@ -114,6 +117,7 @@ impl Views {
 
 fn build(
     snapshot: Arc<Snapshot>,
+    before: &[Option<Rc<ListenerView>>],
     endpoints: &mut Endpoints,
     keys: &mut HashMap<Arc<str>, ListenerKey>,
     metrics: &WorkerMetrics,
@@ -122,10 +126,11 @@ fn build(
         let next = ListenerKey(keys.len());
         keys.entry(plan.name.clone()).or_insert(next);
     }
-    let mut listeners = vec![None; keys.len()];
+    let mut listeners: Vec<_> = before.iter().map(|view| view.as_ref().map(removed)).collect();
+    listeners.resize(keys.len(), None);
     for (index, plan) in snapshot.listeners.iter().enumerate() {
         let series = metrics.listener(&plan.name);
-        let view = ListenerView { plan: plan.clone(), index: index as u32, series };
+        let view = ListenerView { plan: plan.clone(), index: index as u32, removed: false, series };
         if let Some(key) = keys.get(&plan.name) {
             listeners[key.0] = Some(Rc::new(view));
         }
@@ -133,6 +138,14 @@ fn build(
     let upstreams = endpoints.rebuild(&snapshot.upstreams, metrics);
     let routes = snapshot.routes.iter().map(|plan| Rc::new(route_view(plan, &snapshot, metrics))).collect();
     Rc::new(View { listeners, routes, upstreams, snapshot })
+}
+
+fn removed(view: &Rc<ListenerView>) -> Rc<ListenerView> {
+    if view.removed {
+        return view.clone();
+    }
+    let (plan, series) = (view.plan.clone(), view.series.clone());
+    Rc::new(ListenerView { plan, index: u32::MAX, removed: true, series })
 }
 
 fn route_view(plan: &Arc<RoutePlan>, snapshot: &Snapshot, metrics: &WorkerMetrics) -> RouteView {

@@ -211,7 +211,7 @@ impl Worker {
 
     fn snapshot_moved(&self) {
         let view = self.view();
-        self.wake_idle(|entry| view.listener(entry.listener).is_none());
+        self.wake_idle(|entry| view.listener(entry.listener).is_none_or(|listener| listener.removed));
     }
 
     fn drain(&self) {

@@ -1,5 +1,6 @@
 //! What the gateway tells about itself: metric blocks, access records, events, the log.
 
 pub mod access;
+pub mod access_format;
 pub mod metrics;
 pub mod process;

@@ -195,8 +195,8 @@ proptest! {
             prop_assert_eq!(parse_host(once.as_bytes()).unwrap().normal(&mut second), once.as_str());
             prop_assert!(!once.bytes().any(|b| b.is_ascii_uppercase()));
         }
-        let _ = parse_target(Method::Get, &value).is_ok();
-        let _ = parse_target(Method::Connect, &value).is_ok();
+        let _result = parse_target(Method::Get, &value).is_ok();
+        let _result = parse_target(Method::Connect, &value).is_ok();
     }
 
     #[test]
