@@ -31,8 +31,9 @@ impl Alarm {
         if Instant::now() >= deadline {
             return true;
         }
-        let (at, sleep) =
-            self.armed.get_or_insert_with(|| (deadline, Box::pin(tokio::time::sleep_until(deadline.into()))));
+        let (at, sleep) = self
+            .armed
+            .get_or_insert_with(|| (deadline, Box::pin(tokio::time::sleep_until(deadline.into()))));
         *at = deadline;
         sleep.as_mut().reset(deadline.into());
         // Polled for its waker; whether it fired is asked by `is_elapsed`.
@@ -46,8 +47,14 @@ mod tests {
     use std::time::Duration;
 
     async fn wait(alarm: &mut Alarm, deadline: Instant) {
-        std::future::poll_fn(|cx| if alarm.passed(cx, deadline) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending })
-            .await;
+        std::future::poll_fn(|cx| {
+            if alarm.passed(cx, deadline) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -25,7 +25,14 @@ pub struct Wire {
 impl Wire {
     #[must_use]
     pub const fn new(transport: Transport) -> Self {
-        Self { transport, carry: Vec::new(), unsent: Vec::new(), sent: 0, bytes_read: 0, bytes_written: 0 }
+        Self {
+            transport,
+            carry: Vec::new(),
+            unsent: Vec::new(),
+            sent: 0,
+            bytes_read: 0,
+            bytes_written: 0,
+        }
     }
 
     /// Bytes read and not used yet.
@@ -116,9 +123,10 @@ impl Wire {
         let n = match parts {
             [] => 0,
             [one] => ready!(self.transport.poll_write(cx, one))?,
-            [first, second] => {
-                ready!(self.transport.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]))?
-            }
+            [first, second] => ready!(
+                self.transport
+                    .poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+            )?,
             many => {
                 let mut slices = [IoSlice::new(&[]); MAX_PARTS];
                 let count = many.len().min(MAX_PARTS);

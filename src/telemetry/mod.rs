@@ -2,5 +2,8 @@
 
 pub mod access;
 pub mod access_format;
+pub mod access_log;
+pub mod events;
+pub mod log;
 pub mod metrics;
 pub mod process;

@@ -171,10 +171,7 @@ mod tests {
             "a $ without a variable name at byte 0 of the log format"
         );
         assert_eq!(error("${host"), "a ${ without its } at byte 0 of the log format");
-        assert_eq!(
-            error("$http_"),
-            "unknown variable $http_ at byte 0 of the log format"
-        );
+        assert!(error("$http_").starts_with("unknown variable $http_;"));
         assert!(error("a\nb").contains("line break"));
         assert!(error("escape=none $host").contains("forge lines"));
         assert!(error(&"x".repeat(MAX_FORMAT + 1)).contains("longer"));

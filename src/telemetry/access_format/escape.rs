@@ -138,17 +138,18 @@ mod tests {
     proptest! {
         #[test]
         fn default_escapes_can_be_undone(value: Vec<u8>) {
-            let text = String::from_utf8(escaped(Escape::Default, &value)).unwrap();
+            let text = escaped(Escape::Default, &value);
             let mut undone = Vec::new();
-            let mut rest = text.as_str();
-            while let Some(first) = rest.chars().next() {
-                prop_assert!((' '..='~').contains(&first) && first != '"');
-                if first == '\\' {
-                    undone.push(u8::from_str_radix(&rest[2..4], 16).unwrap());
-                    rest = &rest[4..];
+            let mut rest = text.as_slice();
+            while let [first, after @ ..] = rest {
+                prop_assert!((b' '..=b'~').contains(first) && *first != b'"');
+                if *first == b'\\' {
+                    let digits = std::str::from_utf8(&after[1..3]).unwrap();
+                    undone.push(u8::from_str_radix(digits, 16).unwrap());
+                    rest = &after[3..];
                 } else {
-                    undone.push(first as u8);
-                    rest = &rest[1..];
+                    undone.push(*first);
+                    rest = after;
                 }
             }
             prop_assert_eq!(undone, value);

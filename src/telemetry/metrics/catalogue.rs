@@ -108,6 +108,7 @@ families! {
         EVENTS "tidegate_events_total" Counter [] "Events posted.";
         EVENTS_LOST "tidegate_events_lost_total" Counter [] "Events that slow readers missed, summed over readers.";
         LOG_SUPPRESSED "tidegate_log_lines_suppressed_total" Counter [] "Lines of the application log left out by a rate limit.";
+        LOG_DROPPED "tidegate_log_lines_dropped_total" Counter [] "Lines of the application log dropped because stderr took none.";
         ADMIN_REQUESTS "tidegate_admin_requests_total" Counter [] "Requests to the admin API.";
         ADMIN_DENIED "tidegate_admin_denied_total" Counter [] "Requests to the admin API refused for their credentials or role.";
         SERIES_CAPPED "tidegate_series_capped_total" Counter [] "Lookups counted under the name other because there were too many series.";

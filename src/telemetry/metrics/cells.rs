@@ -71,6 +71,11 @@ impl Gauge {
 pub struct SharedCounter(AtomicU64);
 
 impl SharedCounter {
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     pub fn inc(&self) {
         self.add(1);
     }

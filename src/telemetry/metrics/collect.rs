@@ -6,6 +6,7 @@ use super::{
     AccessLogSeries, ControlSeries, EndpointSeries, ListenerSeries, Metrics, RouteSeries, Series,
     WorkerMetrics, WorkerSeries,
 };
+use crate::telemetry::log;
 use crate::telemetry::process::ProcessStats;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -249,7 +250,8 @@ fn control(e: &mut Encoder, control: &ControlSeries) {
     });
     one(e, &names::EVENTS, control.events.get());
     one(e, &names::EVENTS_LOST, control.events_lost.get());
-    one(e, &names::LOG_SUPPRESSED, control.log_lines_suppressed.get());
+    one(e, &names::LOG_SUPPRESSED, log::COUNTS.suppressed.get());
+    one(e, &names::LOG_DROPPED, log::COUNTS.dropped.get());
     one(e, &names::ADMIN_REQUESTS, control.admin_requests.get());
     one(e, &names::ADMIN_DENIED, control.admin_denied.get());
 }

@@ -31,8 +31,6 @@ pub struct ControlSeries {
     /// Events posted, and events that a slow reader missed.
     pub events: SharedCounter,
     pub events_lost: SharedCounter,
-    /// Log lines left out by a rate limit.
-    pub log_lines_suppressed: SharedCounter,
     /// Requests to the admin API, and those refused for their credentials or role.
     pub admin_requests: SharedCounter,
     pub admin_denied: SharedCounter,

@@ -33,7 +33,11 @@ impl Conn {
             }
             Target::Unix(path) => Transport::Unix(UnixStream::connect(path).await?),
         };
-        Ok(Self { wire: Wire::new(transport), requests: 0, idle_since: Instant::now() })
+        Ok(Self {
+            wire: Wire::new(transport),
+            requests: 0,
+            idle_since: Instant::now(),
+        })
     }
 
     /// Whether an idle connection can carry another request: nothing was sent to it unasked, it was not closed.

@@ -54,13 +54,17 @@ impl LocalEndpoint {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
         idle.retain(|conn| now.saturating_duration_since(conn.idle_since) < timeout && conn.is_usable());
-        self.series.connections_idle.add(idle.len() as i64 - before as i64);
+        self.series
+            .connections_idle
+            .add(idle.len() as i64 - before as i64);
     }
 }
 
 impl Drop for LocalEndpoint {
     fn drop(&mut self) {
-        self.series.connections_idle.add(-(self.idle.borrow().len() as i64));
+        self.series
+            .connections_idle
+            .add(-(self.idle.borrow().len() as i64));
     }
 }
 
@@ -75,7 +79,9 @@ pub struct LocalUpstream {
 impl LocalUpstream {
     /// The endpoint for the next attempt, not one of those tried already.
     pub fn pick(&self, tried: &[usize]) -> Option<usize> {
-        self.balancer.borrow_mut().pick(&self.plan, |index| !tried.contains(&index))
+        self.balancer
+            .borrow_mut()
+            .pick(&self.plan, |index| !tried.contains(&index))
     }
 }
 
@@ -88,14 +94,21 @@ pub struct Endpoints {
 impl Endpoints {
     /// Builds the upstreams of a new snapshot, with the pools of every endpoint that was known; pools of the
     /// others close.
-    pub fn rebuild(&mut self, plans: &[Arc<UpstreamPlan>], metrics: &WorkerMetrics) -> Vec<Rc<LocalUpstream>> {
+    pub fn rebuild(
+        &mut self,
+        plans: &[Arc<UpstreamPlan>],
+        metrics: &WorkerMetrics,
+    ) -> Vec<Rc<LocalUpstream>> {
         let mut known = HashMap::new();
         let mut upstreams = Vec::with_capacity(plans.len());
         for plan in plans {
             let mut endpoints = Vec::with_capacity(plan.endpoints.len());
             for endpoint in &plan.endpoints {
                 let key = &endpoint.state.key;
-                let local = self.known.remove(key).filter(|local| Arc::ptr_eq(&local.state, &endpoint.state));
+                let local = self
+                    .known
+                    .remove(key)
+                    .filter(|local| Arc::ptr_eq(&local.state, &endpoint.state));
                 let local = local.unwrap_or_else(|| {
                     Rc::new(LocalEndpoint {
                         state: endpoint.state.clone(),
@@ -109,12 +122,21 @@ impl Endpoints {
                 endpoints.push(local);
             }
             let balancer = RefCell::new(Balancer::new(plan, fastrand::u64(..)));
-            upstreams.push(Rc::new(LocalUpstream { plan: plan.clone(), endpoints, balancer }));
+            upstreams.push(Rc::new(LocalUpstream {
+                plan: plan.clone(),
+                endpoints,
+                balancer,
+            }));
         }
         for gone in std::mem::replace(&mut self.known, known).into_values() {
             // Requests that still run hold the endpoint; its idle connections serve nobody.
-            gone.pool.set(Pool { idle_per_worker: 0, ..gone.pool.get() });
-            gone.series.connections_idle.add(-(gone.idle.borrow().len() as i64));
+            gone.pool.set(Pool {
+                idle_per_worker: 0,
+                ..gone.pool.get()
+            });
+            gone.series
+                .connections_idle
+                .add(-(gone.idle.borrow().len() as i64));
             gone.idle.borrow_mut().clear();
         }
         upstreams
@@ -151,7 +173,9 @@ impl InFlight {
     #[must_use]
     pub fn into_tunnel(self) -> OpenTunnel {
         self.endpoint.state.tunnel_opened();
-        OpenTunnel { endpoint: self.endpoint.clone() }
+        OpenTunnel {
+            endpoint: self.endpoint.clone(),
+        }
     }
 }
 

@@ -20,7 +20,13 @@ impl Args {
 
     pub fn all<T: FromStr>(&self, key: &str) -> Result<Vec<T>, Box<dyn Error>> {
         let values = self.0.iter().filter(|(k, _)| k == key);
-        values.map(|(_, value)| value.parse().map_err(|_| format!("--{key} {value:?}: not understood").into())).collect()
+        values
+            .map(|(_, value)| {
+                value
+                    .parse()
+                    .map_err(|_| format!("--{key} {value:?}: not understood").into())
+            })
+            .collect()
     }
 
     pub fn get<T: FromStr>(&self, key: &str) -> Result<Option<T>, Box<dyn Error>> {
@@ -43,6 +49,11 @@ impl Args {
     pub fn list<T: FromStr>(&self, key: &str) -> Result<Vec<T>, Box<dyn Error>> {
         let text: String = self.get_or(key, String::new())?;
         let parts = text.split(',').filter(|part| !part.is_empty());
-        parts.map(|part| part.parse().map_err(|_| format!("--{key} {part:?}: not understood").into())).collect()
+        parts
+            .map(|part| {
+                part.parse()
+                    .map_err(|_| format!("--{key} {part:?}: not understood").into())
+            })
+            .collect()
     }
 }

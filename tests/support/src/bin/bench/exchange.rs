@@ -1,8 +1,8 @@
 //! One request and the check of its whole answer: status and length, or the echoed bytes.
 
 use crate::requests::{
-    LARGE_BODY, SMALL_BODY, UPLOAD_ANSWER, WEBSOCKET_ACCEPT, content_length, echo_frames, get, head_end, upload,
-    websocket,
+    LARGE_BODY, SMALL_BODY, UPLOAD_ANSWER, WEBSOCKET_ACCEPT, content_length, echo_frames, get, head_end,
+    upload, websocket,
 };
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -61,14 +61,20 @@ pub struct Progress {
 
 impl Plan {
     pub fn new(kind: Kind) -> Self {
-        let body = |request, length| Self { request, expected: Expected::Body(length) };
+        let body = |request, length| Self {
+            request,
+            expected: Expected::Body(length),
+        };
         match kind {
             Kind::Small => body(get("/small"), SMALL_BODY),
             Kind::Down => body(get("/down"), LARGE_BODY),
             Kind::Up => body(upload(), UPLOAD_ANSWER),
             Kind::Echo => {
                 let (request, answer) = echo_frames();
-                Self { request, expected: Expected::Bytes(answer) }
+                Self {
+                    request,
+                    expected: Expected::Bytes(answer),
+                }
             }
         }
     }
@@ -107,7 +113,11 @@ fn take_response(length: usize, progress: &mut Progress, bytes: &[u8]) -> Option
 
 /// Outer `None`: a wrong head. Inner `None`: not complete. Else the body bytes after it.
 fn body_after_head(bytes: &[u8], length: usize) -> Option<Option<usize>> {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4) else {
+    let Some(end) = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| at + 4)
+    else {
         return Some(None);
     };
     let right = bytes.starts_with(b"HTTP/1.1 200 ") && content_length(&bytes[..end]) == length;

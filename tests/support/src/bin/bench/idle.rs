@@ -33,7 +33,10 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     sleep(settle);
     let after = rss_kib(&pids);
     // Idle means alive: every connection must still answer.
-    let dead = streams.iter_mut().filter_map(|stream| exchange_once(stream, &plan).err()).count();
+    let dead = streams
+        .iter_mut()
+        .filter_map(|stream| exchange_once(stream, &plan).err())
+        .count();
     let per_connection = (after as f64 - before as f64) / wanted as f64;
     let sample = json!({
         "connections": wanted, "errors": dead, "rss_before_kib": before, "rss_after_kib": after,

@@ -70,9 +70,15 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         port: args.require("port")?,
         kind: args.get_or("kind", Kind::Small)?,
         connections: args.get_or("connections", 64)?,
-        warm: if requests.is_some() { Duration::ZERO } else { seconds("warm", 0.3)? },
+        warm: if requests.is_some() {
+            Duration::ZERO
+        } else {
+            seconds("warm", 0.3)?
+        },
         window: seconds("seconds", 1.0)?,
-        gap: args.get::<f64>("rate")?.map(|rate| Duration::from_secs_f64(1.0 / rate)),
+        gap: args
+            .get::<f64>("rate")?
+            .map(|rate| Duration::from_secs_f64(1.0 / rate)),
         requests,
         new_connections: args.switch("new-connections"),
         pids: args.list("pids")?,
@@ -90,21 +96,41 @@ impl Load {
             stream.set_nonblocking(true)?;
             poll.add(&stream, index, Flags::IN)?;
             let due = Instant::now();
-            connections.push(Connection { stream, state: State::Idle, due, waits_for_room: false });
+            connections.push(Connection {
+                stream,
+                state: State::Idle,
+                due,
+                waits_for_room: false,
+            });
         }
         let idle = (0..connections.len()).collect();
         let plan = Plan::new(settings.kind);
         let scratch = vec![0; SCRATCH];
-        Ok(Self { settings, plan, poll, connections, idle, tally: Tally::default(), scratch })
+        Ok(Self {
+            settings,
+            plan,
+            poll,
+            connections,
+            idle,
+            tally: Tally::default(),
+            scratch,
+        })
     }
 
     fn measure(&mut self) -> Result<(), Box<dyn Error>> {
         let begun = Instant::now();
         self.drive(begun, Some(begun + self.settings.warm))?;
         let warm_errors = self.tally.errors;
-        self.tally = Tally { errors: warm_errors, ..Tally::default() };
+        self.tally = Tally {
+            errors: warm_errors,
+            ..Tally::default()
+        };
         let (cpu, start) = (cpu_ns(&self.settings.pids), Instant::now());
-        let end = self.settings.requests.is_none().then(|| start + self.settings.window);
+        let end = self
+            .settings
+            .requests
+            .is_none()
+            .then(|| start + self.settings.window);
         self.drive(begun, end)?;
         let (cpu, elapsed) = (cpu_ns(&self.settings.pids) - cpu, start.elapsed().as_secs_f64());
         self.report(cpu, elapsed);
@@ -119,7 +145,10 @@ impl Load {
         let mut started = 0u32;
         loop {
             let now = Instant::now();
-            let enough = self.settings.requests.is_some_and(|wanted| self.tally.done >= wanted);
+            let enough = self
+                .settings
+                .requests
+                .is_some_and(|wanted| self.tally.done >= wanted);
             if end.is_some_and(|end| now >= end) || enough || self.tally.errors > MAX_ERRORS {
                 return Ok(());
             }
@@ -163,7 +192,9 @@ impl Load {
         self.tally.done += 1;
         if self.tally.latencies.len() < MAX_LATENCIES {
             let latency = self.connections[index].due.elapsed().as_nanos();
-            self.tally.latencies.push(u32::try_from(latency).unwrap_or(u32::MAX));
+            self.tally
+                .latencies
+                .push(u32::try_from(latency).unwrap_or(u32::MAX));
         }
         if self.settings.new_connections {
             return self.reopen(index);
@@ -188,7 +219,11 @@ impl Load {
     }
 
     fn report(&mut self, cpu_ns: u64, elapsed: f64) {
-        let Tally { done, errors, latencies } = &mut self.tally;
+        let Tally {
+            done,
+            errors,
+            latencies,
+        } = &mut self.tally;
         latencies.sort_unstable();
         let quantile = |share: f64| {
             let at = ((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1));
@@ -238,7 +273,11 @@ impl Connection {
         let stuck = matches!(self.state, State::Sending(_));
         if stuck != self.waits_for_room {
             self.waits_for_room = stuck;
-            poll.modify(&self.stream, token, if stuck { Flags::IN | Flags::OUT } else { Flags::IN })?;
+            poll.modify(
+                &self.stream,
+                token,
+                if stuck { Flags::IN | Flags::OUT } else { Flags::IN },
+            )?;
         }
         Ok(())
     }

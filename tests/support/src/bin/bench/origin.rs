@@ -6,7 +6,8 @@
 use crate::args::Args;
 use crate::poll::{Flags, Moved, Poll, moved};
 use crate::requests::{
-    LARGE_BODY, SMALL_BODY, UPLOAD_ANSWER, WEBSOCKET_KEY, answer, content_length, echo_frames, head_end, switch,
+    LARGE_BODY, SMALL_BODY, UPLOAD_ANSWER, WEBSOCKET_KEY, answer, content_length, echo_frames, head_end,
+    switch,
 };
 use crate::slots::Slots;
 use rustix::net::{SendFlags, SocketFlags, accept_with, send, sockopt};
@@ -99,7 +100,9 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 accept(&listeners[*token - LISTENERS], &poll, &mut connections)?;
                 continue;
             }
-            let Some(connection) = connections.get_mut(*token) else { continue };
+            let Some(connection) = connections.get_mut(*token) else {
+                continue;
+            };
             let open = connection.turn(&answers, &mut scratch).unwrap_or(false);
             if !open || connection.follow(&poll, *token).is_err() {
                 connections.remove(*token);
@@ -112,7 +115,11 @@ fn accept(listener: &TcpListener, poll: &Poll, connections: &mut Slots<Connectio
     while let Ok(socket) = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
         sockopt::set_tcp_nodelay(&socket, true)?;
         poll.add(&socket, connections.next(), Flags::IN)?;
-        connections.insert(Connection { socket, state: State::Head(Vec::new()), waits_for_room: false });
+        connections.insert(Connection {
+            socket,
+            state: State::Head(Vec::new()),
+            waits_for_room: false,
+        });
     }
     Ok(())
 }
@@ -122,7 +129,11 @@ impl Connection {
     fn turn(&mut self, answers: &Answers, scratch: &mut [u8]) -> io::Result<bool> {
         loop {
             if let State::Sending(reply, done) = self.state {
-                match moved(send(&self.socket, &answers.bytes(reply)[done..], SendFlags::NOSIGNAL))? {
+                match moved(send(
+                    &self.socket,
+                    &answers.bytes(reply)[done..],
+                    SendFlags::NOSIGNAL,
+                ))? {
                     Moved::Blocked => return Ok(true),
                     Moved::Bytes(count) => self.sent(answers, reply, done + count),
                 }
@@ -159,8 +170,14 @@ impl Connection {
         match &mut self.state {
             State::Sending(..) => Ok(false),
             State::Upload(left) => {
-                let Some(rest) = left.checked_sub(bytes.len()) else { return Ok(false) };
-                self.state = if rest == 0 { State::Sending(Reply::Upload, 0) } else { State::Upload(rest) };
+                let Some(rest) = left.checked_sub(bytes.len()) else {
+                    return Ok(false);
+                };
+                self.state = if rest == 0 {
+                    State::Sending(Reply::Upload, 0)
+                } else {
+                    State::Upload(rest)
+                };
                 Ok(true)
             }
             State::Head(kept) if kept.is_empty() => match head_end(bytes) {

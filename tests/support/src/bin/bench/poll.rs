@@ -20,15 +20,28 @@ pub struct Poll {
 impl Poll {
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(BATCH) })
+        Ok(Self {
+            epoll,
+            events: Vec::with_capacity(BATCH),
+        })
     }
 
     pub fn add(&self, source: impl AsFd, token: usize, flags: Flags) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, source, epoll::EventData::new_u64(token as u64), flags)?)
+        Ok(epoll::add(
+            &self.epoll,
+            source,
+            epoll::EventData::new_u64(token as u64),
+            flags,
+        )?)
     }
 
     pub fn modify(&self, source: impl AsFd, token: usize, flags: Flags) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token as u64), flags)?)
+        Ok(epoll::modify(
+            &self.epoll,
+            source,
+            epoll::EventData::new_u64(token as u64),
+            flags,
+        )?)
     }
 
     /// Waits for events, for ever without a timeout, and replaces what `ready` holds with them.
@@ -40,7 +53,11 @@ impl Poll {
             Err(error) => return Err(error.into()),
         }
         ready.clear();
-        ready.extend(self.events.iter().map(|event| (event.data.u64() as usize, event.flags)));
+        ready.extend(
+            self.events
+                .iter()
+                .map(|event| (event.data.u64() as usize, event.flags)),
+        );
         Ok(())
     }
 }

@@ -43,7 +43,9 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 continue;
             }
             let (index, side) = (token / 2, token % 2);
-            let Some(pair) = pairs.get_mut(index) else { continue };
+            let Some(pair) = pairs.get_mut(index) else {
+                continue;
+            };
             if !turn(pair, side, *flags, &mut scratch) {
                 pairs.remove(index);
             }
@@ -62,10 +64,17 @@ fn accept(listener: &TcpListener, to: SocketAddr, poll: &Poll, pairs: &mut Slots
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(_) => continue,
         }
-        let pair = [client, upstream].map(|socket| Side { socket, unsent: Vec::new() });
+        let pair = [client, upstream].map(|socket| Side {
+            socket,
+            unsent: Vec::new(),
+        });
         let first = 2 * pairs.next();
         for (side, token) in pair.iter().zip(first..) {
-            poll.add(&side.socket, token, Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET)?;
+            poll.add(
+                &side.socket,
+                token,
+                Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET,
+            )?;
         }
         pairs.insert(pair);
     }
@@ -85,7 +94,11 @@ fn turn(pair: &mut Pair, at: usize, flags: Flags, scratch: &mut [u8]) -> bool {
 /// benchmark closes only when it is done. Where it has come already no further edge announces it, so it is read for.
 fn carry(pair: &mut Pair, from: usize, scratch: &mut [u8], ended: bool) -> io::Result<()> {
     let [first, second] = pair;
-    let (from, to) = if from == 0 { (first, second) } else { (second, first) };
+    let (from, to) = if from == 0 {
+        (first, second)
+    } else {
+        (second, first)
+    };
     if !to.unsent.is_empty() {
         match moved(send(&to.socket, &to.unsent, SendFlags::NOSIGNAL))? {
             Moved::Blocked => return Ok(()),

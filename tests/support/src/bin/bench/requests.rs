@@ -80,7 +80,12 @@ pub fn echo_frames() -> (Vec<u8>, Vec<u8>) {
     let payload = [b'q'; ECHO];
     let mut sent = vec![0x82, 0x80 | ECHO as u8];
     sent.extend(mask);
-    sent.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    sent.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
     let mut echoed = vec![0x82, ECHO as u8];
     echoed.extend(payload);
     (sent, echoed)
@@ -93,7 +98,10 @@ pub fn head_end(bytes: &[u8]) -> Option<usize> {
         // no load here does.
         return Some(bytes.len());
     }
-    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+    bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .map(|at| at + 4)
 }
 
 /// The value of `Content-Length`, 0 without one.

@@ -7,7 +7,10 @@ pub struct Slots<T> {
 
 impl<T> Slots<T> {
     pub fn new() -> Self {
-        Self { entries: Vec::new(), free: Vec::new() }
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     /// The number that the next `insert` gives out.
