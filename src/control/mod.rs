@@ -14,7 +14,7 @@
 //! | [`drain`] | the orderly end |
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`gateway`] | what all of these share |
-//! | [`state_dir`], [`process`], [`cores`], [`systemd`] | the process in its surroundings |
+//! | [`state_dir`], [`process`], [`cores`], [`memory`], [`systemd`] | the process in its surroundings |
 
 pub mod change;
 pub mod command;
@@ -24,6 +24,7 @@ pub mod drain;
 pub mod gateway;
 pub mod journal;
 pub mod listeners;
+pub mod memory;
 pub mod mutator;
 pub mod process;
 pub mod reload;

@@ -8,7 +8,7 @@ use super::gateway::Gateway;
 use super::reload::{Reloaded, Reloader, Watched};
 use super::systemd;
 use crate::config::model::{LogFormat, LogLevel};
-use crate::telemetry::access_writer::AccessLogs;
+use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{LogControl, Style};
 use crate::telemetry::metrics::ReloadResult;
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ use tracing::level_filters::LevelFilter;
 pub struct Mutator {
     gateway: Arc<Gateway>,
     reloader: Reloader,
-    access: AccessLogs,
+    access: Arc<AccessWriter>,
     log: LogControl,
     watched: watch::Sender<Watched>,
     inbox: mpsc::Receiver<Submitted>,
@@ -39,7 +39,7 @@ impl Mutator {
     pub fn new(
         gateway: Arc<Gateway>,
         reloader: Reloader,
-        access: AccessLogs,
+        access: Arc<AccessWriter>,
         log: LogControl,
     ) -> (Self, Commands, watch::Receiver<Watched>) {
         let (commands, inbox) = Commands::channel();

@@ -10,7 +10,7 @@ use crate::config::model::{Admin, ListenAddress};
 use crate::config::{self, Config, Environment, Loaded, Rejected};
 use crate::net::listen::{self, Address, Options};
 use crate::snapshot::{self, Snapshot};
-use crate::telemetry::access_writer::AccessLogs;
+use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::metrics::{OTHER, SeriesKey, UNROUTED};
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ impl Source {
 pub struct Reloader {
     gateway: Arc<Gateway>,
     source: Source,
-    access: AccessLogs,
+    access: Arc<AccessWriter>,
     tried: Tried,
 }
 
@@ -81,7 +81,7 @@ struct Candidate {
 
 impl Reloader {
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, source: Source, access: AccessLogs) -> Self {
+    pub fn new(gateway: Arc<Gateway>, source: Source, access: Arc<AccessWriter>) -> Self {
         let tried = Tried::Loaded(gateway.running.load().fingerprint);
         Self { gateway, source, access, tried }
     }

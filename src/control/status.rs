@@ -3,7 +3,7 @@
 
 use super::gateway::Gateway;
 use super::journal::AuditEntry;
-use crate::config::model::{Action, Balance, Route};
+use crate::config::model::{Action, Balance, HostPattern, PathPattern, Route};
 use crate::net::listen::Address;
 use crate::telemetry::metrics::{EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries};
 use crate::telemetry::process::ProcessStats;
@@ -296,8 +296,8 @@ fn route_status(route: &Route, totals: &Totals) -> RouteStatus {
     };
     RouteStatus {
         name: route.name.clone(),
-        hosts: route.hosts.iter().map(ToString::to_string).collect(),
-        paths: route.paths.iter().map(ToString::to_string).collect(),
+        hosts: route.hosts.iter().map(host_text).collect(),
+        paths: route.paths.iter().map(path_text).collect(),
         methods: route.methods.clone(),
         listeners: route.listeners.clone(),
         priority: route.priority,
@@ -310,6 +310,24 @@ fn route_status(route: &Route, totals: &Totals) -> RouteStatus {
         latency: latency(series.iter().map(|series| series.duration.counts())),
         bytes_received: sum(|series| series.bytes_received.get()),
         bytes_sent: sum(|series| series.bytes_sent.get()),
+    }
+}
+
+/// As the operator wrote it.
+fn host_text(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Wildcard(rest) => format!("*.{rest}"),
+        HostPattern::Regex(regex) => format!("~{regex}"),
+    }
+}
+
+/// As the operator wrote it.
+fn path_text(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Exact(path) => format!("={path}"),
+        PathPattern::Prefix(path) => path.clone(),
+        PathPattern::Regex(regex) => format!("~{regex}"),
     }
 }
 
@@ -414,13 +432,16 @@ fn target_text(target: &Target) -> String {
 fn latency(counts: impl IntoIterator<Item = HistogramCounts>) -> Latency {
     let mut all = HistogramCounts::default();
     for counts in counts {
-        all.absorb(&counts);
+        for (sum, bucket) in all.buckets.iter_mut().zip(counts.buckets) {
+            *sum += bucket;
+        }
+        all.sum_us += counts.sum_us;
     }
     let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
     let samples = all.count();
     Latency {
         samples,
-        mean_ms: (samples > 0).then(|| all.sum_us as f64 / samples as f64 / 1000.0),
+        mean_ms: all.mean().map(ms),
         p50_ms: all.quantile(0.5).map(ms),
         p90_ms: all.quantile(0.9).map(ms),
         p99_ms: all.quantile(0.99).map(ms),
