@@ -1,3 +1,4 @@
 //! Things that know nothing of HTTP: tasks and time.
 
+pub mod http_date;
 pub mod task;

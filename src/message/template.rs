@@ -15,6 +15,8 @@
 //!
 //! What is missing is empty. Names are checked when the template is parsed, never while serving.
 
+use super::host::TARGET_BYTE;
+use super::path::push_escape;
 use std::fmt;
 use thiserror::Error;
 
@@ -108,15 +110,34 @@ enum Part {
     Variable(Variable),
 }
 
-/// How the bytes of variables are made safe for where they go. Literal text is the operator's and stays.
+/// How a value is made safe for where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escaping {
     /// A header value: control characters but tab are dropped, CR, LF and NUL with them.
     Header,
     /// A URI in a header: also, what no URI contains is percent-encoded.
     Uri,
-    /// A path: as `Uri`, and `?` and `#` are percent-encoded, so that no value starts a query.
-    Path,
+    /// A request target: as `Uri`, `#` is percent-encoded, and so is `?` in variables, so that none of them
+    /// starts a query.
+    Target,
+}
+
+impl Escaping {
+    /// The operator's own text stays, as far as it can be sent.
+    const fn keeps_text(self, byte: u8) -> bool {
+        match self {
+            Self::Header => true,
+            Self::Uri => TARGET_BYTE[byte as usize] || byte == b'#',
+            Self::Target => TARGET_BYTE[byte as usize],
+        }
+    }
+    const fn keeps_variable(self, byte: u8) -> bool {
+        match self {
+            Self::Header => byte == b'\t' || !byte.is_ascii_control(),
+            Self::Uri => self.keeps_text(byte),
+            Self::Target => self.keeps_text(byte) && byte != b'?',
+        }
+    }
 }
 
 /// A parsed value.
@@ -135,6 +156,14 @@ impl Template {
         if let Some(byte) = text.bytes().find(|&b| b.is_ascii_control() && b != b'\t') {
             return Err(TemplateError::Control(byte));
         }
+        Self::parse_body(text)
+    }
+
+    /// Parses a text that is no header value and may have several lines.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], but for control characters.
+    pub fn parse_body(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut literal = Vec::new();
         let mut pieces = text.split('$');
@@ -198,16 +227,20 @@ impl Template {
         self.render_as(Escaping::Header, variables, out);
     }
 
-    /// Appends the value, its variables made safe for where it goes, cut at [`MAX_OUTPUT`].
+    /// Appends the value, made safe for where it goes, cut at [`MAX_OUTPUT`].
     pub fn render_as(&self, escaping: Escaping, variables: &impl Variables, out: &mut Vec<u8>) {
         let limit = out.len() + MAX_OUTPUT;
         for part in &self.parts {
             match part {
-                Part::Text(text) => out.extend_from_slice(text),
+                Part::Text(text) => {
+                    let start = out.len();
+                    out.extend_from_slice(text);
+                    make_safe(start, out, |byte| escaping.keeps_text(byte));
+                }
                 Part::Variable(variable) => {
                     let start = out.len();
                     variables.write(variable, out);
-                    make_safe(escaping, start, out);
+                    make_safe(start, out, |byte| escaping.keeps_variable(byte));
                 }
             }
             if out.len() > limit {
@@ -292,22 +325,17 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Cleans what a variable wrote from `start` on.
-fn make_safe(escaping: Escaping, start: usize, out: &mut Vec<u8>) {
-    let stays = |byte: u8| match escaping {
-        Escaping::Header => byte == b'\t' || !byte.is_ascii_control(),
-        Escaping::Uri => super::host::TARGET_BYTE[byte as usize] || byte == b'#',
-        Escaping::Path => super::host::TARGET_BYTE[byte as usize] && byte != b'?',
-    };
-    if out[start..].iter().all(|&b| stays(b)) {
+/// Cleans what was written from `start` on: control characters go, others that may not stay are
+/// percent-encoded.
+fn make_safe(start: usize, out: &mut Vec<u8>, stays: impl Fn(u8) -> bool) {
+    if out[start..].iter().all(|&byte| stays(byte)) {
         return;
     }
-    let written = out.split_off(start);
-    for byte in written {
+    for byte in out.split_off(start) {
         if stays(byte) {
             out.push(byte);
-        } else if escaping != Escaping::Header && !byte.is_ascii_control() {
-            super::path::push_escape(byte, out);
+        } else if !byte.is_ascii_control() {
+            push_escape(byte, out);
         }
     }
 }

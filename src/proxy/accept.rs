@@ -148,6 +148,9 @@ impl Accepting {
     }
 
     fn has_room(&self) -> bool {
+        if self.worker.status.retired.load(Ordering::Relaxed) {
+            return false;
+        }
         let view = self.worker.view();
         let process = view.snapshot.max_connections;
         if process > 0 && self.worker.context.board.connections() >= process {
@@ -213,6 +216,10 @@ impl Accepting {
 
 impl Drop for Accepting {
     fn drop(&mut self) {
+        // A worker that ends takes nothing any more.
+        if self.worker.stopped.get() {
+            return;
+        }
         while matches!(self.one(), Accept::One) {}
         self.worker.report(Report::Unlistened { worker: self.worker.index, socket: self.id });
     }

@@ -154,6 +154,12 @@ impl RequestContext {
         self.request.as_ref().ok_or(ProxyError::new(Token::Internal, Side::Gateway))
     }
 
+    /// Bytes of request body allowed; 0: any.
+    pub fn body_limit(&self) -> u64 {
+        let own = self.route.as_ref().and_then(|route| route.plan.body_limit);
+        own.unwrap_or(self.listener.plan.limits.body)
+    }
+
     pub fn host_text(&self) -> &str {
         let host = self.request.as_ref().map_or(&b""[..], |head| self.host.of(head));
         std::str::from_utf8(host).unwrap_or_default()
@@ -216,7 +222,7 @@ impl RequestContext {
             peer: self.peer,
             server: self.server,
             listener: &self.listener.plan.name,
-            scheme: "http",
+            scheme: super::prepare::SCHEME.text(),
             connection: self.connection,
             connection_requests: self.connection_requests,
             request: head,
@@ -246,8 +252,7 @@ impl RequestContext {
 
     fn write_record(&self, now: Instant) {
         let Some(access) = &self.listener.plan.access else { return };
-        let failed = self.token.is_some() || self.status >= 500;
-        if !access.wanted(failed) {
+        if !access.sampler.keeps(self.logged_status(), self.token) {
             return;
         }
         let since = |at: Instant| at.saturating_duration_since(self.start);
@@ -264,7 +269,9 @@ impl RequestContext {
                 ended: attempt.ended.map_or(now.duration_since(self.start), since),
             })
             .collect();
-        self.record(now, &attempts, |record| self.worker.write_access(access, record));
+        self.record(now, &attempts, |record| {
+            self.worker.access.record(&access.file, |lines| access.format.write(record, lines));
+        });
     }
 
     fn count(&self, duration: Duration) {

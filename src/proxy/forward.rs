@@ -302,9 +302,9 @@ async fn drive(
     let sent = Instant::now();
     let response = exchange.response_head().await?;
     note_answer(context, &response, sent);
-    framing::check_response(&response)?;
+    framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
     let method = context.head()?.method;
-    let body = framing::response_body(&response, method)?;
+    let body = framing::response_body(&response, method).map_err(|reject| ProxyError::bad_response(reject.detail))?;
     let switched = response.status == 101;
     if switched && !prepared.upgrade {
         context.response = Some(response);
@@ -315,7 +315,7 @@ async fn drive(
     let keep_alive = context.may_keep_alive() && !context.ends_by_close && !expecting(context, exchange);
     exchange.end_means_gone = is_event_stream(&response);
     let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
-    let edits = respond::edits(context, route, matched, &response, keep_alive, switched)?;
+    let edits = respond::edits(context, route, matched, prepared, &response, keep_alive)?;
     let sent_framing = if framing == Framing::Chunked { BodyKind::Chunked } else { body };
     context.status = response.status;
     context.head_bytes_sent = exchange

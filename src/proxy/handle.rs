@@ -30,8 +30,8 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
     let Some(route) = context.route.clone() else { return Err(no_route()) };
     match &route.plan.action {
         ActionPlan::Forward(_) => forward::forward(client, context, &route.plan, &matched, admitted).await,
-        ActionPlan::Redirect(redirect) => Ok(respond::redirect(client, context, &route.plan, redirect, &matched)),
-        ActionPlan::Respond(fixed) => Ok(respond::fixed(client, context, &route.plan, fixed, &matched)),
+        ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),
+        ActionPlan::Respond(fixed) => respond::fixed(client, context, &route.plan, fixed, &matched),
     }
 }
 
@@ -50,7 +50,7 @@ fn route(context: &mut RequestContext) -> Result<Match, ProxyError> {
     let route = &view.routes[matched.route as usize];
     let mut target = 0;
     if let ActionPlan::Forward(split) = &route.plan.action {
-        target = if split.len() == 1 { 0 } else { *split.choose(fastrand::u64(..)) };
+        target = split.as_ref().map_or(0, |split| *split.choose(fastrand::u64(..)));
         context.upstream = Some(view.upstreams[route.plan.targets()[target].upstream].clone());
     }
     context.series = Some(route.series(target).clone());

@@ -4,9 +4,8 @@
 //! listener's. Framing is the writer's.
 
 use super::client::Client;
-use super::context::RequestContext;
+use super::context::{RequestContext, Text};
 use super::error::ProxyError;
-use super::handle_variables::RequestVariables;
 use super::heads::{self, BorrowedEdits};
 use crate::config::model::HostHeader;
 use crate::message::bytes::list;
@@ -16,8 +15,14 @@ use crate::message::head::RequestHead;
 use crate::message::hop;
 use crate::message::names::Name;
 use crate::routing::Match;
-use crate::snapshot::{HeaderPlan, RoutePlan};
+use crate::routing::rewrite::Applied;
+use crate::routing::variables::RequestVariables;
+use crate::snapshot::RoutePlan;
+use crate::message::host::Scheme;
 use std::io::Write;
+
+/// What clients speak to our listeners, as long as none of them terminates TLS.
+pub(super) const SCHEME: Scheme = Scheme::Http;
 
 /// A prepared request.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(super) struct Prepared {
     pub edits: BorrowedEdits,
     /// The client wants to switch protocols, and may.
     pub upgrade: bool,
+    /// What the route's rewrite did to the path; `None` without one.
+    pub rewritten: Option<Applied>,
 }
 
 /// Prepares a request for the endpoints of its route. What depends on the endpoint is left to [`set_host`].
@@ -45,16 +52,36 @@ pub(super) fn request(
     }
     forwarded(client, context, head, &mut edits);
     request_id(context, head, &mut edits);
-    set_target(context, route, matched, absolute, &mut edits);
+    let variables = variables(context, matched)?;
+    let rewritten = set_target(context, route, &variables, absolute, &mut edits)?;
     if let HostHeader::Name(name) = &route.host {
         replace_host(head, name.as_bytes(), &mut edits);
     } else if !head.buf.has(Name::Host) && !context.host_text().is_empty() {
         edits.add(b"Host", context.host_text().as_bytes());
     }
-    let variables = RequestVariables::new(context, matched);
-    apply(&route.request_headers, head, &variables, &mut edits);
-    apply(&context.listener.plan.request_headers, head, &variables, &mut edits);
-    Ok(Prepared { edits, upgrade })
+    route.request_headers.apply(&head.buf, &variables, &mut edits);
+    context.listener.plan.request_headers.apply(&head.buf, &variables, &mut edits);
+    Ok(Prepared { edits, upgrade, rewritten })
+}
+
+/// What templates see of a request.
+pub(super) fn variables<'a>(
+    context: &'a RequestContext,
+    matched: &'a Match,
+) -> Result<RequestVariables<'a>, ProxyError> {
+    Ok(RequestVariables {
+        head: context.head()?,
+        client: context.client_ip,
+        request_id: &context.request_id,
+        host: context.host_text(),
+        path: context.path_bytes(),
+        query: context.query_bytes(),
+        scheme: SCHEME.text(),
+        listener: &context.listener.plan.name,
+        route: context.route.as_ref().map_or("", |route| &route.plan.name),
+        upstream: context.upstream.as_ref().map_or("", |upstream| &upstream.plan.name),
+        captures: matched.captures.as_deref(),
+    })
 }
 
 /// The Host field where it names the endpoint, and for a request that came without any.
@@ -189,30 +216,28 @@ fn request_id(context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
 }
 
 /// The target in origin form, with the path that was matched and the route's rewrite of it.
-fn set_target(context: &RequestContext, route: &RoutePlan, matched: &Match, absolute: bool, edits: &mut Edits) {
-    let path = context.path_bytes();
-    let as_received = matches!(context.path, super::context::Text::Head(_)) && !absolute;
-    if route.rewrite.is_none() && as_received {
-        return;
-    }
-    let mut target = Vec::with_capacity(path.len() + 64);
-    match &route.rewrite {
-        Some(rewrite) => rewrite.apply(path, matched, &mut target),
-        None => target.extend_from_slice(path),
-    }
-    if let Some(query) = context.query_bytes() {
-        target.push(b'?');
-        target.extend_from_slice(query);
-    }
-    edits.set_target(&target);
-}
-
-/// Removes, then sets, then adds.
-pub(super) fn apply(
-    plan: &HeaderPlan,
-    head: &RequestHead,
+fn set_target(
+    context: &RequestContext,
+    route: &RoutePlan,
     variables: &RequestVariables<'_>,
+    absolute: bool,
     edits: &mut Edits,
-) {
-    plan.apply(&head.buf, variables, edits);
+) -> Result<Option<Applied>, ProxyError> {
+    let path = context.path_bytes();
+    if let Some(rewrite) = &route.rewrite {
+        let mut target = Vec::with_capacity(path.len() + 64);
+        let applied = rewrite.apply(path, context.query_bytes(), variables, &mut target)?;
+        edits.set_target(&target);
+        return Ok(Some(applied));
+    }
+    let as_received = matches!(context.path, Text::Head(_)) && !absolute;
+    if !as_received {
+        let mut target = path.to_vec();
+        if let Some(query) = context.query_bytes() {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        edits.set_target(&target);
+    }
+    Ok(None)
 }

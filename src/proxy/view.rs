@@ -6,7 +6,6 @@
 use super::board::WorkerStatus;
 use super::worker::WorkerContext;
 use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot, Target};
-use crate::telemetry::access_writer::AccessSinks;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::metrics::series::{ListenerSeries, RouteSeries};
 use crate::upstream::local::{Endpoints, LocalUpstream};
@@ -69,7 +68,6 @@ pub(super) struct Views {
     current: Rc<View>,
     endpoints: Endpoints,
     keys: HashMap<Arc<str>, ListenerKey>,
-    sinks: AccessSinks,
 }
 
 impl Views {
@@ -77,7 +75,7 @@ impl Views {
         let mut endpoints = Endpoints::default();
         let mut keys = HashMap::new();
         let current = build(context.live.load(), &[], &mut endpoints, &mut keys, metrics);
-        Self { current, endpoints, keys, sinks: context.access.sinks() }
+        Self { current, endpoints, keys }
     }
 
     /// The view of the snapshot that is live now.
@@ -102,16 +100,8 @@ impl Views {
         *self.keys.entry(name.clone()).or_insert(next)
     }
 
-    pub fn sinks(&mut self) -> &mut AccessSinks {
-        &mut self.sinks
-    }
-
     pub fn sweep(&self, now: Instant) {
         self.endpoints.sweep(now);
-    }
-
-    pub fn flush_access(&mut self) {
-        self.sinks.flush();
     }
 }
 

@@ -3,7 +3,7 @@
 use super::hosts::HostIndex;
 use super::pattern::{self, HostMatch, PathMatch};
 use super::predicates::{Named, Predicates, ValueMatch};
-use super::{Entry, RouteTable, shadow};
+use super::{Entry, RouteTable, groups, shadow};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::model::{HostPattern, PathPattern, Route, ValuePattern};
 use crate::message::host::parse_host;
@@ -47,6 +47,7 @@ impl RouteTable {
             return Err(diagnostics);
         }
         diagnostics.extend(shadow::warnings(routes, &entries, &predicates));
+        diagnostics.extend(groups::warnings(routes, &entries));
         let table = Self {
             hosts: HostIndex::new(&entries),
             entries,

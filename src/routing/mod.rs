@@ -23,6 +23,7 @@
 
 mod build;
 mod captures;
+mod groups;
 mod hosts;
 mod paths;
 mod pattern;

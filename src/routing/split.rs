@@ -60,7 +60,7 @@ mod tests {
         #[test]
         fn evenly_spread_numbers_give_the_weights(weights in proptest::collection::vec(0u32..20, 1..6)) {
             let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
-            let Some(split) = Split::new(weights.iter().copied().enumerate().map(|(i, w)| (i, w))) else {
+            let Some(split) = Split::new(weights.iter().copied().enumerate()) else {
                 prop_assert_eq!(total, 0);
                 return Ok(());
             };

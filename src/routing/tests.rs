@@ -440,6 +440,34 @@ fn paths_and_methods_that_do_not_arrive_are_warned_of() {
 }
 
 #[test]
+fn variables_of_groups_that_no_regex_has_are_warned_of() {
+    let mut one = on(&["~^(?<tenant>.*)\\.x$"], &["~^/(a)", "/b"]);
+    for (name, text) in [
+        ("x-a", "${1}${host.tenant}"),
+        ("x-b", "${2}"),
+        ("x-c", "${path.tenant}"),
+    ] {
+        one.request_headers.set.insert(name.into(), text.into());
+    }
+    one.action = Action::Redirect {
+        to: "${host.2}".into(),
+        status: 301,
+    };
+    let keys: Vec<String> = warnings(&[one])
+        .into_iter()
+        .map(|w| w.split(": ").next().unwrap().into())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "routes[0].request_headers.set.x-b",
+            "routes[0].request_headers.set.x-c",
+            "routes[0].redirect.to"
+        ]
+    );
+}
+
+#[test]
 fn a_trace_tells_what_every_entry_said() {
     let mut header = on(&["a"], &["/x"]);
     header.headers.insert("x-b".into(), ValuePattern::Present);
@@ -625,7 +653,7 @@ proptest! {
         let table = build(&routes);
         let warned: Vec<u32> = warnings(&routes)
             .iter()
-            .map(|w| w[7..].split(']').next().unwrap().parse().unwrap())
+            .map(|w| w.split(['[', ']']).nth(1).unwrap().parse().unwrap())
             .collect();
         for (host, path, method, header, query, listener, client) in &requests {
             let fields: Vec<_> = header.iter().map(|v| ("x-a", *v)).collect();

@@ -88,19 +88,22 @@ fn values_cannot_end_a_line() {
 }
 
 #[test]
-fn values_are_encoded_for_uris_and_paths() {
+fn values_are_encoded_for_uris_and_targets() {
     let as_ = |escaping, value: &[u8]| {
         let mut out = Vec::new();
-        Template::parse("/?#${host}")
+        Template::parse("/é?#${host}")
             .unwrap()
             .render_as(escaping, &Same(value), &mut out);
         String::from_utf8(out).unwrap()
     };
     assert_eq!(
         as_(Escaping::Uri, b"a b\r\n\xe9\"?x#y%20"),
-        "/?#a%20b%E9%22?x#y%20"
+        "/%C3%A9?#a%20b%E9%22?x#y%20"
     );
-    assert_eq!(as_(Escaping::Path, b"a b?x#y%2F/"), "/?#a%20b%3Fx%23y%2F/");
+    assert_eq!(
+        as_(Escaping::Target, b"a b?x#y%2F/"),
+        "/%C3%A9?%23a%20b%3Fx%23y%2F/"
+    );
 }
 
 #[test]
@@ -114,7 +117,7 @@ proptest! {
     fn no_value_injects_a_header(value in proptest::collection::vec(any::<u8>(), 0..40)) {
         let out = render("a ${host} b", &value);
         prop_assert!(!out.iter().any(|b| matches!(b, b'\r' | b'\n' | 0)));
-        for escaping in [Escaping::Uri, Escaping::Path] {
+        for escaping in [Escaping::Uri, Escaping::Target] {
             let mut out = Vec::new();
             Template::parse("${host}").unwrap().render_as(escaping, &Same(&value), &mut out);
             prop_assert!(out.iter().all(u8::is_ascii_graphic));
