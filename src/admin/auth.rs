@@ -81,7 +81,8 @@ fn local_reader(peer: Peer, headers: &HeaderMap, needed: Role) -> Result<Actor, 
     Ok(Actor::Anonymous)
 }
 
-/// Whether the Host header is an address or `localhost`.
+/// Whether the Host header is an address, or a name without a dot, such as `localhost`: a foreign page's name has
+/// one.
 fn names_this_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else {
         // HTTP/1.0 without Host: no browser.
@@ -92,7 +93,7 @@ fn names_this_host(headers: &HeaderMap) -> bool {
         _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    !name.contains('.') || name.parse::<IpAddr>().is_ok()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -202,7 +203,7 @@ mod tests {
             let need = Need::Role(Role::Viewer);
             authorize(LOCAL, &headers(None, host), Some(&admin), need).is_ok()
         };
-        for good in ["localhost", "localhost:9900", "127.0.0.1", "[::1]:9900", "::1"] {
+        for good in ["localhost", "localhost:9900", "127.0.0.1", "[::1]:9900", "::1", "gateway"] {
             assert!(ask(good), "{good}");
         }
         for bad in ["evil.example", "evil.example:9900", "localhost.evil.example"] {

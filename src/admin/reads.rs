@@ -104,7 +104,7 @@ pub async fn config_schema() -> Json<Value> {
 pub async fn events(State(api): State<Api>, params: Params) -> Json<Value> {
     let page = api.gateway.journal.events.list(params.since(), params.limit());
     let next = page.events.last().map_or_else(|| params.since(), |event| event.id);
-    let events: Vec<_> = page.events.iter().map(std::convert::AsRef::as_ref).collect();
+    let events: Vec<_> = page.events.iter().map(AsRef::as_ref).collect();
     Json(json!({ "events": events, "next": next, "lost": page.lost }))
 }
 

@@ -2,19 +2,14 @@
 //! in any more, and what runs may finish until the deadline.
 
 use super::gateway::{Gateway, Phase};
-use super::supervise::Supervision;
 use super::systemd;
-use crate::proxy::worker::SocketId;
 use crate::telemetry::events::Severity;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often it is looked whether connections are left.
 const LOOK: Duration = Duration::from_millis(20);
-/// Longest wait for the workers to empty their accept queues.
-const UNLISTEN_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait for threads to end once everything is cut.
 const STOP_WAIT: Duration = Duration::from_secs(2);
 
@@ -28,7 +23,7 @@ pub enum Ended {
 }
 
 /// Ends the gateway. `at_once` completes when somebody loses patience.
-pub async fn drain(gateway: &Arc<Gateway>, supervision: &mut Supervision, at_once: impl Future<Output = ()>) -> Ended {
+pub async fn drain(gateway: &Gateway, at_once: impl Future<Output = ()>) -> Ended {
     let runtime = gateway.running.load().config.runtime.clone();
     gateway.enter(Phase::Draining);
     systemd::stopping(runtime.drain_delay + runtime.drain_timeout + STOP_WAIT);
@@ -36,7 +31,7 @@ pub async fn drain(gateway: &Arc<Gateway>, supervision: &mut Supervision, at_onc
     gateway.journal.note(Severity::Info, "drain.started", "", text);
 
     tokio::select! {
-        () = finish(gateway, supervision, runtime.drain_delay, runtime.drain_timeout) => {}
+        () = finish(gateway, runtime.drain_delay, runtime.drain_timeout) => {}
         () = at_once => gateway.journal.note(Severity::Warning, "drain.hurried", "", "asked again to end".to_owned()),
     }
     let left = connections(gateway);
@@ -50,39 +45,28 @@ pub async fn drain(gateway: &Arc<Gateway>, supervision: &mut Supervision, at_onc
     }
 }
 
-async fn finish(gateway: &Gateway, supervision: &mut Supervision, delay: Duration, timeout: Duration) {
+async fn finish(gateway: &Gateway, delay: Duration, timeout: Duration) {
     tokio::time::sleep(delay).await;
     let deadline = Instant::now() + timeout;
-    unlisten(gateway, supervision).await;
+    close_listeners(gateway);
+    // Only when the workers have taken in who had connected before does no connection mean that nobody is left.
+    gateway.sockets_closed().await;
     gateway.plane().workers.drain();
     while connections(gateway) > 0 && Instant::now() < deadline {
         tokio::time::sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
 }
 
-/// Closes the listeners, and waits until the workers have taken in who had connected before: only then does no
-/// connection mean that nobody is left.
-async fn unlisten(gateway: &Gateway, supervision: &mut Supervision) {
-    let closing: Vec<(usize, SocketId)> = {
-        let plane = &mut *gateway.plane();
-        let moves = plane.listeners.close();
-        let closing = moves.unlisten.clone();
-        plane.workers.apply(moves);
-        closing
-    };
-    let all_closed = supervision.unlistened.wait_for(|done| closing.iter().all(|socket| done.contains(socket)));
-    // A stuck worker never reports; the deadline of the drain is what counts for it.
-    drop(tokio::time::timeout(UNLISTEN_WAIT, all_closed).await);
+fn close_listeners(gateway: &Gateway) {
+    let plane = &mut *gateway.plane();
+    let moves = plane.listeners.close();
+    gateway.move_sockets(plane, moves);
 }
 
 async fn stop(gateway: &Gateway) {
-    // Whoever was in a hurry skipped this: no more connections, and socket files go.
-    {
-        let plane = &mut *gateway.plane();
-        let moves = plane.listeners.close();
-        plane.workers.apply(moves);
-        plane.workers.stop();
-    }
+    // Who is in a hurry may not have come that far.
+    close_listeners(gateway);
+    gateway.plane().workers.stop();
     let deadline = Instant::now() + STOP_WAIT;
     while !gateway.plane().workers.ended() && Instant::now() < deadline {
         tokio::time::sleep(LOOK).await;

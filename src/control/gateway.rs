@@ -1,20 +1,26 @@
 //! What the tasks of the control runtime share: the way to everything that runs.
 
 use super::journal::Journal;
-use super::listeners::{BoundListener, Listeners};
+use super::listeners::{BoundListener, Listeners, Moves};
 use super::workers::{WorkerView, Workers};
 use crate::config::Loaded;
 use crate::net::listen::{Address, Socket, SocketFile};
 use crate::proxy::board::Board;
+use crate::proxy::worker::SocketId;
 use crate::snapshot::Live;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::shared::Registry;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
+
+/// Longest wait for workers to empty their accept queues.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Where the gateway is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +95,8 @@ pub struct Gateway {
     /// Rung when endpoints may have changed.
     pub endpoints_changed: Notify,
     admin: watch::Sender<Option<Arc<AdminSocket>>>,
+    /// Sockets that workers were told to close and have not closed yet.
+    closing: watch::Sender<HashSet<(usize, SocketId)>>,
     plane: Mutex<Plane>,
     phase: AtomicU8,
 }
@@ -121,6 +129,7 @@ impl Gateway {
             running: ArcSwap::from_pointee(parts.loaded),
             endpoints_changed: Notify::new(),
             admin: watch::Sender::new(parts.admin.map(Arc::new)),
+            closing: watch::Sender::default(),
             plane: Mutex::new(Plane {
                 listeners: parts.listeners,
                 workers: parts.workers,
@@ -157,6 +166,27 @@ impl Gateway {
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerView> {
         self.plane().workers.view()
+    }
+
+    /// Carries out what a change of listeners means for the workers.
+    pub fn move_sockets(&self, plane: &mut Plane, moves: Moves) {
+        self.closing.send_modify(|closing| closing.extend(moves.unlisten.iter().copied()));
+        plane.workers.apply(moves);
+    }
+
+    /// A worker has closed a socket that it was told to close.
+    pub(super) fn closed(&self, worker: usize, socket: SocketId) {
+        self.closing.send_if_modified(|closing| closing.remove(&(worker, socket)));
+    }
+
+    /// Waits until the workers have closed what they were told to close: then the addresses are free, and all
+    /// who had connected there are counted. A worker that is stuck is not waited for longer than [`CLOSING`].
+    pub async fn sockets_closed(&self) {
+        let mut closing = self.closing.subscribe();
+        if tokio::time::timeout(CLOSING, closing.wait_for(HashSet::is_empty)).await.is_err() {
+            tracing::debug!("a worker takes long to close its sockets");
+            self.closing.send_modify(HashSet::clear);
+        }
     }
 
     /// Follows the admin listener through reloads.

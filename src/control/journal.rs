@@ -23,7 +23,8 @@ const CHANGES_TOLD: usize = 8;
 pub struct AuditEntry {
     /// Number in this process, from 1.
     pub id: u64,
-    pub time: Timestamp,
+    /// RFC 3339.
+    pub time: String,
     pub actor: String,
     pub action: &'static str,
     pub dry_run: bool,
@@ -107,7 +108,7 @@ fn entry(command: &Command, outcome: &Outcome) -> AuditEntry {
     };
     AuditEntry {
         id: 0,
-        time: Timestamp::now(),
+        time: Timestamp::now().to_string(),
         actor: command.actor.to_string(),
         action: command.action.name(),
         dry_run: command.dry_run,

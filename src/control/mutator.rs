@@ -115,6 +115,8 @@ impl Mutator {
         }
         let Reloaded { outcome, watched, repeated } = self.reloader.reload(dry_run).await;
         if !dry_run {
+            // A reload right after this one may want an address that this one gave up.
+            self.gateway.sockets_closed().await;
             systemd::ready("serving");
             if !watched.files.is_empty() {
                 self.watched.send_if_modified(|before| {

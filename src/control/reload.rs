@@ -3,15 +3,16 @@
 
 use super::change::{self, Change, ChangeKind};
 use super::command::Outcome;
-use super::gateway::{AdminSocket, Gateway};
+use super::gateway::{AdminSocket, Gateway, Phase};
 use super::listeners::{BindError, socket_address};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{Admin, ListenAddress};
 use crate::config::{self, Config, Environment, Loaded, Rejected};
 use crate::net::listen::{self, Address, Options};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{self, Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::metrics::{OTHER, SeriesKey, UNROUTED};
+use crate::upstream::shared::Registry;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -133,18 +134,11 @@ impl Reloader {
         }
         let generation = self.gateway.live.generation() + 1;
         let (registry, access) = (self.gateway.registry.clone(), self.access.clone());
-        let compiling = tokio::task::spawn_blocking(move || {
-            let compiled = snapshot::compile(&loaded.config, generation, &registry, &access);
-            (loaded, compiled)
-        });
-        let (mut loaded, compiled) =
-            compiling.await.map_err(|panic| vec![Diagnostic::error("", format!("internal error: {panic}"))])?;
-        match compiled {
-            Ok((snapshot, warnings)) => {
-                loaded.warnings.extend(placed(warnings, &loaded));
-                Ok(Some(Candidate { loaded, snapshot, changes }))
-            }
-            Err(diagnostics) => Err(placed(diagnostics, &loaded)),
+        let compiling = tokio::task::spawn_blocking(move || compile(loaded, generation, &registry, &access));
+        match compiling.await {
+            Ok(Ok((loaded, snapshot))) => Ok(Some(Candidate { loaded, snapshot, changes })),
+            Ok(Err(diagnostics)) => Err(diagnostics),
+            Err(panic) => Err(vec![Diagnostic::error("", format!("internal error: {panic}"))]),
         }
     }
 
@@ -153,6 +147,12 @@ impl Reloader {
         let Candidate { loaded, snapshot, changes } = candidate;
         let generation = snapshot.generation;
         let gateway = &self.gateway;
+        if gateway.phase() == Phase::Draining {
+            return Outcome::Rejected(vec![Diagnostic::error("", "the gateway is ending")]);
+        }
+        if let Err(refused) = open_logs(&snapshot) {
+            return Outcome::Rejected(placed(refused, &loaded));
+        }
         let mut plane = gateway.plane();
         let prepared = match plane.listeners.prepare(&loaded.config.listeners) {
             Ok(prepared) => prepared,
@@ -166,7 +166,7 @@ impl Reloader {
         gateway.live.swap(snapshot);
 
         let moves = plane.listeners.apply(prepared);
-        plane.workers.apply(moves);
+        gateway.move_sockets(&mut plane, moves);
         plane.workers.snapshot_moved();
         drop(plane);
         match admin {
@@ -193,6 +193,44 @@ impl Reloader {
             .map(AdminMove::To)
             .map_err(|error| Diagnostic::error("admin.address", error.to_string()))
     }
+}
+
+/// Compiles a configuration; its warnings join those of reading it. Blocking: error pages are read.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn compile(
+    mut loaded: Loaded,
+    generation: u64,
+    registry: &Registry,
+    access: &AccessWriter,
+) -> Result<(Loaded, Snapshot), Vec<Diagnostic>> {
+    match snapshot::compile(&loaded.config, generation, Parts { registry, access }) {
+        Ok((snapshot, warnings)) => {
+            let warnings = placed(warnings, &loaded);
+            loaded.warnings.extend(warnings);
+            Ok((loaded, snapshot))
+        }
+        Err(diagnostics) => Err(placed(diagnostics, &loaded)),
+    }
+}
+
+/// Opens the access logs that a snapshot writes to.
+///
+/// # Errors
+/// Those that can't be opened.
+pub fn open_logs(snapshot: &Snapshot) -> Result<(), Vec<Diagnostic>> {
+    let refused: Vec<Diagnostic> = snapshot
+        .listeners
+        .iter()
+        .filter_map(|listener| Some((listener, listener.access.as_ref()?)))
+        .filter_map(|(listener, log)| {
+            let error = log.file.prepare().err()?;
+            let key = format!("listeners.{}.access_log", listener.name);
+            Some(Diagnostic::error(key, format!("{} can't be opened: {error}", log.file.path().display())))
+        })
+        .collect();
+    if refused.is_empty() { Ok(()) } else { Err(refused) }
 }
 
 /// What a reload means for the admin listener.
@@ -245,7 +283,7 @@ fn refused_listener(error: &BindError) -> Diagnostic {
 }
 
 /// Fills in where in the files each problem lies.
-fn placed(mut diagnostics: Vec<Diagnostic>, loaded: &Loaded) -> Vec<Diagnostic> {
+pub(super) fn placed(mut diagnostics: Vec<Diagnostic>, loaded: &Loaded) -> Vec<Diagnostic> {
     for diagnostic in &mut diagnostics {
         loaded.origins.place(diagnostic);
     }

@@ -35,7 +35,8 @@ pub struct NodeStatus {
     pub pid: u32,
     /// `starting`, `serving`, `draining`.
     pub state: &'static str,
-    pub started: Timestamp,
+    /// RFC 3339.
+    pub started: String,
     pub uptime_seconds: u64,
     pub state_dir: Option<String>,
     pub control_socket: Option<String>,
@@ -235,7 +236,7 @@ fn node(gateway: &Gateway) -> NodeStatus {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         state: gateway.phase().name(),
-        started: gateway.node.started,
+        started: gateway.node.started.to_string(),
         uptime_seconds: u64::try_from(up.as_secs()).unwrap_or(0),
         state_dir: gateway.node.state_dir.as_ref().map(|path| path.display().to_string()),
         control_socket: gateway.node.control_socket.as_ref().map(|path| path.display().to_string()),
@@ -252,7 +253,9 @@ fn config(gateway: &Gateway) -> ConfigStatus {
     }
 }
 
-fn listeners(gateway: &Gateway, totals: &Totals) -> Vec<ListenerStatus> {
+/// The listeners of the configuration in force with what was counted for them.
+#[must_use]
+pub fn listeners(gateway: &Gateway, totals: &Totals) -> Vec<ListenerStatus> {
     let bound: BTreeMap<String, Address> =
         gateway.bound().into_iter().map(|listener| (listener.name.to_string(), listener.address)).collect();
     let none = ListenerSeries::default();

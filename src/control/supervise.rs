@@ -2,9 +2,9 @@
 
 use super::gateway::Gateway;
 use super::workers::{Cause, MAX_REPLACEMENTS, STALLED, Sight};
-use crate::proxy::worker::{Report, SocketId};
+use crate::proxy::worker::Report;
 use crate::telemetry::events::Severity;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -14,43 +14,23 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Accepting that pauses is told once in this time per listener; the counter has them all.
 const PAUSE_TOLD: Duration = Duration::from_secs(10);
 
-/// Which sockets the workers have stopped accepting on.
-pub type Unlistened = HashSet<(usize, SocketId)>;
-
 /// Watches the workers until it is dropped.
 #[derive(Debug)]
 pub struct Supervisor {
     gateway: Arc<Gateway>,
     reports: mpsc::Receiver<Report>,
     pauses_told: HashMap<Arc<str>, Instant>,
-    unlistened: watch::Sender<Unlistened>,
     give_up: watch::Sender<bool>,
 }
 
-/// What the supervisor lets others know.
-#[derive(Clone, Debug)]
-pub struct Supervision {
-    /// Grows only while the gateway ends.
-    pub unlistened: watch::Receiver<Unlistened>,
-    /// Becomes true when the process must end.
-    pub give_up: watch::Receiver<bool>,
-}
-
 impl Supervisor {
+    /// The supervisor, and what becomes true when the process must end.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, reports: mpsc::Receiver<Report>) -> (Self, Supervision) {
-        let supervisor = Self {
-            gateway,
-            reports,
-            pauses_told: HashMap::new(),
-            unlistened: watch::Sender::default(),
-            give_up: watch::Sender::new(false),
-        };
-        let supervision = Supervision {
-            unlistened: supervisor.unlistened.subscribe(),
-            give_up: supervisor.give_up.subscribe(),
-        };
-        (supervisor, supervision)
+    pub fn new(gateway: Arc<Gateway>, reports: mpsc::Receiver<Report>) -> (Self, watch::Receiver<bool>) {
+        let give_up = watch::Sender::new(false);
+        let must_end = give_up.subscribe();
+        let supervisor = Self { gateway, reports, pauses_told: HashMap::new(), give_up };
+        (supervisor, must_end)
     }
 
     pub async fn run(mut self) {
@@ -108,18 +88,12 @@ impl Supervisor {
 
     fn hear(&mut self, report: Report) {
         match report {
-            Report::Unlistened { worker, socket } => {
-                // While it serves nobody waits for these, and over a year of reloads they would add up.
-                let ending = self.gateway.phase() == super::gateway::Phase::Draining;
-                self.unlistened.send_if_modified(|all| ending && all.insert((worker, socket)));
-            }
+            Report::Unlistened { worker, socket } => self.gateway.closed(worker, socket),
             Report::Panicked { worker, count } => {
                 let text = format!("{count} connections ended by a bug in the gateway; others are not affected");
                 self.gateway.journal.note(Severity::Error, "worker.panic", &format!("worker {worker}"), text);
             }
             Report::AcceptPaused { worker, listener, error } => self.accept_paused(worker, &listener, &error),
-            #[allow(unreachable_patterns)]
-            _ => {}
         }
     }
 

@@ -107,7 +107,7 @@ pub async fn run(mut watched: watch::Receiver<Watched>, commands: Commands) {
                 () = tokio::time::sleep(wait) => {}
             }
             let command = Command { actor: Actor::FileWatch, dry_run: false, action: Action::Reload };
-            if commands.submit(command).await == Err(SubmitError::Ending) {
+            if matches!(commands.submit(command).await, Err(SubmitError::Ending)) {
                 return;
             }
         }
