@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod edits;
+pub mod error_page;
 pub mod framing;
 pub mod head;
 pub mod hop;

@@ -27,7 +27,9 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
     }
     let matched = route(context)?;
     limit_body(context)?;
-    let Some(route) = context.route.clone() else { return Err(no_route()) };
+    let Some(route) = context.route.clone() else {
+        return Err(no_route());
+    };
     match &route.plan.action {
         ActionPlan::Forward(_) => forward::forward(client, context, &route.plan, &matched, admitted).await,
         ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),
