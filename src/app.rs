@@ -55,7 +55,12 @@ impl Surroundings {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let environment = Environment::from_vars(variables);
-        let path = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path = |name: &str| {
+            environment
+                .get(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         Self {
             listen_names: environment.get("LISTEN_FDNAMES").map(str::to_owned),
             state_home: path("XDG_STATE_HOME"),
@@ -67,7 +72,11 @@ impl Surroundings {
     /// Where the state directory may be, for this setting of `runtime.state_dir`.
     #[must_use]
     pub fn state_candidates(&self, configured: Option<PathBuf>) -> Candidates {
-        Candidates { configured, state_home: self.state_home.clone(), home: self.home.clone() }
+        Candidates {
+            configured,
+            state_home: self.state_home.clone(),
+            home: self.home.clone(),
+        }
     }
 }
 
@@ -118,9 +127,15 @@ impl StartError {
 /// # Errors
 /// All errors and warnings, when there is an error among them.
 pub fn check(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
-    let loaded = source.load().map_err(|Rejected { diagnostics, .. }| diagnostics)?;
-    let access = AccessWriter::start(Arc::default())
-        .map_err(|error| vec![Diagnostic::error("", format!("a thread could not be started: {error}"))])?;
+    let loaded = source
+        .load()
+        .map_err(|Rejected { diagnostics, .. }| diagnostics)?;
+    let access = AccessWriter::start(Arc::default()).map_err(|error| {
+        vec![Diagnostic::error(
+            "",
+            format!("a thread could not be started: {error}"),
+        )]
+    })?;
     let (loaded, _snapshot) = reload::compile(loaded, 1, &Registry::default(), &access)?;
     Ok(loaded)
 }
@@ -132,8 +147,10 @@ pub fn check(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
 pub fn run(options: RunOptions) -> Result<u8, StartError> {
     // First, because it takes variables out of the environment, which is safe while there is one thread.
     let inherited = Inherited::take(options.surroundings.listen_names.as_deref());
-    let loaded =
-        options.source.load().map_err(|Rejected { diagnostics, .. }| StartError::Config(diagnostics))?;
+    let loaded = options
+        .source
+        .load()
+        .map_err(|Rejected { diagnostics, .. }| StartError::Config(diagnostics))?;
     let log = log::init(
         mutator::level_filter(loaded.config.log.level),
         mutator::style(loaded.config.log.format),
@@ -176,7 +193,9 @@ fn prepare(
         WorkerCount::Count(count) => count.max(1),
     };
     let mut listeners = Listeners::new(count, inherited);
-    let sockets = listeners.prepare(&loaded.config.listeners).map_err(StartError::Bind)?;
+    let sockets = listeners
+        .prepare(&loaded.config.listeners)
+        .map_err(StartError::Bind)?;
     let moves = listeners.apply(sockets);
     let admin = admin_socket(&loaded, &mut listeners)?;
     let place = Place::take(options, &loaded)?;
@@ -213,14 +232,23 @@ fn prepare(
         workers,
         admin,
     });
-    Ok(Prepared { gateway, access, log, reports, control: place.control, _pid_file: pid_file })
+    Ok(Prepared {
+        gateway,
+        access,
+        log,
+        reports,
+        control: place.control,
+        _pid_file: pid_file,
+    })
 }
 
 /// Raises the limit of open files, and says when that is not enough.
 fn open_files(max_connections: usize) -> u64 {
     let limit = process::raise_open_files().unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit of open files could not be raised");
-        rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+        rustix::process::getrlimit(rustix::process::Resource::Nofile)
+            .current
+            .unwrap_or(u64::MAX)
     });
     if let Some(warning) = process::too_few_files(limit, max_connections) {
         tracing::warn!("{warning}");
@@ -237,9 +265,14 @@ fn admin_socket(loaded: &Loaded, listeners: &mut Listeners) -> Result<Option<Adm
             None => reload::bind_admin(&admin.address),
         }
     });
-    let socket = socket.transpose().map_err(|error| StartError::Bind(vec![error]))?;
+    let socket = socket
+        .transpose()
+        .map_err(|error| StartError::Bind(vec![error]))?;
     for name in listeners.unclaimed() {
-        tracing::warn!(socket = name, "the service manager passed a socket that no listener has the name or address of");
+        tracing::warn!(
+            socket = name,
+            "the service manager passed a socket that no listener has the name or address of"
+        );
     }
     Ok(socket)
 }
@@ -248,9 +281,18 @@ fn adopted_admin(written: Address, socket: Socket) -> Result<AdminSocket, BindEr
     match listen::adopt(socket) {
         Ok(mut bound) => {
             let socket = bound.sockets.remove(0);
-            Ok(AdminSocket { written, bound: bound.address, socket, file: None })
+            Ok(AdminSocket {
+                written,
+                bound: bound.address,
+                socket,
+                file: None,
+            })
         }
-        Err(source) => Err(BindError { listener: "admin".to_owned(), address: written, source }),
+        Err(source) => Err(BindError {
+            listener: "admin".to_owned(),
+            address: written,
+            source,
+        }),
     }
 }
 
@@ -273,7 +315,9 @@ impl Place {
                 None
             }
         };
-        let control = state.as_ref().and_then(|state| control_socket(&state.control_socket()));
+        let control = state
+            .as_ref()
+            .and_then(|state| control_socket(&state.control_socket()));
         Ok(Self { state, control })
     }
 
@@ -299,7 +343,10 @@ impl Place {
 /// Binds the control socket. A second gateway with the same state directory does without, as the first must keep
 /// it.
 fn control_socket(path: &Path) -> Option<(UnixListener, SocketFile)> {
-    let options = Options { backlog: CONTROL_BACKLOG, mode: Some(0o600) };
+    let options = Options {
+        backlog: CONTROL_BACKLOG,
+        mode: Some(0o600),
+    };
     match listen::bind(&Address::Unix(path.to_path_buf()), 1, options) {
         Ok(mut bound) => match (bound.sockets.pop(), bound.file) {
             (Some(Socket::Unix(socket)), Some(file)) => Some((socket, file)),
@@ -330,15 +377,33 @@ fn hand_over(
     let mut paths: Vec<PathBuf> = Vec::new();
     if let Some(state) = &place.state {
         paths.push(state.path().to_path_buf());
-        paths.extend(std::fs::read_dir(state.path()).into_iter().flatten().flatten().map(|entry| entry.path()));
+        paths.extend(
+            std::fs::read_dir(state.path())
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path()),
+        );
     }
     paths.extend(pid_file.map(|file| file.path().to_path_buf()));
-    let logs = snapshot.listeners.iter().filter_map(|listener| listener.access.as_ref());
-    paths.extend(logs.map(|log| log.file.path().to_path_buf()).filter(|path| path != Path::new("-")));
-    paths.extend(loaded.config.listeners.values().filter_map(|listener| match &listener.address {
-        crate::config::model::ListenAddress::Unix(path) => Some(path.clone()),
-        crate::config::model::ListenAddress::Tcp(_) => None,
-    }));
+    let logs = snapshot
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.access.as_ref());
+    paths.extend(
+        logs.map(|log| log.file.path().to_path_buf())
+            .filter(|path| path != Path::new("-")),
+    );
+    paths.extend(
+        loaded
+            .config
+            .listeners
+            .values()
+            .filter_map(|listener| match &listener.address {
+                crate::config::model::ListenAddress::Unix(path) => Some(path.clone()),
+                crate::config::model::ListenAddress::Tcp(_) => None,
+            }),
+    );
     for path in paths {
         if let Err(error) = identity.own(&path) {
             tracing::warn!(path = %path.display(), %error, "could not be given to runtime.user");

@@ -18,7 +18,9 @@ pub enum Peer {
     /// The admin listener on a unix path: who may open it may read.
     UnixListener,
     /// Checked already: our user, or root.
-    ControlSocket { uid: u32 },
+    ControlSocket {
+        uid: u32,
+    },
 }
 
 /// What an endpoint asks of its caller.
@@ -62,7 +64,10 @@ pub fn authorize(
             role_name(token.role)
         )));
     }
-    Ok(Actor::Token { name: token.name.clone(), role: token.role })
+    Ok(Actor::Token {
+        name: token.name.clone(),
+        role: token.role,
+    })
 }
 
 fn local_reader(peer: Peer, headers: &HeaderMap, needed: Role) -> Result<Actor, Problem> {
@@ -71,8 +76,10 @@ fn local_reader(peer: Peer, headers: &HeaderMap, needed: Role) -> Result<Actor, 
         Peer::UnixListener | Peer::ControlSocket { .. } => true,
     };
     if !local {
-        return Err(forbidden("without admin.tokens only this host may ask, by its address or as localhost")
-            .hint("configure admin.tokens"));
+        return Err(
+            forbidden("without admin.tokens only this host may ask, by its address or as localhost")
+                .hint("configure admin.tokens"),
+        );
     }
     if needed > Role::Viewer {
         return Err(forbidden("without admin.tokens the admin listener is read-only")
@@ -97,7 +104,11 @@ fn names_this_host(headers: &HeaderMap) -> bool {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -171,19 +182,39 @@ mod tests {
 
     #[test]
     fn a_token_opens_what_its_role_covers_and_no_more() {
-        let admin = admin(&[("eve", Role::Viewer), ("ops", Role::Operator), ("root", Role::Admin)]);
+        let admin = admin(&[
+            ("eve", Role::Viewer),
+            ("ops", Role::Operator),
+            ("root", Role::Admin),
+        ]);
         let as_ops = Some("Bearer secret-of-ops");
-        let ops = Actor::Token { name: "ops".to_owned(), role: Role::Operator };
+        let ops = Actor::Token {
+            name: "ops".to_owned(),
+            role: Role::Operator,
+        };
         assert_eq!(ask(remote(), as_ops, &admin, Role::Viewer), Ok(ops.clone()));
         assert_eq!(ask(remote(), as_ops, &admin, Role::Operator), Ok(ops));
-        assert_eq!(ask(remote(), as_ops, &admin, Role::Admin), Err(StatusCode::FORBIDDEN));
+        assert_eq!(
+            ask(remote(), as_ops, &admin, Role::Admin),
+            Err(StatusCode::FORBIDDEN)
+        );
     }
 
     #[test]
     fn with_tokens_configured_even_this_host_needs_one() {
         let admin = admin(&[("ops", Role::Admin)]);
-        for wrong in [None, Some("Bearer x"), Some("Basic secret-of-ops"), Some("Bearer"), Some("secret-of-ops")] {
-            assert_eq!(ask(LOCAL, wrong, &admin, Role::Viewer), Err(StatusCode::UNAUTHORIZED), "{wrong:?}");
+        for wrong in [
+            None,
+            Some("Bearer x"),
+            Some("Basic secret-of-ops"),
+            Some("Bearer"),
+            Some("secret-of-ops"),
+        ] {
+            assert_eq!(
+                ask(LOCAL, wrong, &admin, Role::Viewer),
+                Err(StatusCode::UNAUTHORIZED),
+                "{wrong:?}"
+            );
         }
         assert!(ask(LOCAL, Some("bearer secret-of-ops"), &admin, Role::Viewer).is_ok());
     }
@@ -192,8 +223,14 @@ mod tests {
     fn without_tokens_this_host_reads_and_nobody_writes() {
         let admin = admin(&[]);
         assert_eq!(ask(LOCAL, None, &admin, Role::Viewer), Ok(Actor::Anonymous));
-        assert_eq!(ask(LOCAL, None, &admin, Role::Operator), Err(StatusCode::FORBIDDEN));
-        assert_eq!(ask(remote(), None, &admin, Role::Viewer), Err(StatusCode::FORBIDDEN));
+        assert_eq!(
+            ask(LOCAL, None, &admin, Role::Operator),
+            Err(StatusCode::FORBIDDEN)
+        );
+        assert_eq!(
+            ask(remote(), None, &admin, Role::Viewer),
+            Err(StatusCode::FORBIDDEN)
+        );
     }
 
     #[test]
@@ -203,7 +240,14 @@ mod tests {
             let need = Need::Role(Role::Viewer);
             authorize(LOCAL, &headers(None, host), Some(&admin), need).is_ok()
         };
-        for good in ["localhost", "localhost:9900", "127.0.0.1", "[::1]:9900", "::1", "gateway"] {
+        for good in [
+            "localhost",
+            "localhost:9900",
+            "127.0.0.1",
+            "[::1]:9900",
+            "::1",
+            "gateway",
+        ] {
             assert!(ask(good), "{good}");
         }
         for bad in ["evil.example", "evil.example:9900", "localhost.evil.example"] {
@@ -215,7 +259,10 @@ mod tests {
     fn the_control_socket_is_admin_whatever_is_configured() {
         let admin = admin(&[("ops", Role::Admin)]);
         let peer = Peer::ControlSocket { uid: 0 };
-        assert_eq!(ask(peer, None, &admin, Role::Admin), Ok(Actor::ControlSocket { uid: 0 }));
+        assert_eq!(
+            ask(peer, None, &admin, Role::Admin),
+            Ok(Actor::ControlSocket { uid: 0 })
+        );
     }
 
     #[test]

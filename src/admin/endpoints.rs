@@ -113,8 +113,12 @@ async fn not_found() -> Problem {
 }
 
 async fn wrong_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has no such method")
-        .hint("GET /api/v1/openapi.json lists everything")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path has no such method",
+    )
+    .hint("GET /api/v1/openapi.json lists everything")
 }
 
 /// Lets in who may, and tells the handler who it is.

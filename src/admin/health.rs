@@ -82,12 +82,20 @@ pub async fn livez(State(api): State<Api>) -> (StatusCode, Json<Health>) {
 pub async fn readyz(State(api): State<Api>) -> (StatusCode, Json<Health>) {
     let health = Health::of(&api.gateway);
     let ready = matches!(health.status, "healthy" | "degraded");
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (code, Json(health))
 }
 
 fn alive(health: &Health) -> StatusCode {
-    if health.status == "unhealthy" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+    if health.status == "unhealthy" {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::OK
+    }
 }
 
 #[cfg(test)]

@@ -43,8 +43,12 @@ fn operation(endpoint: &Endpoint) -> Value {
 }
 
 fn parameters(endpoint: &Endpoint) -> Vec<Value> {
-    let in_path = endpoint.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let in_path = in_path.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
+    let in_path = endpoint
+        .path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let in_path = in_path
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }));
     let in_query = endpoint.params.iter().map(|name| {
         let kind = match *name {
             "dry_run" => "boolean",

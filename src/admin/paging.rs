@@ -36,8 +36,9 @@ impl Params {
             query
                 .get(name)
                 .map(|text| {
-                    text.parse::<u64>()
-                        .map_err(|_| Problem::bad_request(format!("{name} must be a whole number, not {text:?}")))
+                    text.parse::<u64>().map_err(|_| {
+                        Problem::bad_request(format!("{name} must be a whole number, not {text:?}"))
+                    })
                 })
                 .transpose()
         };
@@ -45,7 +46,9 @@ impl Params {
             None | Some("false" | "0") => false,
             Some("true" | "1" | "") => true,
             Some(other) => {
-                return Err(Problem::bad_request(format!("dry_run must be true or false, not {other:?}")));
+                return Err(Problem::bad_request(format!(
+                    "dry_run must be true or false, not {other:?}"
+                )));
             }
         };
         let cursor = query.get("cursor").cloned();
@@ -54,7 +57,12 @@ impl Params {
             (since, _) => since,
         };
         let limit = number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(Self { limit, cursor, since, dry_run })
+        Ok(Self {
+            limit,
+            cursor,
+            since,
+            dry_run,
+        })
     }
 
     /// How many entries may be in the answer.
@@ -81,7 +89,11 @@ impl Params {
         let more = list.len() > self.limit();
         // Without a limit in the question a list of objects is whole: tools that don't page see everything.
         if more && (self.limit.is_some() || list.len() > MAX_LIMIT) {
-            list.truncate(if self.limit.is_some() { self.limit() } else { MAX_LIMIT });
+            list.truncate(if self.limit.is_some() {
+                self.limit()
+            } else {
+                MAX_LIMIT
+            });
             let next = list.last().map(|item| name(item).to_owned());
             return (list, next);
         }
@@ -102,7 +114,7 @@ mod tests {
     fn pages_together_are_the_whole_list() {
         let names: Vec<String> = (0..7).map(|n| format!("r{n}")).collect();
         let mut seen = Vec::new();
-        let mut cursor = None;
+        let mut cursor: Option<String> = None;
         loop {
             let mut query = vec![("limit", "3")];
             if let Some(cursor) = &cursor {

@@ -25,9 +25,14 @@ pub async fn workers(State(api): State<Api>) -> Json<Value> {
 
 /// The scrape, in the format that `Accept` asks for.
 pub async fn metrics(State(api): State<Api>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::negotiate(accept);
-    let text = api.gateway.metrics.render(exposition, |encoder| live_families(&api, encoder));
+    let text = api
+        .gateway
+        .metrics
+        .render(exposition, |encoder| live_families(&api, encoder));
     ([(header::CONTENT_TYPE, exposition.content_type())], text).into_response()
 }
 
@@ -37,7 +42,12 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
     let endpoints: Vec<_> = snapshot
         .upstreams
         .iter()
-        .flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| (&*upstream.name, endpoint)))
+        .flat_map(|upstream| {
+            upstream
+                .endpoints
+                .iter()
+                .map(|endpoint| (&*upstream.name, endpoint))
+        })
         .collect();
     encoder.family(&catalogue::ENDPOINT_READY, |samples| {
         for (upstream, endpoint) in &endpoints {
@@ -47,17 +57,26 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
     });
     encoder.family(&catalogue::ENDPOINT_WEIGHT, |samples| {
         for (upstream, endpoint) in &endpoints {
-            samples.add(&[upstream, &endpoint.state.key.address], u64::from(endpoint.weight));
+            samples.add(
+                &[upstream, &endpoint.state.key.address],
+                u64::from(endpoint.weight),
+            );
         }
     });
     encoder.family(&catalogue::ENDPOINT_IN_FLIGHT, |samples| {
         for (upstream, endpoint) in &endpoints {
-            samples.add(&[upstream, &endpoint.state.key.address], u64::from(endpoint.state.in_flight()));
+            samples.add(
+                &[upstream, &endpoint.state.key.address],
+                u64::from(endpoint.state.in_flight()),
+            );
         }
     });
     encoder.family(&catalogue::ENDPOINT_TUNNELS, |samples| {
         for (upstream, endpoint) in &endpoints {
-            samples.add(&[upstream, &endpoint.state.key.address], u64::from(endpoint.state.tunnels()));
+            samples.add(
+                &[upstream, &endpoint.state.key.address],
+                u64::from(endpoint.state.tunnels()),
+            );
         }
     });
     let draining = api.gateway.phase() == Phase::Draining;
@@ -72,7 +91,10 @@ pub async fn upstreams(State(api): State<Api>, params: Params) -> Json<Value> {
 
 /// # Errors
 /// There is no such upstream.
-pub async fn upstream(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<UpstreamStatus>, Problem> {
+pub async fn upstream(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<UpstreamStatus>, Problem> {
     status::upstream(&api.gateway, &name)
         .map(Json)
         .ok_or_else(|| Problem::not_found(format!("there is no upstream {name:?}")))
@@ -103,7 +125,10 @@ pub async fn config_schema() -> Json<Value> {
 /// Events above `since`, the oldest first.
 pub async fn events(State(api): State<Api>, params: Params) -> Json<Value> {
     let page = api.gateway.journal.events.list(params.since(), params.limit());
-    let next = page.events.last().map_or_else(|| params.since(), |event| event.id);
+    let next = page
+        .events
+        .last()
+        .map_or_else(|| params.since(), |event| event.id);
     let events: Vec<_> = page.events.iter().map(AsRef::as_ref).collect();
     Json(json!({ "events": events, "next": next, "lost": page.lost }))
 }

@@ -5,8 +5,8 @@ use super::paging::Params;
 use super::problem::Problem;
 use crate::config::model::LogLevel;
 use crate::config::render;
-use crate::control::command::{Action, Command, Outcome, SubmitError};
 use crate::control::Actor;
+use crate::control::command::{Action, Command, Outcome, SubmitError};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -66,11 +66,22 @@ pub async fn log_level(
             .hint("send {\"level\":\"debug\",\"seconds\":600}")
     })?;
     let level = level(&wanted.level)?;
-    if wanted.seconds.is_some_and(|seconds| !(1..=MAX_LEVEL_SECONDS).contains(&seconds)) {
-        return Err(Problem::bad_request(format!("seconds must be from 1 to {MAX_LEVEL_SECONDS}")));
+    if wanted
+        .seconds
+        .is_some_and(|seconds| !(1..=MAX_LEVEL_SECONDS).contains(&seconds))
+    {
+        return Err(Problem::bad_request(format!(
+            "seconds must be from 1 to {MAX_LEVEL_SECONDS}"
+        )));
     }
     let revert_after = wanted.seconds.map(Duration::from_secs);
-    submit(&api, actor, params.dry_run, Action::SetLogLevel { level, revert_after }).await
+    submit(
+        &api,
+        actor,
+        params.dry_run,
+        Action::SetLogLevel { level, revert_after },
+    )
+    .await
 }
 
 fn level(name: &str) -> Result<LogLevel, Problem> {
@@ -88,22 +99,35 @@ fn level(name: &str) -> Result<LogLevel, Problem> {
 }
 
 async fn submit(api: &Api, actor: Actor, dry_run: bool, action: Action) -> Result<Json<Value>, Problem> {
-    let command = Command { actor, dry_run, action };
+    let command = Command {
+        actor,
+        dry_run,
+        action,
+    };
     match api.commands.submit(command).await {
         Ok(outcome) => answer(&outcome, dry_run).map(Json),
         Err(error @ SubmitError::Busy) => {
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string()).hint("try again in a moment"))
+            Err(
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string())
+                    .hint("try again in a moment"),
+            )
         }
-        Err(error @ SubmitError::Ending) => {
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", error.to_string()))
-        }
+        Err(error @ SubmitError::Ending) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining",
+            error.to_string(),
+        )),
     }
 }
 
 fn answer(outcome: &Outcome, dry_run: bool) -> Result<Value, Problem> {
     let name = outcome.name();
     Ok(match outcome {
-        Outcome::Applied { generation, changes, warnings } => json!({
+        Outcome::Applied {
+            generation,
+            changes,
+            warnings,
+        } => json!({
             "outcome": name,
             "dry_run": dry_run,
             "generation": generation,

@@ -49,7 +49,14 @@ pub(super) fn run(prepared: Prepared, options: RunOptions) -> Result<u8, StartEr
 }
 
 async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError> {
-    let Prepared { gateway, access, log, reports, control, _pid_file } = prepared;
+    let Prepared {
+        gateway,
+        access,
+        log,
+        reports,
+        control,
+        _pid_file,
+    } = prepared;
     let mut signals = Signals::listen().map_err(StartError::system("signals can't be received"))?;
     let (end, ending) = watch::channel(false);
 
@@ -62,8 +69,15 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
         task::spawn(files::run(watched, commands.clone()));
     }
     task::spawn(dns::run(Arc::clone(&gateway)));
-    let api = Api { gateway: Arc::clone(&gateway), commands: commands.clone() };
-    task::spawn(server::serve_listener(api.clone(), gateway.admin_socket(), ending.clone()));
+    let api = Api {
+        gateway: Arc::clone(&gateway),
+        commands: commands.clone(),
+    };
+    task::spawn(server::serve_listener(
+        api.clone(),
+        gateway.admin_socket(),
+        ending.clone(),
+    ));
     let control = serve_control(&api, control, ending)?;
     if let Some(interval) = systemd::watchdog_interval() {
         task::spawn(watchdog(Arc::clone(&gateway), interval));
@@ -75,7 +89,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     let code = until_end(&gateway, &commands, &mut signals, must_end).await;
 
     // Whoever listens to the end is told; whoever does not is not waited for.
-    drop(end.send(true));
+    end.send_replace(true);
     gateway.replace_admin(None);
     tokio::time::sleep(ADMIN_GRACE).await;
     changing.abort();
@@ -96,7 +110,8 @@ fn serve_control(
     let Some((socket, file)) = control else {
         return Ok(None);
     };
-    let listener = UnixListener::from_std(socket).map_err(StartError::system("the control socket can't be used"))?;
+    let listener =
+        UnixListener::from_std(socket).map_err(StartError::system("the control socket can't be used"))?;
     task::spawn(server::serve_control(api.clone(), listener, ending));
     Ok(Some(file))
 }
@@ -111,11 +126,16 @@ async fn watchdog(gateway: Arc<Gateway>, interval: Duration) {
     }
 }
 
-/// Waits until every worker has looked at its sockets once. Connections that come before wait in the kernel.
+/// Waits until every worker turns. Connections that come before wait in the kernel.
 async fn all_turn(gateway: &Gateway) {
     let deadline = Instant::now() + FIRST_TURN;
     while Instant::now() < deadline {
-        if gateway.workers().iter().all(|worker| worker.generation > 0) {
+        if gateway
+            .metrics
+            .workers()
+            .iter()
+            .all(|worker| worker.series.loop_ticks.get() > 0)
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -124,12 +144,19 @@ async fn all_turn(gateway: &Gateway) {
 
 /// Tells everybody that it serves, and where.
 fn announce(gateway: &Gateway, ready_file: Option<&Path>) -> Result<(), StartError> {
-    let admin = gateway.admin_socket().borrow().as_ref().map(|admin| admin.bound.to_string());
+    let admin = gateway
+        .admin_socket()
+        .borrow()
+        .as_ref()
+        .map(|admin| admin.bound.to_string());
     let mut lines = String::new();
     let mut listeners = Map::new();
     for listener in gateway.bound() {
         lines.push_str(&format!("listener {} on {}\n", listener.name, listener.address));
-        listeners.insert(listener.name.to_string(), Value::String(listener.address.to_string()));
+        listeners.insert(
+            listener.name.to_string(),
+            Value::String(listener.address.to_string()),
+        );
     }
     if let Some(admin) = &admin {
         lines.push_str(&format!("admin on {admin}\n"));
@@ -142,8 +169,9 @@ fn announce(gateway: &Gateway, ready_file: Option<&Path>) -> Result<(), StartErr
             "admin": admin,
             "control": gateway.node.control_socket,
         });
-        state_dir::write_atomically(path, format!("{ready}\n").as_bytes())
-            .map_err(StartError::system(format!("ready file {} can't be written", path.display())))?;
+        state_dir::write_atomically(path, format!("{ready}\n").as_bytes()).map_err(StartError::system(
+            format!("ready file {} can't be written", path.display()),
+        ))?;
     }
     // Who started us may not read this.
     let mut out = io::stdout().lock();
@@ -151,7 +179,12 @@ fn announce(gateway: &Gateway, ready_file: Option<&Path>) -> Result<(), StartErr
     drop(out);
     systemd::ready("serving");
     let workers = gateway.workers().len();
-    gateway.journal.note(Severity::Info, "gateway.ready", "", format!("serving with {workers} workers"));
+    gateway.journal.note(
+        Severity::Info,
+        "gateway.ready",
+        "",
+        format!("serving with {workers} workers"),
+    );
     Ok(())
 }
 
@@ -216,7 +249,9 @@ async fn until_end(
         match asked {
             Asked::Reload => send(commands, "HUP", Action::Reload),
             Asked::ReopenLogs => send(commands, "USR1", Action::ReopenLogs),
-            Asked::Upgrade => tracing::warn!("USR2: changing the binary without a restart is not available yet"),
+            Asked::Upgrade => {
+                tracing::warn!("USR2: changing the binary without a restart is not available yet")
+            }
             Asked::End => break,
         }
     }
@@ -229,7 +264,11 @@ async fn until_end(
 fn send(commands: &Commands, name: &'static str, action: Action) {
     let commands = commands.clone();
     task::spawn(async move {
-        let command = Command { actor: Actor::Signal(name), dry_run: false, action };
+        let command = Command {
+            actor: Actor::Signal(name),
+            dry_run: false,
+            action,
+        };
         if let Err(error) = commands.submit(command).await {
             tracing::warn!(signal = name, %error, "the signal was not followed");
         }

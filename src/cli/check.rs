@@ -33,7 +33,10 @@ pub(super) fn check(args: &CheckArgs, surroundings: Surroundings) -> anyhow::Res
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
-    let source = Source::File { path: path.clone(), environment: surroundings.environment };
+    let source = Source::File {
+        path: path.clone(),
+        environment: surroundings.environment,
+    };
     let result = app::check(&source);
     match args.format {
         Format::Text => tell(&path, &result),
@@ -56,7 +59,11 @@ fn tell(path: &Path, result: &Result<Loaded, Vec<Diagnostic>>) {
 
 fn summary(loaded: &Loaded) -> String {
     let config = &loaded.config;
-    let endpoints = config.upstreams.values().map(|upstream| upstream.endpoints.len()).sum();
+    let endpoints = config
+        .upstreams
+        .values()
+        .map(|upstream| upstream.endpoints.len())
+        .sum();
     [
         count(config.listeners.len(), "listener"),
         count(config.routes.len(), "route"),

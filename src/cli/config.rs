@@ -37,7 +37,7 @@ enum Format {
     Json,
 }
 
-pub(super) fn config(command: &ConfigCommand, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
+pub(super) fn config(command: &ConfigCommand, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Show(args) => return show(args, surroundings),
         ConfigCommand::Schema => say(&format!("{:#}", schema::json_schema())),
@@ -47,7 +47,7 @@ pub(super) fn config(command: &ConfigCommand, surroundings: Surroundings) -> any
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(args: &ShowArgs, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
+fn show(args: &ShowArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
     let path = match args.file.find() {
         Ok(path) => path,
         Err(error) => {

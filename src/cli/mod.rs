@@ -91,7 +91,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => run::run(args, surroundings),
         Command::Check(args) => check::check(&args, surroundings),
-        Command::Config(command) => config::config(&command, surroundings),
+        Command::Config(command) => config::config(&command, &surroundings),
         Command::Proxy(args) => proxy::proxy(&args, surroundings),
         Command::Reload(args) => remote::reload(&args, &surroundings),
         Command::Status(args) => remote::status(&args, &surroundings),

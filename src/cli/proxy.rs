@@ -32,7 +32,10 @@ pub(super) struct ProxyArgs {
 }
 
 pub(super) fn proxy(args: &ProxyArgs, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
-    for (asked, flag) in [(args.sticky, "--sticky"), (args.tls_self_signed, "--tls-self-signed")] {
+    for (asked, flag) in [
+        (args.sticky, "--sticky"),
+        (args.tls_self_signed, "--tls-self-signed"),
+    ] {
         if asked {
             complain(&format!("tidegate: {flag} is not available in this version"));
             return Ok(ExitCode::from(EXIT_USAGE));
@@ -43,7 +46,11 @@ pub(super) fn proxy(args: &ProxyArgs, surroundings: Surroundings) -> anyhow::Res
         text: config_text(args),
         environment: surroundings.environment.clone(),
     };
-    run::start(RunOptions { source, ready_file: args.ready_file.clone(), surroundings })
+    run::start(RunOptions {
+        source,
+        ready_file: args.ready_file.clone(),
+        surroundings,
+    })
 }
 
 fn config_text(args: &ProxyArgs) -> String {
@@ -56,14 +63,20 @@ fn config_text(args: &ProxyArgs) -> String {
         toml::Value::from(endpoints),
     );
     if let Some(admin) = &args.admin {
-        text.push_str(&format!("[admin]\naddress = {}\n", toml::Value::from(admin.as_str())));
+        text.push_str(&format!(
+            "[admin]\naddress = {}\n",
+            toml::Value::from(admin.as_str())
+        ));
     }
     text
 }
 
 /// An address, also as people paste it from a browser.
 fn endpoint(address: &str) -> &str {
-    address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/')
+    address
+        .strip_prefix("http://")
+        .unwrap_or(address)
+        .trim_end_matches('/')
 }
 
 #[cfg(test)]

@@ -25,7 +25,13 @@ struct Reach {
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     /// Token for the admin listener
-    #[arg(long, value_name = "TOKEN", requires = "admin", env = "TIDEGATE_ADMIN_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        requires = "admin",
+        env = "TIDEGATE_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
 }
 
@@ -48,7 +54,11 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn reload(args: &ReloadArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
-    let path = if args.dry_run { "/api/v1/config/reload?dry_run=true" } else { "/api/v1/config/reload" };
+    let path = if args.dry_run {
+        "/api/v1/config/reload?dry_run=true"
+    } else {
+        "/api/v1/config/reload"
+    };
     let answer = ask(&args.reach, surroundings, "POST", path)?;
     if answer.status == 422 {
         complain(&show::rejected(&answer.body));
@@ -60,7 +70,11 @@ pub(super) fn reload(args: &ReloadArgs, surroundings: &Surroundings) -> anyhow::
 
 pub(super) fn status(args: &StatusArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
     let stats = expect_ok(ask(&args.reach, surroundings, "GET", "/stats")?)?;
-    say(&if args.json { format!("{stats:#}") } else { show::status(&stats) });
+    say(&if args.json {
+        format!("{stats:#}")
+    } else {
+        show::status(&stats)
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -72,13 +86,20 @@ fn expect_ok(answer: Answer) -> anyhow::Result<Value> {
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
     match text("hint") {
         hint if hint.is_empty() => bail!("the gateway answers {}: {}", answer.status, text("message")),
-        hint => bail!("the gateway answers {}: {} ({hint})", answer.status, text("message")),
+        hint => bail!(
+            "the gateway answers {}: {} ({hint})",
+            answer.status,
+            text("message")
+        ),
     }
 }
 
 fn ask(reach: &Reach, surroundings: &Surroundings, method: &str, path: &str) -> anyhow::Result<Answer> {
     let target = match &reach.admin {
-        Some(url) => Target::Admin { address: address_of(url)?.to_owned(), token: reach.token.clone() },
+        Some(url) => Target::Admin {
+            address: address_of(url)?.to_owned(),
+            token: reach.token.clone(),
+        },
         None => Target::Control(control_sockets(reach, surroundings)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,11 +122,18 @@ fn control_sockets(reach: &Reach, surroundings: &Surroundings) -> Vec<PathBuf> {
     if let Some(path) = &reach.control {
         return vec![path.clone()];
     }
-    let from_environment = surroundings.environment.get("TIDEGATE_RUNTIME__STATE_DIR").map(PathBuf::from);
+    let from_environment = surroundings
+        .environment
+        .get("TIDEGATE_RUNTIME__STATE_DIR")
+        .map(PathBuf::from);
     let from_file = || reach.file.find().ok().and_then(|path| state_dir_in(&path));
     let configured = from_environment.or_else(from_file);
     let candidates = surroundings.state_candidates(configured);
-    candidates.paths().into_iter().map(|path| path.join(CONTROL_SOCKET)).collect()
+    candidates
+        .paths()
+        .into_iter()
+        .map(|path| path.join(CONTROL_SOCKET))
+        .collect()
 }
 
 /// `runtime.state_dir` of a file that may be wrong otherwise. Relative paths start at the file.
@@ -113,7 +141,7 @@ fn state_dir_in(path: &Path) -> Option<PathBuf> {
     let text = std::fs::read_to_string(path).ok()?;
     let table: toml::Table = text.parse().ok()?;
     let state_dir = table.get("runtime")?.get("state_dir")?.as_str()?;
-    Some(path.parent().unwrap_or(Path::new("")).join(state_dir))
+    Some(path.parent().unwrap_or_else(|| Path::new("")).join(state_dir))
 }
 
 #[cfg(test)]

@@ -25,8 +25,15 @@ pub(super) fn run(args: RunArgs, surroundings: Surroundings) -> anyhow::Result<E
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
-    let source = Source::File { path, environment: surroundings.environment.clone() };
-    start(RunOptions { source, ready_file: args.ready_file, surroundings })
+    let source = Source::File {
+        path,
+        environment: surroundings.environment.clone(),
+    };
+    start(RunOptions {
+        source,
+        ready_file: args.ready_file,
+        surroundings,
+    })
 }
 
 /// Runs, and tells why it could not start.

@@ -34,7 +34,11 @@ impl fmt::Display for Change {
             ChangeKind::Changed => '~',
         };
         write!(f, "{sign} {}", self.object)?;
-        if self.name.is_empty() { Ok(()) } else { write!(f, " {}", self.name) }
+        if self.name.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " {}", self.name)
+        }
     }
 }
 
@@ -44,7 +48,11 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut found = Vec::new();
     let mut section = |object, differs: bool| {
         if differs {
-            found.push(Change { object, name: String::new(), change: ChangeKind::Changed });
+            found.push(Change {
+                object,
+                name: String::new(),
+                change: ChangeKind::Changed,
+            });
         }
     };
     section("runtime", old.runtime != new.runtime);
@@ -52,15 +60,32 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     section("dns", old.dns != new.dns);
     section("admin", old.admin != new.admin);
 
-    by_name(&mut found, "listener", &refs(&old.listeners), &refs(&new.listeners));
+    by_name(
+        &mut found,
+        "listener",
+        &refs(&old.listeners),
+        &refs(&new.listeners),
+    );
     by_name(&mut found, "route", &routes(&old.routes), &routes(&new.routes));
     if route_order(old, new) != route_order(new, old) {
-        found.push(Change { object: "route order", name: String::new(), change: ChangeKind::Changed });
+        found.push(Change {
+            object: "route order",
+            name: String::new(),
+            change: ChangeKind::Changed,
+        });
     }
-    by_name(&mut found, "upstream", &refs(&old.upstreams), &refs(&new.upstreams));
+    by_name(
+        &mut found,
+        "upstream",
+        &refs(&old.upstreams),
+        &refs(&new.upstreams),
+    );
     for (name, upstream) in &new.upstreams {
         if let Some(before) = old.upstreams.get(name) {
-            let endpoints = (endpoints(name, &before.endpoints), endpoints(name, &upstream.endpoints));
+            let endpoints = (
+                endpoints(name, &before.endpoints),
+                endpoints(name, &upstream.endpoints),
+            );
             by_name(&mut found, "endpoint", &endpoints.0, &endpoints.1);
         }
     }
@@ -85,7 +110,9 @@ fn route_order<'a>(one: &'a Config, other: &Config) -> Vec<&'a str> {
 }
 
 fn endpoints<'a>(upstream: &str, list: &'a [Endpoint]) -> ByName<'a, Endpoint> {
-    list.iter().map(|endpoint| (format!("{upstream}/{}", endpoint.text), endpoint)).collect()
+    list.iter()
+        .map(|endpoint| (format!("{upstream}/{}", endpoint.text), endpoint))
+        .collect()
 }
 
 fn by_name<T: PartialEq>(
@@ -102,6 +129,94 @@ fn by_name<T: PartialEq>(
             (Some(old), Some(new)) if old != new => ChangeKind::Changed,
             _ => continue,
         };
-        found.push(Change { object, name: name.clone(), change });
+        found.push(Change {
+            object,
+            name: name.clone(),
+            change,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, load_text};
+
+    const BASE: &str = r#"
+[listeners.web]
+address = "127.0.0.1:0"
+[upstreams.app]
+endpoints = ["127.0.0.1:1", "127.0.0.1:2"]
+[[routes]]
+name = "a"
+paths = ["/a"]
+upstream = "app"
+[[routes]]
+name = "b"
+paths = ["/b"]
+upstream = "app"
+"#;
+
+    fn difference(to: &str) -> Vec<String> {
+        let load = |text: &str| load_text("test", text, &Environment::default()).unwrap().config;
+        changes(&load(BASE), &load(to))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn the_same_configuration_differs_in_nothing() {
+        assert!(difference(BASE).is_empty());
+        assert!(difference(&format!("# a comment\n{BASE}")).is_empty());
+    }
+
+    #[test]
+    fn objects_are_added_removed_and_changed_by_name() {
+        let other = BASE
+            .replace("[listeners.web]", "[listeners.site]")
+            .replace("paths = [\"/b\"]", "paths = [\"/c\"]");
+        assert_eq!(
+            difference(&other),
+            ["+ listener site", "- listener web", "~ route b"]
+        );
+    }
+
+    #[test]
+    fn an_endpoint_is_named_with_its_upstream() {
+        let other = BASE.replace("\"127.0.0.1:2\"", "\"127.0.0.1:3\"");
+        assert_eq!(
+            difference(&other),
+            [
+                "~ upstream app",
+                "- endpoint app/127.0.0.1:2",
+                "+ endpoint app/127.0.0.1:3"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_order_of_routes_is_a_change_and_an_insertion_is_not_one_of_order() {
+        let (head, routes) = BASE.split_at(BASE.find("[[routes]]").unwrap());
+        let (first, second) = routes.split_at(routes.rfind("[[routes]]").unwrap());
+        assert_eq!(difference(&format!("{head}{second}{first}")), ["~ route order"]);
+        let inserted = format!("{head}[[routes]]\nname = \"x\"\nrespond = {{}}\n{first}{second}");
+        assert_eq!(difference(&inserted), ["+ route x"]);
+    }
+
+    #[test]
+    fn sections_are_told_as_a_whole() {
+        assert_eq!(
+            difference(&format!("{BASE}[runtime]\ndrain_timeout = \"5s\"\n")),
+            ["~ runtime"]
+        );
+        assert_eq!(
+            difference(&format!("{BASE}[log]\nlevel = \"debug\"\n")),
+            ["~ log"]
+        );
+        assert_eq!(
+            difference(&format!("{BASE}[admin]\naddress = \"127.0.0.1:0\"\n")),
+            ["~ admin"]
+        );
     }
 }

@@ -17,9 +17,14 @@ pub enum Actor {
     FileWatch,
     Signal(&'static str),
     /// A user of the admin API, by the name of the token.
-    Token { name: String, role: Role },
+    Token {
+        name: String,
+        role: Role,
+    },
     /// Somebody on the same host who may open the control socket.
-    ControlSocket { uid: u32 },
+    ControlSocket {
+        uid: u32,
+    },
     /// The admin API without tokens.
     Anonymous,
 }

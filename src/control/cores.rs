@@ -54,7 +54,10 @@ fn v1_path(membership: &str) -> Option<String> {
     membership.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
-        controllers.split(',').any(|c| c == "cpu").then(|| path.to_owned())
+        controllers
+            .split(',')
+            .any(|c| c == "cpu")
+            .then(|| path.to_owned())
     })
 }
 

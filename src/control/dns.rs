@@ -43,7 +43,12 @@ struct Watch {
 
 impl Watch {
     fn new(now: Instant) -> Self {
-        Self { due: now, under_way: false, failures: 0, answer: None }
+        Self {
+            due: now,
+            under_way: false,
+            failures: 0,
+            answer: None,
+        }
     }
 }
 
@@ -86,7 +91,9 @@ impl Resolver {
         self.names = names(&self.gateway.running.load().config);
         self.watches.retain(|name, _| self.names.contains_key(name));
         for name in self.names.keys() {
-            self.watches.entry(name.clone()).or_insert_with(|| Watch::new(Instant::now()));
+            self.watches
+                .entry(name.clone())
+                .or_insert_with(|| Watch::new(Instant::now()));
         }
         for (name, watch) in &self.watches {
             if let Some(answer) = &watch.answer {
@@ -116,7 +123,11 @@ impl Resolver {
     fn next_due(&self) -> Instant {
         let waiting = self.watches.values().filter(|watch| !watch.under_way);
         // With all threads taken, a finished look-up is what there is to wait for.
-        let earliest = if self.lookups.len() < MAX_LOOKUPS { waiting.map(|watch| watch.due).min() } else { None };
+        let earliest = if self.lookups.len() < MAX_LOOKUPS {
+            waiting.map(|watch| watch.due).min()
+        } else {
+            None
+        };
         earliest.unwrap_or_else(|| Instant::now() + REFRESH)
     }
 
@@ -154,16 +165,24 @@ impl Resolver {
         self.hand_out(name, |state| state.set_targets(list.clone()));
         let addresses: Vec<String> = answer.iter().map(|address| address.ip().to_string()).collect();
         let text = format!("resolves to {}", addresses.join(", "));
-        self.gateway.journal.note(Severity::Info, "endpoint.resolved", &name.to_string(), text);
+        self.gateway
+            .journal
+            .note(Severity::Info, "endpoint.resolved", &name.to_string(), text);
     }
 
     fn failed(&self, name: &Name, error: &io::Error, first: bool) {
         self.hand_out(name, |state| state.resolution_failed(error.to_string()));
         if first {
             let known = self.watches.get(name).is_some_and(|watch| watch.answer.is_some());
-            let rest = if known { "the last answer stays in use" } else { "it gets no requests until it resolves" };
-            let text = format!("can't be resolved: {error}; {rest}");
-            self.gateway.journal.note(Severity::Warning, "endpoint.unresolved", &name.to_string(), text);
+            let rest = if known {
+                "the last answer stays in use"
+            } else {
+                "it gets no requests until it resolves"
+            };
+            let text = format!("cannot be resolved: {error}; {rest}");
+            self.gateway
+                .journal
+                .note(Severity::Warning, "endpoint.unresolved", &name.to_string(), text);
         }
     }
 
@@ -191,7 +210,13 @@ fn names(config: &Config) -> BTreeMap<Name, Vec<EndpointKey>> {
                     upstream: upstream.as_str().into(),
                     address: endpoint.text.as_str().into(),
                 };
-                names.entry(Name { host: host.clone(), port: *port }).or_default().push(key);
+                names
+                    .entry(Name {
+                        host: host.clone(),
+                        port: *port,
+                    })
+                    .or_default()
+                    .push(key);
             }
         }
     }
@@ -208,10 +233,16 @@ fn backoff(failures: u32, most: Duration) -> Duration {
 }
 
 async fn look_up(name: Name) -> Lookup {
-    let found = tokio::net::lookup_host((name.host.as_str(), name.port)).await.and_then(|found| {
-        let found: Vec<SocketAddr> = found.collect();
-        if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
-    });
+    let found = tokio::net::lookup_host((name.host.as_str(), name.port))
+        .await
+        .and_then(|found| {
+            let found: Vec<SocketAddr> = found.collect();
+            if found.is_empty() {
+                Err(io::Error::other("the name has no address"))
+            } else {
+                Ok(found)
+            }
+        });
     (name, found)
 }
 
@@ -222,21 +253,36 @@ mod tests {
     #[test]
     fn failures_are_tried_again_after_a_growing_wait() {
         let most = Duration::from_secs(30);
-        let waits: Vec<u64> = [1, 2, 3, 5, 6, u32::MAX].map(|n| backoff(n, most).as_secs()).to_vec();
+        let waits: Vec<u64> = [1, 2, 3, 5, 6, u32::MAX]
+            .map(|n| backoff(n, most).as_secs())
+            .to_vec();
         assert_eq!(waits, [1, 2, 4, 16, 30, 30]);
         assert_eq!(backoff(3, Duration::ZERO), RETRY, "never a busy loop");
     }
 
     #[tokio::test]
     async fn a_name_of_this_host_is_found() {
-        let (name, found) = look_up(Name { host: "localhost".to_owned(), port: 80 }).await;
-        assert!(found.unwrap().iter().all(|address| address.ip().is_loopback() && address.port() == 80));
+        let (name, found) = look_up(Name {
+            host: "localhost".to_owned(),
+            port: 80,
+        })
+        .await;
+        assert!(
+            found
+                .unwrap()
+                .iter()
+                .all(|address| address.ip().is_loopback() && address.port() == 80)
+        );
         assert_eq!(name.to_string(), "localhost:80");
     }
 
     #[tokio::test]
     async fn a_name_that_is_none_is_an_error() {
-        let (_, found) = look_up(Name { host: "name.invalid".to_owned(), port: 80 }).await;
+        let (_, found) = look_up(Name {
+            host: "name.invalid".to_owned(),
+            port: 80,
+        })
+        .await;
         assert!(found.is_err());
     }
 }

@@ -27,7 +27,11 @@ pub async fn drain(gateway: &Gateway, at_once: impl Future<Output = ()>) -> Ende
     let runtime = gateway.running.load().config.runtime.clone();
     gateway.enter(Phase::Draining);
     systemd::stopping(runtime.drain_delay + runtime.drain_timeout + STOP_WAIT);
-    let text = format!("{} connections are open; waiting up to {:?}", connections(gateway), runtime.drain_timeout);
+    let text = format!(
+        "{} connections are open; waiting up to {:?}",
+        connections(gateway),
+        runtime.drain_timeout
+    );
     gateway.journal.note(Severity::Info, "drain.started", "", text);
 
     tokio::select! {
@@ -37,10 +41,20 @@ pub async fn drain(gateway: &Gateway, at_once: impl Future<Output = ()>) -> Ende
     let left = connections(gateway);
     stop(gateway).await;
     if left == 0 {
-        gateway.journal.note(Severity::Info, "drain.finished", "", "everything finished".to_owned());
+        gateway.journal.note(
+            Severity::Info,
+            "drain.finished",
+            "",
+            "everything finished".to_owned(),
+        );
         Ended::Clean
     } else {
-        gateway.journal.note(Severity::Warning, "drain.cut", "", format!("{left} connections were cut"));
+        gateway.journal.note(
+            Severity::Warning,
+            "drain.cut",
+            "",
+            format!("{left} connections were cut"),
+        );
         Ended::Cut(left)
     }
 }

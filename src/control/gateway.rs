@@ -170,20 +170,25 @@ impl Gateway {
 
     /// Carries out what a change of listeners means for the workers.
     pub fn move_sockets(&self, plane: &mut Plane, moves: Moves) {
-        self.closing.send_modify(|closing| closing.extend(moves.unlisten.iter().copied()));
+        self.closing
+            .send_modify(|closing| closing.extend(moves.unlisten.iter().copied()));
         plane.workers.apply(moves);
     }
 
     /// A worker has closed a socket that it was told to close.
     pub(super) fn closed(&self, worker: usize, socket: SocketId) {
-        self.closing.send_if_modified(|closing| closing.remove(&(worker, socket)));
+        self.closing
+            .send_if_modified(|closing| closing.remove(&(worker, socket)));
     }
 
     /// Waits until the workers have closed what they were told to close: then the addresses are free, and all
     /// who had connected there are counted. A worker that is stuck is not waited for longer than [`CLOSING`].
     pub async fn sockets_closed(&self) {
         let mut closing = self.closing.subscribe();
-        if tokio::time::timeout(CLOSING, closing.wait_for(HashSet::is_empty)).await.is_err() {
+        if tokio::time::timeout(CLOSING, closing.wait_for(HashSet::is_empty))
+            .await
+            .is_err()
+        {
             tracing::debug!("a worker takes long to close its sockets");
             self.closing.send_modify(HashSet::clear);
         }

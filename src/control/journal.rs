@@ -54,7 +54,10 @@ pub struct Journal {
 impl Journal {
     #[must_use]
     pub fn new(events: Arc<Events>) -> Self {
-        Self { events, audit: Mutex::default() }
+        Self {
+            events,
+            audit: Mutex::default(),
+        }
     }
 
     /// Something happened that nobody asked for.
@@ -66,10 +69,20 @@ impl Journal {
     pub fn record(&self, command: &Command, outcome: &Outcome) {
         let entry = entry(command, outcome);
         let (severity, reason) = sentence(&entry);
-        if let Outcome::Rejected(problems) | Outcome::Applied { warnings: problems, .. } = outcome {
+        if let Outcome::Rejected(problems)
+        | Outcome::Applied {
+            warnings: problems, ..
+        } = outcome
+        {
             log_problems(problems);
         }
-        self.events.post(event_kind(command, outcome), severity, "", reason, event_data(&entry));
+        self.events.post(
+            event_kind(command, outcome),
+            severity,
+            "",
+            reason,
+            event_data(&entry),
+        );
         self.keep(entry);
     }
 
@@ -95,13 +108,20 @@ impl Journal {
     #[must_use]
     pub fn last(&self, action: &str) -> Option<AuditEntry> {
         let audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
-        audit.entries.iter().rev().find(|entry| entry.action == action && !entry.dry_run).cloned()
+        audit
+            .entries
+            .iter()
+            .rev()
+            .find(|entry| entry.action == action && !entry.dry_run)
+            .cloned()
     }
 }
 
 fn entry(command: &Command, outcome: &Outcome) -> AuditEntry {
     let (generation, changes, errors) = match outcome {
-        Outcome::Applied { generation, changes, .. } => (Some(*generation), changes.as_slice(), &[][..]),
+        Outcome::Applied {
+            generation, changes, ..
+        } => (Some(*generation), changes.as_slice(), &[][..]),
         Outcome::Unchanged { generation } => (Some(*generation), &[][..], &[][..]),
         Outcome::Rejected(errors) => (None, &[][..], errors.as_slice()),
         Outcome::Done => (None, &[][..], &[][..]),
@@ -142,16 +162,27 @@ fn sentence(entry: &AuditEntry) -> (Severity, String) {
                 0 | 1 => String::new(),
                 n => format!(" and {} more", n - 1),
             };
-            (Severity::Error, format!("{what} rejected, nothing changed: {first}{others}"))
+            (
+                Severity::Error,
+                format!("{what} rejected, nothing changed: {first}{others}"),
+            )
         }
         "applied" => {
             let generation = entry.generation.unwrap_or_default();
-            let changes: Vec<String> = entry.changes.iter().take(CHANGES_TOLD).map(Change::to_string).collect();
+            let changes: Vec<String> = entry
+                .changes
+                .iter()
+                .take(CHANGES_TOLD)
+                .map(Change::to_string)
+                .collect();
             let rest = match entry.changes.len().saturating_sub(CHANGES_TOLD) {
                 0 => String::new(),
                 n => format!(" and {n} more"),
             };
-            (Severity::Info, format!("{what}: generation {generation}: {}{rest}", changes.join(", ")))
+            (
+                Severity::Info,
+                format!("{what}: generation {generation}: {}{rest}", changes.join(", ")),
+            )
         }
         other => (Severity::Info, format!("{what}: {other}")),
     }
@@ -182,7 +213,12 @@ fn log_problems(problems: &[Diagnostic]) {
 pub fn one_line(problem: &Diagnostic) -> String {
     let mut line = String::new();
     if let Some(location) = &problem.location {
-        line = format!("{}:{}:{}: ", location.file.display(), location.line, location.column);
+        line = format!(
+            "{}:{}:{}: ",
+            location.file.display(),
+            location.line,
+            location.column
+        );
     }
     if !problem.key.is_empty() {
         line.push_str(&problem.key);
@@ -209,18 +245,33 @@ mod tests {
     }
 
     fn reload(dry_run: bool) -> Command {
-        Command { actor: Actor::Signal("HUP"), dry_run, action: Action::Reload }
+        Command {
+            actor: Actor::Signal("HUP"),
+            dry_run,
+            action: Action::Reload,
+        }
     }
 
     #[test]
     fn a_command_leaves_one_audit_entry_and_one_event() {
         let journal = journal();
-        let change = Change { object: "route", name: "api".to_owned(), change: ChangeKind::Added };
-        let applied = Outcome::Applied { generation: 7, changes: vec![change.clone()], warnings: Vec::new() };
+        let change = Change {
+            object: "route",
+            name: "api".to_owned(),
+            change: ChangeKind::Added,
+        };
+        let applied = Outcome::Applied {
+            generation: 7,
+            changes: vec![change.clone()],
+            warnings: Vec::new(),
+        };
         journal.record(&reload(false), &applied);
 
         let entry = journal.audit(0, 10).remove(0);
-        assert_eq!((entry.id, entry.actor.as_str(), entry.outcome), (1, "signal HUP", "applied"));
+        assert_eq!(
+            (entry.id, entry.actor.as_str(), entry.outcome),
+            (1, "signal HUP", "applied")
+        );
         assert_eq!((entry.generation, entry.changes), (Some(7), vec![change]));
         let event = &journal.events.latest(10)[0];
         assert_eq!(event.kind, "config.applied");
@@ -230,10 +281,14 @@ mod tests {
     #[test]
     fn a_rejected_command_names_what_was_wrong() {
         let journal = journal();
-        let problem = Diagnostic::error("routes[0].upstream", "no upstream \"ap\"").hint("did you mean \"api\"?");
+        let problem =
+            Diagnostic::error("routes[0].upstream", "no upstream \"ap\"").hint("did you mean \"api\"?");
         journal.record(&reload(false), &Outcome::Rejected(vec![problem]));
         let entry = journal.last("config.reload").unwrap();
-        assert_eq!(entry.errors, ["routes[0].upstream: no upstream \"ap\" (did you mean \"api\"?)"]);
+        assert_eq!(
+            entry.errors,
+            ["routes[0].upstream: no upstream \"ap\" (did you mean \"api\"?)"]
+        );
         assert_eq!(journal.events.latest(1)[0].severity, Severity::Error);
     }
 

@@ -148,7 +148,11 @@ impl Listeners {
                 }),
             }
         }
-        if errors.is_empty() { Ok(prepared) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(prepared)
+        } else {
+            Err(errors)
+        }
     }
 
     fn find(&self, name: &str, address: &Address) -> Option<&Open> {
@@ -246,16 +250,21 @@ impl Listeners {
         let fresh = std::mem::take(&mut prepared.fresh);
         let kept = std::mem::take(&mut prepared.kept);
         let mut moves = Moves::default();
-        let (staying, going) = std::mem::take(&mut self.open).into_iter().partition(|open: &Open| {
-            kept.iter()
-                .any(|(name, address, _)| *name == open.name && *address == open.written)
-        });
+        let (staying, going) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|open: &Open| {
+                kept.iter()
+                    .any(|(name, address, _)| *name == open.name && *address == open.written)
+            });
         self.open = staying;
         for (name, address, options) in kept {
             self.retune(&name, &address, options);
         }
         for open in going {
-            if !fresh.iter().any(|new| new.taken_over && new.open.written == open.written) {
+            if !fresh
+                .iter()
+                .any(|new| new.taken_over && new.open.written == open.written)
+            {
                 remove_file(open.file.as_ref());
             }
             moves.unlisten.extend(open.ids());

@@ -5,9 +5,16 @@ use std::fs;
 /// Bytes that may be used; `None` when nothing tells.
 #[must_use]
 pub fn total() -> Option<u64> {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of_machine(&text));
-    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limit = files.iter().find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    let machine = fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| total_of_machine(&text));
+    let files = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let limit = files
+        .iter()
+        .find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
     // Without a limit cgroup v1 names a number close to 2^63.
     [machine, limit].into_iter().flatten().min()
 }
@@ -24,7 +31,10 @@ mod tests {
 
     #[test]
     fn the_machines_memory_is_read_in_kib() {
-        assert_eq!(total_of_machine("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(
+            total_of_machine("MemTotal:       16384 kB\nMemFree: 1 kB\n"),
+            Some(16 << 20)
+        );
         assert_eq!(total_of_machine("nothing\n"), None);
     }
 

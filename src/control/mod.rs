@@ -35,5 +35,5 @@ pub mod systemd;
 pub mod watch;
 pub mod workers;
 
-pub use command::{Actor, Action, Command, Commands, Outcome};
+pub use command::{Action, Actor, Command, Commands, Outcome};
 pub use gateway::Gateway;

@@ -105,19 +105,30 @@ impl Mutator {
             self.waiting.push_back(next);
         }
         let dry_run = together[0].command.dry_run;
-        let same = |next: &Submitted| next.command.action == Action::Reload && next.command.dry_run == dry_run;
-        let (more, others) = std::mem::take(&mut self.waiting).into_iter().partition::<Vec<_>, _>(same);
+        let same =
+            |next: &Submitted| next.command.action == Action::Reload && next.command.dry_run == dry_run;
+        let (more, others) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(same);
         together.extend(more);
         self.waiting = others.into();
 
-        if !dry_run {
+        // The watch looks often and mostly in vain, and nobody waits for it.
+        let asked_for = together
+            .iter()
+            .any(|asked| asked.command.actor != Actor::FileWatch);
+        let told = asked_for && !dry_run;
+        if told {
             systemd::reloading();
         }
-        let Reloaded { outcome, watched, repeated } = self.reloader.reload(dry_run).await;
+        let Reloaded {
+            outcome,
+            watched,
+            repeated,
+        } = self.reloader.reload(dry_run).await;
         if !dry_run {
             // A reload right after this one may want an address that this one gave up.
             self.gateway.sockets_closed().await;
-            systemd::ready("serving");
             if !watched.files.is_empty() {
                 self.watched.send_if_modified(|before| {
                     let differs = *before != watched;
@@ -125,15 +136,20 @@ impl Mutator {
                     differs
                 });
             }
+        }
+        if told {
+            systemd::ready("serving");
+        }
+        // The watch rings for every touch; the same bytes with the same outcome are no news.
+        let news = match outcome {
+            Outcome::Applied { .. } | Outcome::Done => true,
+            Outcome::Unchanged { .. } => false,
+            Outcome::Rejected(_) => !repeated,
+        };
+        if !dry_run && (news || asked_for) {
             self.after_reload(&outcome);
         }
         for asked in together {
-            // The watch rings for every touch; the same bytes with the same outcome are no news.
-            let news = match outcome {
-                Outcome::Applied { .. } | Outcome::Done => true,
-                Outcome::Unchanged { .. } => false,
-                Outcome::Rejected(_) => !repeated,
-            };
             if asked.command.actor == Actor::FileWatch && !news {
                 drop(asked.answer.send(outcome.clone()));
             } else {
@@ -148,7 +164,10 @@ impl Mutator {
             Outcome::Unchanged { .. } | Outcome::Done => ReloadResult::Unchanged,
             Outcome::Rejected(_) => ReloadResult::Rejected,
         };
-        self.gateway.metrics.control.reloaded(result, self.gateway.live.generation());
+        self.gateway
+            .metrics
+            .control
+            .reloaded(result, self.gateway.live.generation());
         if result == ReloadResult::Applied && self.revert_level_at.is_none() {
             self.revert_level();
         }

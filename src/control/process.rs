@@ -223,10 +223,7 @@ mod tests {
     fn clients_never_get_every_descriptor() {
         for limit in [64, 256, 1024, 20_000, 1 << 30] {
             let clients = client_descriptors(limit) as u64;
-            assert!(
-                clients < limit && clients >= limit / 2,
-                "{clients} of {limit}"
-            );
+            assert!(clients < limit && clients >= limit / 2, "{clients} of {limit}");
         }
     }
 

@@ -23,9 +23,16 @@ const ADMIN_BACKLOG: u32 = 128;
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    File { path: PathBuf, environment: Environment },
+    File {
+        path: PathBuf,
+        environment: Environment,
+    },
     /// Written by a command, such as `tidegate proxy`; it can't change.
-    Text { name: String, text: String, environment: Environment },
+    Text {
+        name: String,
+        text: String,
+        environment: Environment,
+    },
 }
 
 impl Source {
@@ -36,7 +43,11 @@ impl Source {
     pub fn load(&self) -> Result<Loaded, Rejected> {
         match self {
             Self::File { path, environment } => config::load(path, environment),
-            Self::Text { name, text, environment } => config::load_text(name, text, environment),
+            Self::Text {
+                name,
+                text,
+                environment,
+            } => config::load_text(name, text, environment),
         }
     }
 }
@@ -84,7 +95,12 @@ impl Reloader {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, source: Source, access: Arc<AccessWriter>) -> Self {
         let tried = Tried::Loaded(gateway.running.load().fingerprint);
-        Self { gateway, source, access, tried }
+        Self {
+            gateway,
+            source,
+            access,
+            tried,
+        }
     }
 
     /// The whole sequence. With `dry_run` it ends before anything is bound.
@@ -93,16 +109,28 @@ impl Reloader {
         let loaded = match tokio::task::spawn_blocking(move || source.load()).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(rejected)) => {
-                let watched = Watched { files: rejected.files, directories: rejected.directories };
+                let watched = Watched {
+                    files: rejected.files,
+                    directories: rejected.directories,
+                };
                 let repeated = self.seen(Tried::Rejected(rejected.diagnostics.clone()));
-                return Reloaded { outcome: Outcome::Rejected(rejected.diagnostics), watched, repeated };
+                return Reloaded {
+                    outcome: Outcome::Rejected(rejected.diagnostics),
+                    watched,
+                    repeated,
+                };
             }
             Err(panic) => return internal(&panic),
         };
-        let watched = Watched { files: loaded.files.clone(), directories: loaded.directories.clone() };
+        let watched = Watched {
+            files: loaded.files.clone(),
+            directories: loaded.directories.clone(),
+        };
         let repeated = self.seen(Tried::Loaded(loaded.fingerprint));
         let outcome = match self.candidate(loaded).await {
-            Ok(None) => Outcome::Unchanged { generation: self.gateway.live.generation() },
+            Ok(None) => Outcome::Unchanged {
+                generation: self.gateway.live.generation(),
+            },
             Ok(Some(candidate)) if dry_run => Outcome::Applied {
                 generation: candidate.snapshot.generation,
                 changes: candidate.changes,
@@ -111,7 +139,11 @@ impl Reloader {
             Ok(Some(candidate)) => self.put_in_force(candidate),
             Err(diagnostics) => Outcome::Rejected(diagnostics),
         };
-        Reloaded { outcome, watched, repeated }
+        Reloaded {
+            outcome,
+            watched,
+            repeated,
+        }
     }
 
     fn seen(&mut self, now: Tried) -> bool {
@@ -130,13 +162,21 @@ impl Reloader {
         let mut changes = change::changes(&running.config, &loaded.config);
         if changes.is_empty() {
             // An error page, or a comment.
-            changes.push(Change { object: "files", name: String::new(), change: ChangeKind::Changed });
+            changes.push(Change {
+                object: "files",
+                name: String::new(),
+                change: ChangeKind::Changed,
+            });
         }
         let generation = self.gateway.live.generation() + 1;
         let (registry, access) = (self.gateway.registry.clone(), self.access.clone());
         let compiling = tokio::task::spawn_blocking(move || compile(loaded, generation, &registry, &access));
         match compiling.await {
-            Ok(Ok((loaded, snapshot))) => Ok(Some(Candidate { loaded, snapshot, changes })),
+            Ok(Ok((loaded, snapshot))) => Ok(Some(Candidate {
+                loaded,
+                snapshot,
+                changes,
+            })),
             Ok(Err(diagnostics)) => Err(diagnostics),
             Err(panic) => Err(vec![Diagnostic::error("", format!("internal error: {panic}"))]),
         }
@@ -144,7 +184,11 @@ impl Reloader {
 
     /// Binds, and with all of it standing swaps. No await: nobody sees a half of it.
     fn put_in_force(&self, candidate: Candidate) -> Outcome {
-        let Candidate { loaded, snapshot, changes } = candidate;
+        let Candidate {
+            loaded,
+            snapshot,
+            changes,
+        } = candidate;
         let generation = snapshot.generation;
         let gateway = &self.gateway;
         if gateway.phase() == Phase::Draining {
@@ -156,11 +200,16 @@ impl Reloader {
         let mut plane = gateway.plane();
         let prepared = match plane.listeners.prepare(&loaded.config.listeners) {
             Ok(prepared) => prepared,
-            Err(errors) => return Outcome::Rejected(placed(errors.iter().map(refused_listener).collect(), &loaded)),
+            Err(errors) => {
+                return Outcome::Rejected(placed(errors.iter().map(refused_listener).collect(), &loaded));
+            }
         };
         let admin = match self.admin_move(loaded.config.admin.as_ref()) {
             Ok(admin) => admin,
-            Err(error) => return Outcome::Rejected(placed(vec![error], &loaded)),
+            Err(error) => {
+                let error = Diagnostic::error("admin.address", error.to_string());
+                return Outcome::Rejected(placed(vec![error], &loaded));
+            }
         };
 
         gateway.live.swap(snapshot);
@@ -178,20 +227,31 @@ impl Reloader {
         let warnings = loaded.warnings.clone();
         gateway.running.store(Arc::new(loaded));
         gateway.endpoints_changed.notify_one();
-        Outcome::Applied { generation, changes, warnings }
+        Outcome::Applied {
+            generation,
+            changes,
+            warnings,
+        }
     }
 
-    fn admin_move(&self, wanted: Option<&Admin>) -> Result<AdminMove, Diagnostic> {
-        let current = self.gateway.admin_socket().borrow().as_ref().map(|admin| admin.written.clone());
+    fn admin_move(&self, wanted: Option<&Admin>) -> Result<AdminMove, BindError> {
+        let current = self
+            .gateway
+            .admin_socket()
+            .borrow()
+            .as_ref()
+            .map(|admin| admin.written.clone());
         let Some(wanted) = wanted else {
-            return Ok(if current.is_some() { AdminMove::Goes } else { AdminMove::Stays });
+            return Ok(if current.is_some() {
+                AdminMove::Goes
+            } else {
+                AdminMove::Stays
+            });
         };
         if current == Some(socket_address(&wanted.address)) {
             return Ok(AdminMove::Stays);
         }
-        bind_admin(&wanted.address)
-            .map(AdminMove::To)
-            .map_err(|error| Diagnostic::error("admin.address", error.to_string()))
+        bind_admin(&wanted.address).map(AdminMove::To)
     }
 }
 
@@ -227,7 +287,10 @@ pub fn open_logs(snapshot: &Snapshot) -> Result<(), Vec<Diagnostic>> {
         .filter_map(|(listener, log)| {
             let error = log.file.prepare().err()?;
             let key = format!("listeners.{}.access_log", listener.name);
-            Some(Diagnostic::error(key, format!("{} can't be opened: {error}", log.file.path().display())))
+            Some(Diagnostic::error(
+                key,
+                format!("{} can't be opened: {error}", log.file.path().display()),
+            ))
         })
         .collect();
     if refused.is_empty() { Ok(()) } else { Err(refused) }
@@ -246,11 +309,23 @@ enum AdminMove {
 /// The address can't be had.
 pub fn bind_admin(address: &ListenAddress) -> Result<AdminSocket, BindError> {
     let written = socket_address(address);
-    let refused = |source| BindError { listener: "admin".to_owned(), address: written.clone(), source };
-    let options = Options { backlog: ADMIN_BACKLOG, mode: Some(0o600).filter(|_| is_unix(&written)) };
+    let refused = |source| BindError {
+        listener: "admin".to_owned(),
+        address: written.clone(),
+        source,
+    };
+    let options = Options {
+        backlog: ADMIN_BACKLOG,
+        mode: Some(0o600).filter(|_| is_unix(&written)),
+    };
     let mut bound = listen::bind(&written, 1, options).map_err(refused)?;
     let socket = bound.sockets.remove(0);
-    Ok(AdminSocket { written, bound: bound.address, socket, file: bound.file })
+    Ok(AdminSocket {
+        written,
+        bound: bound.address,
+        socket,
+        file: bound.file,
+    })
 }
 
 fn is_unix(address: &Address) -> bool {
@@ -275,7 +350,11 @@ fn refuse_restart_only(running: &Loaded, loaded: &Loaded) -> Result<(), Vec<Diag
                 .hint("restart the gateway, or put the former value back")
         })
         .collect();
-    if refused.is_empty() { Ok(()) } else { Err(placed(refused, loaded)) }
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(placed(refused, loaded))
+    }
 }
 
 fn refused_listener(error: &BindError) -> Diagnostic {
@@ -292,16 +371,27 @@ pub(super) fn placed(mut diagnostics: Vec<Diagnostic>, loaded: &Loaded) -> Vec<D
 
 /// Series of what is gone go with it, or a gateway that reloads for a year grows for a year.
 fn forget_removed_series(gateway: &Gateway, config: &Config) {
-    let routes: HashSet<&str> =
-        config.routes.iter().map(|route| route.name.as_str()).chain([UNROUTED, OTHER]).collect();
+    let routes: HashSet<&str> = config
+        .routes
+        .iter()
+        .map(|route| route.name.as_str())
+        .chain([UNROUTED, OTHER])
+        .collect();
     let endpoints: HashSet<(&str, &str)> = config
         .upstreams
         .iter()
-        .flat_map(|(name, upstream)| upstream.endpoints.iter().map(|e| (name.as_str(), e.text.as_str())))
+        .flat_map(|(name, upstream)| {
+            upstream
+                .endpoints
+                .iter()
+                .map(|e| (name.as_str(), e.text.as_str()))
+        })
         .collect();
     gateway.metrics.retain(|key| match key {
         SeriesKey::Listener(name) => name == OTHER || config.listeners.contains_key(name),
         SeriesKey::Route { route, .. } => routes.contains(route),
-        SeriesKey::Endpoint { upstream, address } => upstream == OTHER || endpoints.contains(&(upstream, address)),
+        SeriesKey::Endpoint { upstream, address } => {
+            upstream == OTHER || endpoints.contains(&(upstream, address))
+        }
     });
 }

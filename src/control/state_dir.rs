@@ -24,7 +24,9 @@ pub enum StateDirError {
         #[source]
         source: io::Error,
     },
-    #[error("no state directory: {SYSTEM_STATE_DIR} can't be written, and neither XDG_STATE_HOME nor HOME is set")]
+    #[error(
+        "no state directory: {SYSTEM_STATE_DIR} can't be written, and neither XDG_STATE_HOME nor HOME is set"
+    )]
     NoHome,
 }
 

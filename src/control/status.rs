@@ -5,7 +5,9 @@ use super::gateway::Gateway;
 use super::journal::AuditEntry;
 use crate::config::model::{Action, Balance, HostPattern, PathPattern, Route};
 use crate::net::listen::Address;
-use crate::telemetry::metrics::{EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries};
+use crate::telemetry::metrics::{
+    EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries,
+};
 use crate::telemetry::process::ProcessStats;
 use crate::upstream::shared::{EndpointPlan, Target, UpstreamPlan};
 use jiff::Timestamp;
@@ -215,14 +217,23 @@ impl Status {
                 connections: listeners.iter().map(|listener| listener.connections).sum(),
                 connections_total: listeners.iter().map(|listener| listener.connections_total).sum(),
                 requests_total: listeners.iter().map(|listener| listener.requests).sum(),
-                in_flight: upstreams.iter().map(|upstream| u64::from(upstream.in_flight)).sum(),
-                open_websockets: upstreams.iter().map(|upstream| u64::from(upstream.open_websockets)).sum(),
+                in_flight: upstreams
+                    .iter()
+                    .map(|upstream| u64::from(upstream.in_flight))
+                    .sum(),
+                open_websockets: upstreams
+                    .iter()
+                    .map(|upstream| u64::from(upstream.open_websockets))
+                    .sum(),
             },
             listeners,
             routes,
             upstreams,
             workers: workers(gateway, &totals),
-            cluster: ClusterStatus { mode: false, nodes: 1 },
+            cluster: ClusterStatus {
+                mode: false,
+                nodes: 1,
+            },
             access_log: access_log(gateway),
             process: process(),
         }
@@ -238,8 +249,16 @@ fn node(gateway: &Gateway) -> NodeStatus {
         state: gateway.phase().name(),
         started: gateway.node.started.to_string(),
         uptime_seconds: u64::try_from(up.as_secs()).unwrap_or(0),
-        state_dir: gateway.node.state_dir.as_ref().map(|path| path.display().to_string()),
-        control_socket: gateway.node.control_socket.as_ref().map(|path| path.display().to_string()),
+        state_dir: gateway
+            .node
+            .state_dir
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        control_socket: gateway
+            .node
+            .control_socket
+            .as_ref()
+            .map(|path| path.display().to_string()),
     }
 }
 
@@ -247,7 +266,11 @@ fn config(gateway: &Gateway) -> ConfigStatus {
     let running = gateway.running.load();
     ConfigStatus {
         generation: gateway.live.generation(),
-        files: running.files.iter().map(|path| path.display().to_string()).collect(),
+        files: running
+            .files
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
         warnings: running.warnings.len(),
         last_reload: gateway.journal.last("config.reload"),
     }
@@ -256,8 +279,11 @@ fn config(gateway: &Gateway) -> ConfigStatus {
 /// The listeners of the configuration in force with what was counted for them.
 #[must_use]
 pub fn listeners(gateway: &Gateway, totals: &Totals) -> Vec<ListenerStatus> {
-    let bound: BTreeMap<String, Address> =
-        gateway.bound().into_iter().map(|listener| (listener.name.to_string(), listener.address)).collect();
+    let bound: BTreeMap<String, Address> = gateway
+        .bound()
+        .into_iter()
+        .map(|listener| (listener.name.to_string(), listener.address))
+        .collect();
     let none = ListenerSeries::default();
     let running = gateway.running.load();
     let status = |name: &String| {
@@ -280,7 +306,12 @@ pub fn listeners(gateway: &Gateway, totals: &Totals) -> Vec<ListenerStatus> {
 #[must_use]
 pub fn routes(gateway: &Gateway, totals: &Totals) -> Vec<RouteStatus> {
     let running = gateway.running.load();
-    running.config.routes.iter().map(|route| route_status(route, totals)).collect()
+    running
+        .config
+        .routes
+        .iter()
+        .map(|route| route_status(route, totals))
+        .collect()
 }
 
 fn route_status(route: &Route, totals: &Totals) -> RouteStatus {
@@ -346,7 +377,11 @@ fn sums(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'static 
 #[must_use]
 pub fn upstreams(gateway: &Gateway, totals: &Totals) -> Vec<UpstreamStatus> {
     let snapshot = gateway.live.load();
-    snapshot.upstreams.iter().map(|plan| upstream_status(plan, totals)).collect()
+    snapshot
+        .upstreams
+        .iter()
+        .map(|plan| upstream_status(plan, totals))
+        .collect()
 }
 
 /// One upstream by its name.
@@ -358,8 +393,11 @@ pub fn upstream(gateway: &Gateway, name: &str) -> Option<UpstreamStatus> {
 }
 
 fn upstream_status(plan: &UpstreamPlan, totals: &Totals) -> UpstreamStatus {
-    let endpoints: Vec<EndpointStatus> =
-        plan.endpoints.iter().map(|endpoint| endpoint_status(&plan.name, endpoint, totals)).collect();
+    let endpoints: Vec<EndpointStatus> = plan
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint_status(&plan.name, endpoint, totals))
+        .collect();
     UpstreamStatus {
         name: plan.name.to_string(),
         balance: balance_name(plan.balance),
@@ -395,7 +433,10 @@ pub fn condition(endpoint: &EndpointPlan) -> EndpointCondition {
 fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> EndpointStatus {
     let none = EndpointSeries::default();
     let address = &*endpoint.state.key.address;
-    let series = totals.endpoints.get(&(upstream.into(), address.into())).unwrap_or(&none);
+    let series = totals
+        .endpoints
+        .get(&(upstream.into(), address.into()))
+        .unwrap_or(&none);
     let targets = endpoint.state.targets();
     let state = condition(endpoint);
     EndpointStatus {

@@ -29,7 +29,12 @@ impl Supervisor {
     pub fn new(gateway: Arc<Gateway>, reports: mpsc::Receiver<Report>) -> (Self, watch::Receiver<bool>) {
         let give_up = watch::Sender::new(false);
         let must_end = give_up.subscribe();
-        let supervisor = Self { gateway, reports, pauses_told: HashMap::new(), give_up };
+        let supervisor = Self {
+            gateway,
+            reports,
+            pauses_told: HashMap::new(),
+            give_up,
+        };
         (supervisor, must_end)
     }
 
@@ -57,13 +62,20 @@ impl Supervisor {
     fn tell(&self, sight: &Sight) {
         let control = &self.gateway.metrics.control;
         let note = |level, kind, worker: usize, text: String| {
-            self.gateway.journal.note(level, kind, &format!("worker {worker}"), text);
+            self.gateway
+                .journal
+                .note(level, kind, &format!("worker {worker}"), text);
         };
         match sight {
             Sight::Late { worker, silent } => {
                 control.workers_stalled.inc();
                 let ms = silent.as_millis();
-                note(Severity::Warning, "worker.late", *worker, format!("has not turned for {ms} ms"));
+                note(
+                    Severity::Warning,
+                    "worker.late",
+                    *worker,
+                    format!("has not turned for {ms} ms"),
+                );
             }
             Sight::Back { worker } => note(Severity::Info, "worker.back", *worker, "turns again".to_owned()),
             Sight::Replaced { worker, why } => {
@@ -72,15 +84,27 @@ impl Supervisor {
                     Cause::Stalled => format!("did not turn for {} s", STALLED.as_secs()),
                     Cause::Died => "ended by itself".to_owned(),
                 };
-                note(Severity::Error, "worker.replaced", *worker, format!("{why}; its sockets went to a new thread"));
+                note(
+                    Severity::Error,
+                    "worker.replaced",
+                    *worker,
+                    format!("{why}; its sockets went to a new thread"),
+                );
             }
             Sight::NotReplaced { worker, error } => {
-                note(Severity::Error, "worker.not_replaced", *worker, format!("could not be replaced: {error}"));
+                note(
+                    Severity::Error,
+                    "worker.not_replaced",
+                    *worker,
+                    format!("could not be replaced: {error}"),
+                );
             }
             Sight::GiveUp => {
                 if !self.give_up.send_replace(true) {
                     let text = format!("{MAX_REPLACEMENTS} workers were replaced already: the gateway ends");
-                    self.gateway.journal.note(Severity::Error, "worker.give_up", "", text);
+                    self.gateway
+                        .journal
+                        .note(Severity::Error, "worker.give_up", "", text);
                 }
             }
         }
@@ -90,22 +114,39 @@ impl Supervisor {
         match report {
             Report::Unlistened { worker, socket } => self.gateway.closed(worker, socket),
             Report::Panicked { worker, count } => {
-                let text = format!("{count} connections ended by a bug in the gateway; others are not affected");
-                self.gateway.journal.note(Severity::Error, "worker.panic", &format!("worker {worker}"), text);
+                let text =
+                    format!("{count} connections ended by a bug in the gateway; others are not affected");
+                self.gateway
+                    .journal
+                    .note(Severity::Error, "worker.panic", &format!("worker {worker}"), text);
             }
-            Report::AcceptPaused { worker, listener, error } => self.accept_paused(worker, &listener, &error),
+            Report::AcceptPaused {
+                worker,
+                listener,
+                error,
+            } => self.accept_paused(worker, &listener, &error),
         }
     }
 
     fn accept_paused(&mut self, worker: usize, listener: &Arc<str>, error: &str) {
         let now = Instant::now();
-        if self.pauses_told.get(listener).is_some_and(|told| now.duration_since(*told) < PAUSE_TOLD) {
+        if self
+            .pauses_told
+            .get(listener)
+            .is_some_and(|told| now.duration_since(*told) < PAUSE_TOLD)
+        {
             return;
         }
         // Bounded by the listeners of the moment, not by all there ever were.
-        self.pauses_told.retain(|_, told| now.duration_since(*told) < PAUSE_TOLD);
+        self.pauses_told
+            .retain(|_, told| now.duration_since(*told) < PAUSE_TOLD);
         self.pauses_told.insert(listener.clone(), now);
         let text = format!("worker {worker} pauses accepting: {error}");
-        self.gateway.journal.note(Severity::Warning, "accept.paused", &format!("listener {listener}"), text);
+        self.gateway.journal.note(
+            Severity::Warning,
+            "accept.paused",
+            &format!("listener {listener}"),
+            text,
+        );
     }
 }

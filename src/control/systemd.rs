@@ -35,12 +35,15 @@ impl Inherited {
     /// The socket for a listener: one of its name, at best with its address too, else one of its address.
     pub fn claim(&mut self, name: &str, address: &Address) -> Option<Socket> {
         let same_address = |socket: &Socket| socket.address().is_ok_and(|bound| bound == *address);
-        let ranks = self.sockets.iter().map(|(given, socket)| match (given == name, same_address(socket)) {
-            (true, true) => 3,
-            (true, false) => 2,
-            (false, true) => 1,
-            (false, false) => 0,
-        });
+        let ranks = self
+            .sockets
+            .iter()
+            .map(|(given, socket)| match (given == name, same_address(socket)) {
+                (true, true) => 3,
+                (true, false) => 2,
+                (false, true) => 1,
+                (false, false) => 0,
+            });
         let (rank, index) = ranks.zip(0..).max()?;
         (rank > 0).then(|| self.sockets.remove(index).1)
     }

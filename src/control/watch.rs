@@ -63,10 +63,14 @@ impl Scope {
             if let Ok(target) = std::fs::read_link(part)
                 && links > 0
             {
-                let rest = path.strip_prefix(part).unwrap_or(Path::new(""));
-                let home = part.parent().unwrap_or(Path::new(""));
+                let rest = path.strip_prefix(part).unwrap_or_else(|_| Path::new(""));
+                let home = part.parent().unwrap_or_else(|| Path::new(""));
                 self.names.extend(part.file_name().map(OsStr::to_owned));
-                self.directories.insert(if home.as_os_str().is_empty() { ".".into() } else { home.into() });
+                self.directories.insert(if home.as_os_str().is_empty() {
+                    ".".into()
+                } else {
+                    home.into()
+                });
                 return self.follow(&home.join(target).join(rest), links - 1);
             }
         }
@@ -106,7 +110,11 @@ pub async fn run(mut watched: watch::Receiver<Watched>, commands: Commands) {
                 Some(()) = bell.recv() => until_quiet(&mut bell).await,
                 () = tokio::time::sleep(wait) => {}
             }
-            let command = Command { actor: Actor::FileWatch, dry_run: false, action: Action::Reload };
+            let command = Command {
+                actor: Actor::FileWatch,
+                dry_run: false,
+                action: Action::Reload,
+            };
             if matches!(commands.submit(command).await, Err(SubmitError::Ending)) {
                 return;
             }
@@ -128,7 +136,7 @@ fn watch(scope: Scope, rings: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
     let heard = move |event: notify::Result<Event>| {
         if event.map_or(true, |event| scope.concerns(&event)) {
             // A full queue holds a ring already.
-            drop(rings.try_send(()));
+            let _full = rings.try_send(());
         }
     };
     let mut watcher = match notify::recommended_watcher(heard) {

@@ -275,7 +275,11 @@ impl Workers {
     /// Connections that the workers serve, retired ones included.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.slots.iter().chain(&self.retired).map(Slot::connections).sum()
+        self.slots
+            .iter()
+            .chain(&self.retired)
+            .map(Slot::connections)
+            .sum()
     }
 
     /// What each worker looks like now.

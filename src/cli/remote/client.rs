@@ -23,7 +23,10 @@ const MAX_ANSWER: usize = 64 << 20;
 pub(super) enum Target {
     /// The first of these that somebody listens on.
     Control(Vec<PathBuf>),
-    Admin { address: String, token: Option<String> },
+    Admin {
+        address: String,
+        token: Option<String>,
+    },
 }
 
 /// Status and body.
@@ -39,13 +42,16 @@ pub(super) async fn ask(target: &Target, method: &str, path: &str) -> anyhow::Re
         match target {
             Target::Control(paths) => exchange(connect(paths).await?, "localhost", None, method, path).await,
             Target::Admin { address, token } => {
-                let stream =
-                    TcpStream::connect(address).await.with_context(|| format!("no gateway answers at {address}"))?;
+                let stream = TcpStream::connect(address)
+                    .await
+                    .with_context(|| format!("no gateway answers at {address}"))?;
                 exchange(stream, address, token.as_deref(), method, path).await
             }
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.context("the gateway does not answer")?
+    tokio::time::timeout(PATIENCE, asked)
+        .await
+        .context("the gateway does not answer")?
 }
 
 async fn connect(paths: &[PathBuf]) -> anyhow::Result<UnixStream> {
@@ -56,24 +62,40 @@ async fn connect(paths: &[PathBuf]) -> anyhow::Result<UnixStream> {
             Err(error) => tried.push(format!("{}: {error}", path.display())),
         }
     }
-    bail!("no running gateway found (name one with -c, --control or --admin)\n  {}", tried.join("\n  "))
+    bail!(
+        "no running gateway found (name one with -c, --control or --admin)\n  {}",
+        tried.join("\n  ")
+    )
 }
 
-async fn exchange<S>(stream: S, host: &str, token: Option<&str>, method: &str, path: &str) -> anyhow::Result<Answer>
+async fn exchange<S>(
+    stream: S,
+    host: &str,
+    token: Option<&str>,
+    method: &str,
+    path: &str,
+) -> anyhow::Result<Answer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, host);
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request = request.body(Empty::<Bytes>::new()).context("the request can't be made")?;
+    let request = request
+        .body(Empty::<Bytes>::new())
+        .context("the request can't be made")?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answered = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status().as_u16();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
+        let body = body
+            .map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?
+            .to_bytes();
         let body = serde_json::from_slice(&body).context("the answer is not JSON")?;
         anyhow::Ok(Answer { status, body })
     };

@@ -6,7 +6,11 @@ use std::fmt::Write;
 /// What a reload came to.
 pub(super) fn reloaded(answer: &Value) -> String {
     let generation = &answer["generation"];
-    let trial = if answer["dry_run"] == true { " (dry run)" } else { "" };
+    let trial = if answer["dry_run"] == true {
+        " (dry run)"
+    } else {
+        ""
+    };
     let mut text = match answer["outcome"].as_str() {
         Some("applied") if trial.is_empty() => format!("applied: generation {generation}\n"),
         Some("applied") => format!("would be applied{trial}\n"),
@@ -18,7 +22,10 @@ pub(super) fn reloaded(answer: &Value) -> String {
             Some("removed") => '-',
             _ => '~',
         };
-        line(&mut text, format_args!("  {sign} {} {}", word(&change["object"]), word(&change["name"])));
+        line(
+            &mut text,
+            format_args!("  {sign} {} {}", word(&change["object"]), word(&change["name"])),
+        );
     }
     for warning in list(&answer["warnings"]) {
         line(&mut text, format_args!("  warning: {}", problem(warning)));
@@ -31,7 +38,10 @@ pub(super) fn rejected(answer: &Value) -> String {
     let error = &answer["error"];
     let mut text = format!("rejected: {}\n", word(&error["message"]));
     for diagnostic in list(&error["diagnostics"]) {
-        line(&mut text, format_args!("  {}: {}", word(&diagnostic["severity"]), problem(diagnostic)));
+        line(
+            &mut text,
+            format_args!("  {}: {}", word(&diagnostic["severity"]), problem(diagnostic)),
+        );
     }
     text
 }
@@ -48,7 +58,11 @@ fn problem(diagnostic: &Value) -> String {
     }
     text.push_str(word(&diagnostic["message"]));
     let hint = word(&diagnostic["hint"]);
-    if hint.is_empty() { text } else { format!("{text} ({hint})") }
+    if hint.is_empty() {
+        text
+    } else {
+        format!("{text} ({hint})")
+    }
 }
 
 /// Everything at a glance.
@@ -75,29 +89,76 @@ pub(super) fn status(stats: &Value) -> String {
     );
     let reload = &stats["config"]["last_reload"];
     if reload["outcome"] == "rejected" {
-        line(&mut text, format_args!("the last reload, by {}, was rejected:", word(&reload["actor"])));
+        line(
+            &mut text,
+            format_args!("the last reload, by {}, was rejected:", word(&reload["actor"])),
+        );
         for error in list(&reload["errors"]) {
             line(&mut text, format_args!("  {}", word(error)));
         }
     }
-    table(&mut text, "LISTENER", &["ADDRESS", "OPEN", "REQUESTS"], list(&stats["listeners"]), |row| {
-        vec![word(&row["name"]).to_owned(), word(&row["address"]).to_owned(), show(&row["connections"]), show(&row["requests"])]
-    });
+    table(
+        &mut text,
+        "LISTENER",
+        &["ADDRESS", "OPEN", "REQUESTS"],
+        list(&stats["listeners"]),
+        |row| {
+            vec![
+                word(&row["name"]).to_owned(),
+                word(&row["address"]).to_owned(),
+                show(&row["connections"]),
+                show(&row["requests"]),
+            ]
+        },
+    );
     let endpoints: Vec<(&str, &Value)> = list(&stats["upstreams"])
         .iter()
-        .flat_map(|upstream| list(&upstream["endpoints"]).iter().map(|e| (word(&upstream["name"]), e)))
+        .flat_map(|upstream| {
+            list(&upstream["endpoints"])
+                .iter()
+                .map(|e| (word(&upstream["name"]), e))
+        })
         .collect();
-    let columns = ["ENDPOINT", "STATE", "WEIGHT", "IN FLIGHT", "WEBSOCKETS", "REQUESTS", "FAILURES", "P99 MS"];
+    let columns = [
+        "ENDPOINT",
+        "STATE",
+        "WEIGHT",
+        "IN FLIGHT",
+        "WEBSOCKETS",
+        "REQUESTS",
+        "FAILURES",
+        "P99 MS",
+    ];
     table(&mut text, "UPSTREAM", &columns, &endpoints, |(upstream, row)| {
-        let p99 = row["latency"]["p99_ms"].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
-        let mut cells = vec![(*upstream).to_owned(), word(&row["address"]).to_owned(), word(&row["state"]).to_owned()];
-        cells.extend(["weight", "in_flight", "open_websockets", "requests", "failures"].map(|key| show(&row[key])));
+        let p99 = row["latency"]["p99_ms"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
+        let mut cells = vec![
+            (*upstream).to_owned(),
+            word(&row["address"]).to_owned(),
+            word(&row["state"]).to_owned(),
+        ];
+        cells.extend(
+            ["weight", "in_flight", "open_websockets", "requests", "failures"].map(|key| show(&row[key])),
+        );
         cells.push(p99);
         cells
     });
-    table(&mut text, "WORKER", &["STATE", "CONNECTIONS", "REQUESTS", "RESTARTS"], list(&stats["workers"]), |row| {
-        vec![show(&row["worker"]), word(&row["state"]).to_owned(), show(&row["connections"]), show(&row["requests"]), show(&row["restarts"])]
-    });
+    table(
+        &mut text,
+        "WORKER",
+        &["STATE", "CONNECTIONS", "REQUESTS", "RESTARTS"],
+        list(&stats["workers"]),
+        |row| {
+            vec![
+                show(&row["worker"]),
+                word(&row["state"]).to_owned(),
+                show(&row["connections"]),
+                show(&row["requests"]),
+                show(&row["restarts"]),
+            ]
+        },
+    );
     text
 }
 
@@ -106,21 +167,35 @@ fn table<T>(text: &mut String, first: &str, others: &[&str], rows: &[T], cells: 
     if rows.is_empty() {
         return;
     }
-    let head = std::iter::once(first).chain(others.iter().copied()).map(str::to_owned).collect();
+    let head = std::iter::once(first)
+        .chain(others.iter().copied())
+        .map(str::to_owned)
+        .collect();
     let mut lines: Vec<Vec<String>> = vec![head];
     lines.extend(rows.iter().map(cells));
-    let width = |column: usize| lines.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..=others.len()).map(width).collect();
     text.push('\n');
     for row in &lines {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         line(text, format_args!("{}", cells.join("  ").trim_end()));
     }
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
-    drop(text.write_fmt(content));
+    let _infallible = text.write_fmt(content);
     text.push('\n');
 }
 
@@ -158,7 +233,10 @@ mod tests {
             "message": "is not a key", "hint": null,
         });
         let answer = json!({ "error": { "message": "refused", "diagnostics": [problem] } });
-        assert_eq!(rejected(&answer), "rejected: refused\n  error: gate.toml:3:1: nonsense: is not a key\n");
+        assert_eq!(
+            rejected(&answer),
+            "rejected: refused\n  error: gate.toml:3:1: nonsense: is not a key\n"
+        );
     }
 
     #[test]

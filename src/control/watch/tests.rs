@@ -24,7 +24,10 @@ fn a_linked_file_is_watched_at_every_station() {
     assert!(scope.directories.contains(&root), "{scope:?}");
     assert!(scope.directories.contains(&root.join("..2026")), "{scope:?}");
     for name in ["gate.toml", "..data"] {
-        assert!(scope.names.contains(OsStr::new(name)), "{name} is not in {scope:?}");
+        assert!(
+            scope.names.contains(OsStr::new(name)),
+            "{name} is not in {scope:?}"
+        );
     }
 }
 
@@ -70,7 +73,10 @@ impl Watching {
         let (commands, inbox) = Commands::channel();
         let watched = watch::Sender::new(watched(&[file]));
         crate::base::task::spawn(run(watched.subscribe(), commands));
-        let mut watching = Self { commands: inbox, _watched: watched };
+        let mut watching = Self {
+            commands: inbox,
+            _watched: watched,
+        };
         watching.reload().await;
         watching
     }
