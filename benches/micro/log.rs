@@ -134,7 +134,7 @@ fn count(criterion: &mut Criterion) {
         bencher.iter_batched(
             || Duration::from_micros(fastrand::u64(50..50_000)),
             |duration| {
-                worker.series.requests.inc();
+                worker.worker.requests.inc();
                 route.requests.inc(200);
                 route.duration.record(duration);
                 route.bytes_received.add(612);

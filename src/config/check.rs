@@ -2,14 +2,14 @@
 
 use super::diagnostic::Diagnostic;
 use super::files::{Files, MAX_PAGE_BYTES};
-use super::model::{Admin, Config, ListenAddress, Listener, PathPattern};
+use super::model::{Admin, Config, Endpoint, ListenAddress, Listener, PathPattern};
 use super::path::{index, join};
 use super::problems::Problems;
 use super::read::route_name;
-use super::settings::{Content, Table};
+use super::settings::Table;
 use super::source::{Origin, Sources};
 use super::suggest;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 /// The keys of a route of which exactly one is written.
@@ -34,6 +34,7 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         root,
         sources,
         problems,
+        lost: false,
     };
     checker.dns();
     checker.addresses();
@@ -48,7 +49,9 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         checker.route(&at, table);
     }
     checker.upstreams();
-    checker.usage();
+    if !checker.lost {
+        checker.usage();
+    }
     if let Some(admin) = &config.admin {
         checker.admin(admin);
     }
@@ -59,6 +62,8 @@ struct Checker<'a> {
     root: &'a Table,
     sources: &'a Sources,
     problems: &'a mut Problems,
+    /// A reference leads nowhere: what nothing uses may be what was meant.
+    lost: bool,
 }
 
 impl Checker<'_> {
@@ -110,7 +115,7 @@ impl Checker<'_> {
         for (at, (name, address)) in all.iter().enumerate() {
             if let Some((other, _)) = all.iter().take(at).find(|(_, other)| overlap(address, other)) {
                 let message = format!("this address is taken by {other}");
-                self.error(join(name, "address").replace('"', ""), message);
+                self.error(join(name, "address"), message);
             }
         }
     }
@@ -207,9 +212,10 @@ impl Checker<'_> {
             for name in split.keys() {
                 self.reference("upstreams", "upstream", name, join(&join(at, "split"), name));
             }
-            if split.values().all(|weight| *weight == 0) {
+            let at = join(at, "split");
+            if split.values().all(|weight| *weight == 0) && !self.problems.any_under(&at) {
                 let message = "no upstream has a weight above 0: nothing would be forwarded".to_owned();
-                self.error(join(at, "split"), message);
+                self.error(at, message);
             }
         }
         let status: Option<u16> = table
@@ -239,14 +245,15 @@ impl Checker<'_> {
 
     /// A name that must be that of an object.
     fn reference(&mut self, table: &str, what: &str, name: &str, at: String) {
-        let known: Vec<&str> = self.root.named(table).map(|(name, _)| name.as_str()).collect();
-        if known.contains(&name) {
+        if self.root.has_named(table, name) {
             return;
         }
+        self.lost = true;
+        let known: Vec<&str> = self.root.named(table).map(|(name, _)| name.as_str()).collect();
         let there = if known.is_empty() {
             format!("there is no {what}")
         } else {
-            known.join(", ")
+            suggest::list(&known)
         };
         let mut told = Diagnostic::error(at, format!("found {what} `{name}`; accepted: {there}"));
         told.hint = suggest::did_you_mean(name, known)
@@ -257,28 +264,29 @@ impl Checker<'_> {
     fn upstreams(&mut self) {
         for (name, table) in self.root.named("upstreams") {
             let at = join("upstreams", name);
-            if table.tables("endpoints").is_empty() && !endpoints_refused(table) {
-                let message = "the upstream has no endpoint".to_owned();
-                self.error(at.clone(), message);
+            if table.tables("endpoints").is_empty() && !self.problems.any_under(&at) {
+                self.error(at, "the upstream has no endpoint".to_owned());
             }
         }
         for (name, upstream) in &self.config.upstreams {
-            let at = join(&join("upstreams", name), "endpoints");
-            for (position, endpoint) in upstream.endpoints.iter().enumerate() {
-                let earlier = upstream.endpoints.iter().take(position);
-                let same = |other: &&super::model::Endpoint| {
-                    other.text == endpoint.text || other.address == endpoint.address
-                };
-                if let Some(other) = earlier.clone().position(|other| same(&other)) {
-                    let message = format!("the endpoint {} is endpoints[{other}] already", endpoint.text);
-                    self.error(join(&index(&at, position), "address"), message);
+            self.endpoints(&join(&join("upstreams", name), "endpoints"), &upstream.endpoints);
+        }
+    }
+
+    fn endpoints(&mut self, at: &str, endpoints: &[Endpoint]) {
+        let mut seen = HashMap::new();
+        for (position, endpoint) in endpoints.iter().enumerate() {
+            match seen.get(&endpoint.address) {
+                Some(first) => {
+                    let message = format!("the endpoint {} is endpoints[{first}] already", endpoint.text);
+                    self.error(join(&index(at, position), "address"), message);
                 }
+                None => drop(seen.insert(&endpoint.address, position)),
             }
-            let idle = !upstream.endpoints.is_empty() && upstream.endpoints.iter().all(|it| it.weight == 0);
-            if idle {
-                let message = "no endpoint has a weight above 0: none takes requests".to_owned();
-                self.warning(at, message, None);
-            }
+        }
+        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+            let message = "no endpoint has a weight above 0: none takes requests".to_owned();
+            self.warning(at.to_owned(), message, None);
         }
     }
 
@@ -341,17 +349,6 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-/// Whether `endpoints` was written and refused: then it is not empty.
-fn endpoints_refused(upstream: &Table) -> bool {
-    upstream
-        .entries
-        .get("endpoints")
-        .is_none_or(|item| match &item.content {
-            Content::Tables(tables) => !tables.is_empty(),
-            _ => false,
-        })
 }
 
 /// Whether the kernel would refuse one of these when the other is bound.

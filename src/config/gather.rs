@@ -11,15 +11,11 @@ use super::source::{Origin, Place, Sources};
 use super::tree::{self, Entries, Entry, Node, Value};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use toml_parser::lexer::TokenKind;
 
 /// How deep includes may nest.
 pub const MAX_INCLUDE_DEPTH: usize = 8;
 /// Files of one configuration.
 pub const MAX_INCLUDED_FILES: usize = 1024;
-/// Parts of a dotted key. Every part is a level of nesting, and trees are walked by recursion.
-const MAX_KEY_PARTS: usize = 100;
-
 /// What was read.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -45,7 +41,7 @@ impl Gathered {
     pub fn from_text(name: &str, text: &str) -> Self {
         let mut all = Self::default();
         all.files.count(text);
-        all.text(Path::new(name), absolute(Path::new("")), text, 0);
+        all.text(Path::new(name), &absolute(Path::new("")), text, 0);
         all
     }
 
@@ -76,42 +72,39 @@ impl Gathered {
         let base = path.parent().map(absolute).unwrap_or_default();
         // The first file may be a pipe: the operator who names one has something at its other end.
         match self.files.read_text(path, MAX_FILE_BYTES, depth == 0) {
-            Ok(text) => self.text(path, base, &text, depth),
+            Ok(text) => self.text(path, &base, &text, depth),
             Err(error) => fail(self, format!("{} {error}", path.display())),
         }
     }
 
-    fn text(&mut self, path: &Path, base: PathBuf, text: &str, depth: usize) {
-        let source = self.sources.add(path, base.clone(), text);
+    fn text(&mut self, path: &Path, base: &Path, text: &str, depth: usize) {
+        let source = self.sources.add(path, base.to_owned(), text);
         let mut entries = self.parse(text, source);
         let includes = entries.remove("include");
         merge(&mut self.entries, entries, &self.sources, &mut self.problems);
         if let Some(includes) = includes {
-            self.include(&base, &includes, depth);
+            self.include(base, &includes, depth);
         }
     }
 
     /// Parses one text; what can be made out beside errors of syntax is kept.
     fn parse(&mut self, text: &str, source: usize) -> Entries {
-        if let Some(bytes) = too_deep(text) {
+        let (entries, errors) = match tree::parse(text, source) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                self.problems.add(Diagnostic::error(
+                    "",
+                    format!("the file can't be parsed: {error}"),
+                ));
+                return Entries::new();
+            }
+        };
+        for (message, bytes) in errors {
             let place = Place { source, bytes };
-            let message = format!("{SYNTAX}a key has more than {MAX_KEY_PARTS} parts");
-            self.problems
-                .add_syntax(Diagnostic::error("", message), place, &self.sources);
-            return Entries::new();
+            let told = Diagnostic::error("", format!("{SYNTAX}{message}"));
+            self.problems.add_syntax(told, place, &self.sources);
         }
-        let (table, errors) = toml::de::DeTable::parse_recoverable(text);
-        for error in errors {
-            let bytes = error.span().unwrap_or(0..0);
-            let message = match (error.message(), text.get(bytes.clone())) {
-                ("duplicate key", Some(key)) => format!("{SYNTAX}the key {} is written twice", key.trim()),
-                (message, _) => format!("{SYNTAX}{message}"),
-            };
-            let place = Place { source, bytes };
-            self.problems
-                .add_syntax(Diagnostic::error("", message), place, &self.sources);
-        }
-        tree::entries(table.into_inner(), source)
+        entries
     }
 
     fn include(&mut self, base: &Path, includes: &Entry, depth: usize) {
@@ -166,22 +159,6 @@ fn absolute(path: &Path) -> PathBuf {
         path
     };
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The first dotted key with more parts than allowed.
-fn too_deep(text: &str) -> Option<std::ops::Range<usize>> {
-    let mut dots = 0;
-    for token in toml_parser::Source::new(text).lex() {
-        match token.kind() {
-            TokenKind::Dot => dots += 1,
-            TokenKind::Newline | TokenKind::Equals | TokenKind::Comma => dots = 0,
-            _ => {}
-        }
-        if dots > MAX_KEY_PARTS {
-            return Some(token.span().start()..token.span().end());
-        }
-    }
-    None
 }
 
 /// Lays one text's tables over those there are. Tables of fixed keys and of named objects are put together key by

@@ -11,6 +11,7 @@ use super::origins::Origins;
 use super::overrides;
 use super::path;
 use super::read;
+use super::render;
 use super::resolve::Resolver;
 use super::settings::{Item, Table};
 use super::source::Origin;
@@ -43,6 +44,14 @@ pub struct Rejected {
     pub files: Vec<PathBuf>,
     pub directories: Vec<PathBuf>,
 }
+
+impl std::fmt::Display for Rejected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&render::text(&self.diagnostics, false))
+    }
+}
+
+impl std::error::Error for Rejected {}
 
 /// Reads a file with its includes and lays the environment over it.
 ///
@@ -131,7 +140,7 @@ impl Loaded {
 fn compare(keys: &'static [Key], new: &Table, old: &Table, at: &str, changed: &mut Vec<String>) {
     for key in keys {
         let at = path::join(at, key.name);
-        let (new, old) = (new.entries.get(key.name), old.entries.get(key.name));
+        let (new, old) = (new.item(key.name), old.item(key.name));
         let (new_table, old_table) = (new.and_then(Item::table), old.and_then(Item::table));
         let differs = new.and_then(Item::scalar) != old.and_then(Item::scalar);
         if let (Some(new), Some(old)) = (new_table, old_table) {

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Key paths with the origin of their values.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Origins {
-    /// By path without quotes.
+    /// By path without quotes; what is written nowhere is left out, and has its default.
     known: HashMap<String, Origin>,
     sources: Arc<Sources>,
 }
@@ -46,31 +46,35 @@ impl Origins {
         }
     }
 
-    /// `file:line`, `env NAME` or `default`; `None` for a key that is not there.
+    /// `file:line`, `env NAME` or `default`.
     #[must_use]
-    pub fn describe(&self, key: &str) -> Option<String> {
-        self.known
-            .get(&path::plain(key))
-            .map(|origin| self.sources.describe_origin(origin))
+    pub fn describe(&self, key: &str) -> String {
+        let origin = self.known.get(&path::plain(key)).unwrap_or(&Origin::Default);
+        self.sources.describe_origin(origin)
     }
 
     pub(super) fn place_of(&self, diagnostic: &mut Diagnostic) -> Option<Place> {
         let mut key = path::plain(&diagnostic.key);
+        if let Some(Origin::Environment(name)) = self.known.get(&key) {
+            let prefix = format!("environment variable {name}: ");
+            if !diagnostic.message.starts_with(&prefix) {
+                diagnostic.message.insert_str(0, &prefix);
+            }
+            return None;
+        }
         while !key.is_empty() {
-            match self.known.get(&key) {
-                Some(Origin::File(place)) => return Some(place.clone()),
-                Some(Origin::Environment(name)) => {
-                    let prefix = format!("environment variable {name}: ");
-                    if !diagnostic.message.starts_with(&prefix) {
-                        diagnostic.message.insert_str(0, &prefix);
-                    }
-                    return None;
-                }
-                Some(Origin::Default) | None => {}
+            if let Some(Origin::File(place)) = self.known.get(&key) {
+                return Some(place.clone());
             }
             key.truncate(key.rfind(['.', '[']).unwrap_or(0));
         }
         None
+    }
+}
+
+impl std::fmt::Debug for Origins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "origins of {} keys", self.known.len())
     }
 }
 
@@ -98,18 +102,24 @@ fn note_item(known: &mut HashMap<String, Origin>, path: String, item: &Item) {
             for (name, table) in tables {
                 let path = join(&path, name);
                 note_table(known, &path, table);
-                known.insert(path, table.origin.clone());
+                note(known, path, &table.origin);
             }
         }
         Content::Tables(tables) => {
             for (at, table) in tables.iter().enumerate() {
                 let path = path::index(&path, at);
                 note_table(known, &path, table);
-                known.insert(path, table.origin.clone());
+                note(known, path, &table.origin);
             }
         }
     }
-    known.insert(path, item.origin.clone());
+    note(known, path, &item.origin);
+}
+
+fn note(known: &mut HashMap<String, Origin>, path: String, origin: &Origin) {
+    if *origin != Origin::Default {
+        known.insert(path, origin.clone());
+    }
 }
 
 /// As [`path::join`], without quotes.

@@ -3,7 +3,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::environment::Environment;
-use super::form::Form;
+use super::form::{Complaint, Form};
 use super::keys::legacy::Legacy;
 use super::keys::table::ROOT;
 use super::keys::{Key, Shape, walk};
@@ -18,13 +18,21 @@ const SEPARATOR: &str = "__";
 /// Lays the environment over the files. Gives what was used of it, for the fingerprint.
 pub fn apply(entries: &mut Entries, env: &Environment, problems: &mut Problems) -> Vec<(String, String)> {
     let mut used = Vec::new();
-    for legacy in all_legacy() {
-        let Some(text) = env.get(legacy.1.variable).filter(|text| !text.is_empty()) else {
+    let mut tell = |variable: &str, complaint: Complaint| {
+        // Without a key: a place in a file would point at what is not the cause.
+        let message = format!("environment variable {variable}: {}", complaint.reason);
+        let mut told = Diagnostic::error("", message);
+        told.hint = complaint.hint;
+        problems.add(told);
+    };
+    for (pattern, legacy) in all_legacy() {
+        let variable = legacy.variable;
+        let Some(text) = env.get(variable).filter(|text| !text.is_empty()) else {
             continue;
         };
-        used.push((legacy.1.variable.to_owned(), text.to_owned()));
-        if let Err(told) = apply_legacy(entries, &legacy.0, legacy.1, text) {
-            problems.add(told);
+        used.push((variable.to_owned(), text.to_owned()));
+        if let Err(complaint) = apply_legacy(entries, &pattern, legacy, text) {
+            tell(variable, complaint);
         }
     }
     // Later, so that the exact name wins over the old one.
@@ -36,8 +44,9 @@ pub fn apply(entries: &mut Entries, env: &Environment, problems: &mut Problems) 
             continue;
         };
         used.push((variable.to_owned(), text.to_owned()));
-        if let Err(told) = (Setter { variable, text }).set(entries, ROOT, &rest.to_ascii_uppercase(), "") {
-            problems.add(told);
+        let setter = Setter { variable, text };
+        if let Err(complaint) = setter.set(entries, ROOT, &rest.to_ascii_uppercase(), "") {
+            tell(variable, complaint);
         }
     }
     used
@@ -53,17 +62,10 @@ fn all_legacy() -> Vec<(String, &'static Legacy)> {
 }
 
 /// Checks an old variable, and lays it over the file if it wins; the others are found when a default is needed.
-fn apply_legacy(entries: &mut Entries, pattern: &str, legacy: &Legacy, text: &str) -> Result<(), Diagnostic> {
+fn apply_legacy(entries: &mut Entries, pattern: &str, legacy: &Legacy, text: &str) -> Result<(), Complaint> {
     let variable = legacy.variable;
-    let text = (legacy.translate)(text).map_err(|accepted| {
-        Diagnostic::error(
-            "",
-            format!(
-                "environment variable {variable}: found {}; {accepted}",
-                quote(text)
-            ),
-        )
-    })?;
+    let text = (legacy.translate)(text)
+        .map_err(|accepted| Complaint::new(format!("found {}; {accepted}", quote(text))))?;
     if !legacy.wins {
         return Ok(());
     }
@@ -89,7 +91,7 @@ impl Setter<'_> {
         keys: &'static [Key],
         rest: &str,
         at: &str,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Complaint> {
         let (segment, below) = rest
             .split_once(SEPARATOR)
             .map_or((rest, None), |(s, b)| (s, Some(b)));
@@ -110,13 +112,13 @@ impl Setter<'_> {
             (Shape::Tables(keys, shorthand), Some(below)) => {
                 self.set_in_row(entries, key.name, (keys, shorthand), below, &at)
             }
-            (Shape::List(_), None) => {
-                Err(self.error(&at, format!("{at} is a list; lists are set in the file")))
-            }
+            (Shape::List(_), None) => Err(Complaint::new(format!(
+                "{at} is a list; lists are set in the file"
+            ))),
             (Shape::Scalar(_) | Shape::List(_), Some(_)) => {
-                Err(self.error(&at, format!("{at} has no keys of its own")))
+                Err(Complaint::new(format!("{at} has no keys of its own")))
             }
-            (_, None) => Err(self.error(&at, format!("{at} is a table; name one of its keys"))),
+            (_, None) => Err(Complaint::new(format!("{at} is a table; name one of its keys"))),
         }
     }
 
@@ -126,13 +128,16 @@ impl Setter<'_> {
         entries: &'e mut Entries,
         name: &str,
         at: &str,
-    ) -> Result<&'e mut Entries, Diagnostic> {
+    ) -> Result<&'e mut Entries, Complaint> {
         let entry = entries
             .entry(name.to_owned())
             .or_insert_with(|| self.entry(Value::Table(Entries::new())));
         match &mut entry.node.value {
             Value::Table(entries) => Ok(entries),
-            other => Err(self.error(at, format!("{at} is {} in the file", other.describe()))),
+            other => Err(Complaint::new(format!(
+                "{at} is {} in the file",
+                other.describe()
+            ))),
         }
     }
 
@@ -143,7 +148,7 @@ impl Setter<'_> {
         keys: &'static [Key],
         rest: &str,
         at: &str,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Complaint> {
         let named = self.table(entries, name, at)?;
         let (name, below) = self.pick(named.keys().map(String::as_str), rest, at)?;
         let at = super::path::join(at, &name);
@@ -157,7 +162,7 @@ impl Setter<'_> {
         form: Form,
         rest: &str,
         at: &str,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Complaint> {
         let map = self.table(entries, name, at)?;
         let known: Vec<&str> = map.keys().map(String::as_str).collect();
         let Some(name) = known
@@ -179,7 +184,7 @@ impl Setter<'_> {
         (keys, shorthand): (&'static [Key], Option<&'static str>),
         rest: &str,
         at: &str,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Complaint> {
         let Some(Entry {
             node: Node {
                 value: Value::Array(nodes),
@@ -188,10 +193,9 @@ impl Setter<'_> {
             ..
         }) = entries.get_mut(name)
         else {
-            return Err(self.error(
-                at,
-                format!("{at} is empty; the environment adds no element to it"),
-            ));
+            return Err(Complaint::new(format!(
+                "{at} is empty; the environment adds no element to it"
+            )));
         };
         let names: Vec<String> = nodes
             .iter()
@@ -199,6 +203,7 @@ impl Setter<'_> {
             .map(|(index, node)| row_name(node, index))
             .collect();
         let positions = (0..nodes.len()).map(|index| index.to_string());
+        let positions = positions.filter(|position| !names.contains(position));
         let all: Vec<String> = names.iter().cloned().chain(positions).collect();
         let (picked, below) = self.pick(all.iter().map(String::as_str), rest, at)?;
         let index = names
@@ -208,7 +213,7 @@ impl Setter<'_> {
             .unwrap_or(0);
         let at = super::path::index(at, index);
         let Some(node) = nodes.get_mut(index) else {
-            return Err(self.error(&at, format!("{at} is not there")));
+            return Err(Complaint::new(format!("{at} is not there")));
         };
         if let (Value::Text(_), Some(name)) = (&node.value, shorthand) {
             let entry = Entry {
@@ -219,7 +224,10 @@ impl Setter<'_> {
         }
         match &mut node.value {
             Value::Table(entries) => self.set(entries, keys, &below, &at),
-            other => Err(self.error(&at, format!("{at} is {} in the file", other.describe()))),
+            other => Err(Complaint::new(format!(
+                "{at} is {} in the file",
+                other.describe()
+            ))),
         }
     }
 
@@ -230,7 +238,7 @@ impl Setter<'_> {
         names: impl Iterator<Item = &'n str>,
         rest: &str,
         at: &str,
-    ) -> Result<(String, String), Diagnostic> {
+    ) -> Result<(String, String), Complaint> {
         let names: Vec<&str> = names.collect();
         let fitting = |name: &&&str| {
             rest.strip_prefix(variable_form(name).as_str())
@@ -246,7 +254,7 @@ impl Setter<'_> {
             return Err(self.unknown(segment, at, names));
         };
         if let Some(other) = best.next() {
-            return Err(self.error(at, format!("it may mean `{name}` or `{other}`")));
+            return Err(Complaint::new(format!("it may mean `{name}` or `{other}`")));
         }
         let below = rest
             .strip_prefix(variable_form(name).as_str())
@@ -262,14 +270,9 @@ impl Setter<'_> {
         }
     }
 
-    fn error(&self, at: &str, message: String) -> Diagnostic {
-        // The key path is in the message: a place in a file would point at what is not the cause.
-        debug_assert!(!at.starts_with('.'));
-        Diagnostic::error("", format!("environment variable {}: {message}", self.variable))
-    }
-
-    fn unknown<'n>(&self, segment: &str, at: &str, known: impl IntoIterator<Item = &'n str>) -> Diagnostic {
+    fn unknown<'n>(&self, segment: &str, at: &str, known: impl IntoIterator<Item = &'n str>) -> Complaint {
         let forms: Vec<String> = known.into_iter().map(variable_form).collect();
+        let forms: Vec<&str> = forms.iter().map(String::as_str).collect();
         let within = if at.is_empty() {
             String::new()
         } else {
@@ -278,10 +281,10 @@ impl Setter<'_> {
         let accepted = if forms.is_empty() {
             "nothing".to_owned()
         } else {
-            forms.join(", ")
+            suggest::list(&forms)
         };
-        let mut told = self.error(at, format!("there is no {segment}{within}; accepted: {accepted}"));
-        told.hint = suggest::did_you_mean(segment, forms.iter().map(String::as_str));
+        let mut told = Complaint::new(format!("there is no {segment}{within}; accepted: {accepted}"));
+        told.hint = suggest::did_you_mean(segment, forms);
         told
     }
 }

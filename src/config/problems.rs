@@ -65,6 +65,15 @@ impl Problems {
         self.errors > 0
     }
 
+    /// Whether anything was told of this key or of what is in it.
+    #[must_use]
+    pub fn any_under(&self, key: &str) -> bool {
+        let within = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
+        self.list
+            .iter()
+            .any(|(told, _)| told.key.strip_prefix(key).is_some_and(within))
+    }
+
     /// Everything with its location, in the order of the files; what has no place comes first.
     #[must_use]
     pub fn finish(mut self, sources: &Sources, origins: &Origins) -> Vec<Diagnostic> {

@@ -38,7 +38,7 @@ impl Writer {
         let (values, tables): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| key.children().is_empty());
         for key in values {
             self.out.push('\n');
-            self.comment(&doc(key));
+            self.comment(&(doc(key) + &choice(key)));
             self.value(key, off);
         }
         for key in tables {
@@ -105,12 +105,19 @@ impl Writer {
     }
 }
 
-/// What a key does, what is accepted where that is not plain, and what a change asks for.
+/// What is accepted, where the example does not say.
+fn choice(key: &Key) -> String {
+    match key.shape {
+        Shape::Scalar(form @ Form::Choice(_)) | Shape::List(form @ Form::Choice(_)) => {
+            format!(" One of {}.", form.accepts())
+        }
+        _ => String::new(),
+    }
+}
+
+/// What a key does, an example, and what a change asks for.
 fn doc(key: &Key) -> String {
     let mut text = key.doc.to_owned();
-    if let Shape::Scalar(form @ Form::Choice(_)) | Shape::List(form @ Form::Choice(_)) = key.shape {
-        text.push_str(&format!(" One of {}.", form.accepts()));
-    }
     if default(key).is_some() && !key.example.is_empty() {
         text.push_str(&format!(" Example: {}", key.example));
     }

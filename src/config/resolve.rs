@@ -35,18 +35,19 @@ impl Resolver<'_> {
         let secretive = keys
             .iter()
             .any(|key| matches!(key.shape, Shape::Scalar(Form::Secret)));
-        for (name, entry) in entries
+        let unknown = entries
             .iter()
-            .filter(|(name, _)| !keys.iter().any(|key| key.name == *name))
-        {
+            .filter(|(name, _)| !keys.iter().any(|key| key.name == *name));
+        let mut meant = Vec::new();
+        for (name, entry) in unknown {
             if secretive {
                 self.hide(&entry.node);
             }
+            meant.extend(suggest::closest(name, keys.iter().map(|key| key.name)));
             self.unknown(keys, name, entry, at);
         }
         let mut table = Table {
-            keys,
-            entries: BTreeMap::new(),
+            entries: Vec::new(),
             origin: origin.clone(),
         };
         for key in keys {
@@ -55,12 +56,15 @@ impl Resolver<'_> {
                 Some(entry) => self
                     .given(key, &entry.node, &at)
                     .or_else(|| self.default(key, &at)),
+                // Misspelt is not missing.
+                None if meant.contains(&key.name) => self.default(key, &at),
                 None => self.absent(key, &at, origin),
             };
             if let Some(item) = item {
-                table.entries.insert(key.name, item);
+                table.entries.push((key.name, item));
             }
         }
+        table.entries.shrink_to_fit();
         table
     }
 
@@ -147,7 +151,7 @@ impl Resolver<'_> {
                     format!("found {}; accepted: {}", value.describe(), accepts(shape)),
                 );
                 if matches!((shape, value), (Shape::List(_), Value::Text(_))) {
-                    told = told.hint(format!("[{}]", value.describe()));
+                    told = told.hint(format!("write [{}]", value.describe()));
                 }
                 self.problems.add_from(told, &node.origin);
                 return None;

@@ -18,7 +18,8 @@ pub enum Scalar {
     Integer(i64),
     Workers(Workers),
     Ratio(f64),
-    Duration(Duration),
+    /// With its text: `90s` and `1m30s` are the same, and people keep to the one they wrote.
+    Duration(Duration, Box<str>),
     Size(u64),
     Choice(&'static str),
     Text(String),
@@ -81,7 +82,7 @@ impl Scalar {
             Self::Workers(Workers::Count(n)) => n.to_string(),
             Self::Workers(Workers::Auto) => "auto".to_owned(),
             Self::Ratio(n) => n.to_string(),
-            Self::Duration(value) => quantity::write_duration(*value),
+            Self::Duration(_, text) => text.to_string(),
             Self::Size(value) => quantity::write_size(*value),
             Self::Choice(name) => (*name).to_owned(),
             Self::Text(text) | Self::Endpoint(_, text) | Self::Secret(_, text) => text.clone(),
@@ -134,7 +135,7 @@ from_scalar! {
     usize: Scalar::Integer(n) => Self::try_from(*n).ok();
     Workers: Scalar::Workers(workers) => Some(*workers);
     f64: Scalar::Ratio(n) => Some(*n);
-    Duration: Scalar::Duration(value) => Some(*value);
+    Duration: Scalar::Duration(value, _) => Some(*value);
     String: Scalar::Text(text) => Some(text.clone());
     PathBuf: Scalar::Path(path) => Some(path.clone());
     ListenAddress: Scalar::Listen(address) => Some(address.clone());

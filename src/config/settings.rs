@@ -1,7 +1,6 @@
 //! A configuration after every key was read against the table of keys: complete, typed, each value with its
 //! origin. Readers turn it into the model, `config show` prints it.
 
-use super::keys::Key;
 use super::scalar::{FromScalar, Scalar};
 use super::source::Origin;
 use std::collections::BTreeMap;
@@ -9,9 +8,9 @@ use std::collections::BTreeMap;
 /// A table with every key that has a value, given or by default.
 #[derive(Clone, Debug)]
 pub struct Table {
-    /// The rows of the key table that this table was read with.
-    pub keys: &'static [Key],
-    pub entries: BTreeMap<&'static str, Item>,
+    /// In the order of the rows. There are few: looking through them is quick, and a map for each would cost
+    /// many times what is in it.
+    pub entries: Vec<(&'static str, Item)>,
     pub origin: Origin,
 }
 
@@ -38,19 +37,26 @@ pub enum Content {
 impl Table {
     /// Keys with values in the order of the key table.
     pub fn items(&self) -> impl Iterator<Item = (&'static str, &Item)> {
-        self.keys
+        self.entries.iter().map(|(name, item)| (*name, item))
+    }
+
+    /// The value of a key.
+    #[must_use]
+    pub fn item(&self, name: &str) -> Option<&Item> {
+        self.entries
             .iter()
-            .filter_map(|key| self.entries.get(key.name).map(|item| (key.name, item)))
+            .find(|(known, _)| *known == name)
+            .map(|(_, item)| item)
     }
 
     fn content(&self, name: &str) -> Option<&Content> {
-        self.entries.get(name).map(|item| &item.content)
+        self.item(name).map(|item| &item.content)
     }
 
     /// A single value; `None` if it has neither value nor default.
     #[must_use]
     pub fn get<T: FromScalar>(&self, name: &str) -> Option<T> {
-        scalar(self.entries.get(name)?)
+        scalar(self.item(name)?)
     }
 
     /// A list of single values.
@@ -77,7 +83,7 @@ impl Table {
     /// A table.
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&Self> {
-        self.entries.get(name)?.table()
+        self.item(name)?.table()
     }
 
     /// Tables under the operator's names.
@@ -87,6 +93,12 @@ impl Table {
             _ => None,
         };
         tables.into_iter().flatten()
+    }
+
+    /// Whether there is a table of this name under a key.
+    #[must_use]
+    pub fn has_named(&self, key: &str, name: &str) -> bool {
+        matches!(self.content(key), Some(Content::Named(tables)) if tables.contains_key(name))
     }
 
     /// Tables in a row.
@@ -101,9 +113,7 @@ impl Table {
     /// Whether a key was written, in a file or the environment.
     #[must_use]
     pub fn given(&self, name: &str) -> bool {
-        self.entries
-            .get(name)
-            .is_some_and(|item| item.origin != Origin::Default)
+        self.item(name).is_some_and(|item| item.origin != Origin::Default)
     }
 }
 

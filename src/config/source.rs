@@ -3,7 +3,6 @@
 use super::diagnostic::{Location, SourceText};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A byte range in one of the texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +28,7 @@ struct Source {
     path: PathBuf,
     /// The directory that relative paths in this text start from.
     base: PathBuf,
-    text: Arc<str>,
-    masked: Arc<str>,
+    text: SourceText,
     /// Offset of the first byte of every line.
     lines: Vec<usize>,
 }
@@ -44,15 +42,13 @@ pub struct Sources {
 impl Sources {
     /// Adds a text and gives its index.
     pub fn add(&mut self, path: &Path, base: PathBuf, text: &str) -> usize {
-        let text: Arc<str> = Arc::from(text);
         let lines = std::iter::once(0)
             .chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1))
             .collect();
         self.list.push(Source {
             path: path.to_owned(),
             base,
-            masked: text.clone(),
-            text,
+            text: SourceText(text.into()),
             lines,
         });
         self.list.len() - 1
@@ -70,20 +66,20 @@ impl Sources {
             .map_or_else(|| Path::new(""), |source| &source.base)
     }
 
-    /// Blanks these ranges in what excerpts show.
+    /// Blanks these ranges: what is kept of a text is for excerpts.
     pub fn mask(&mut self, places: &[Place]) {
         for (index, source) in self.list.iter_mut().enumerate() {
             let mut ranges = places.iter().filter(|p| p.source == index).peekable();
             if ranges.peek().is_none() {
                 continue;
             }
-            let mut bytes = source.text.as_bytes().to_vec();
+            let mut bytes = source.text.0.as_bytes().to_vec();
             for place in ranges {
                 if let Some(secret) = bytes.get_mut(place.bytes.clone()) {
                     secret.iter_mut().filter(|b| **b != b'\n').for_each(|b| *b = b'*');
                 }
             }
-            source.masked = String::from_utf8_lossy(&bytes).into();
+            source.text = SourceText(String::from_utf8_lossy(&bytes).into());
         }
     }
 
@@ -122,14 +118,14 @@ impl Sources {
         let source = self.list.get(place.source)?;
         let line = self.line(place);
         let line_start = *source.lines.get((line as usize).checked_sub(1)?)?;
-        let before = source.text.as_bytes().get(line_start..place.bytes.start)?;
+        let before = source.text.0.as_bytes().get(line_start..place.bytes.start)?;
         let column = String::from_utf8_lossy(before).chars().count() + 1;
         Some(Location {
             file: source.path.clone(),
             line,
             column: u32::try_from(column).unwrap_or(u32::MAX),
             bytes: place.bytes.clone(),
-            text: SourceText(source.masked.clone()),
+            text: source.text.clone(),
         })
     }
 }

@@ -26,6 +26,17 @@ pub fn did_you_mean<'a>(found: &str, candidates: impl IntoIterator<Item = &'a st
     closest(found, candidates).map(|candidate| format!("did you mean `{candidate}`?"))
 }
 
+/// Names with commas between them, cut where they are too many to read.
+#[must_use]
+pub fn list(names: &[&str]) -> String {
+    const SHOWN: usize = 24;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown} and {more} more"),
+    }
+}
+
 /// Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
@@ -59,6 +70,13 @@ mod tests {
         assert_eq!(closest("fastest", names), None);
         assert_eq!(closest("", names), None);
         assert_eq!(closest("x", ["a"]), None, "a different letter is not a near miss");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(list(&["a", "b"]), "a, b");
+        assert!(list(&["a"; 24]).ends_with("a, a"));
+        assert!(list(&["a"; 30]).ends_with("a, a and 6 more"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::path;
 use super::source::{Origin, Place};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 /// A value as written.
@@ -11,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 pub enum Value {
     Text(String),
     Integer(i128),
-    /// An integer beyond what 128 bits hold, or a float that is no number: kept as written.
+    /// What no key takes, for messages: an integer beyond 128 bits, `nan`, nesting without end.
     Odd(String),
     Float(f64),
     Bool(bool),
@@ -90,9 +91,49 @@ fn shorten(text: &str) -> String {
     text.chars().take(SHOWN).chain("…".chars()).collect()
 }
 
-/// Turns a parsed table into entries of the given source.
-#[must_use]
-pub fn entries(table: DeTable<'_>, source: usize) -> Entries {
+/// Levels of nesting that are kept. The deepest key there is lies at half of it; what lies deeper is below an
+/// unknown key, and all trees are walked by recursion.
+const MAX_DEPTH: usize = 16;
+/// Stack for parsing. The parser allows 80 levels of nesting of keys of 80 parts, each a table in a table, and
+/// drops them by recursion.
+const PARSER_STACK: usize = 64 << 20;
+
+/// What a parser found wrong, with the bytes at fault.
+pub type SyntaxError = (String, Range<usize>);
+
+/// Parses a text; what can be made out beside errors of syntax is kept.
+///
+/// # Errors
+/// No thread could be started.
+pub fn parse(text: &str, source: usize) -> std::io::Result<(Entries, Vec<SyntaxError>)> {
+    std::thread::scope(|scope| {
+        let parser = std::thread::Builder::new()
+            .name("config-parser".to_owned())
+            .stack_size(PARSER_STACK);
+        let thread = parser.spawn_scoped(scope, || parse_here(text, source))?;
+        thread
+            .join()
+            .map_err(|_| std::io::Error::other("the parser failed"))
+    })
+}
+
+fn parse_here(text: &str, source: usize) -> (Entries, Vec<SyntaxError>) {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let errors = errors
+        .into_iter()
+        .map(|error| {
+            let bytes = error.span().unwrap_or(0..0);
+            let message = match (error.message(), text.get(bytes.clone())) {
+                ("duplicate key", Some(key)) => format!("the key {} is written twice", shorten(key.trim())),
+                (message, _) => message.to_owned(),
+            };
+            (message, bytes)
+        })
+        .collect();
+    (entries(table.into_inner(), source, 0), errors)
+}
+
+fn entries(table: DeTable<'_>, source: usize, depth: usize) -> Entries {
     table
         .into_iter()
         .map(|(key, value)| {
@@ -104,14 +145,14 @@ pub fn entries(table: DeTable<'_>, source: usize) -> Entries {
                 key.into_inner().into_owned(),
                 Entry {
                     key: origin,
-                    node: node(value, source),
+                    node: node(value, source, depth + 1),
                 },
             )
         })
         .collect()
 }
 
-fn node(value: toml::Spanned<DeValue<'_>>, source: usize) -> Node {
+fn node(value: toml::Spanned<DeValue<'_>>, source: usize, depth: usize) -> Node {
     let origin = Origin::File(Place {
         source,
         bytes: value.span(),
@@ -126,13 +167,14 @@ fn node(value: toml::Spanned<DeValue<'_>>, source: usize) -> Node {
         },
         DeValue::Boolean(b) => Value::Bool(b),
         DeValue::Datetime(time) => Value::Datetime(time.to_string()),
+        DeValue::Array(_) | DeValue::Table(_) if depth >= MAX_DEPTH => Value::Odd("…".to_owned()),
         DeValue::Array(mut items) => Value::Array(
             items
                 .iter_mut()
-                .map(|item| node(std::mem::replace(item, nothing()), source))
+                .map(|item| node(std::mem::replace(item, nothing()), source, depth + 1))
                 .collect(),
         ),
-        DeValue::Table(table) => Value::Table(entries(table, source)),
+        DeValue::Table(table) => Value::Table(entries(table, source, depth)),
     };
     Node { value, origin }
 }

@@ -14,5 +14,6 @@ pub mod host;
 pub mod names;
 pub mod params;
 pub mod path;
+pub mod scan;
 pub mod template;
 pub mod token;

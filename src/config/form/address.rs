@@ -24,10 +24,13 @@ pub fn listen(text: &str, base: &Path) -> Result<ListenAddress, Complaint> {
             "\"0.0.0.0:{port}\" is every IPv4 address, \"[::]:{port}\" every IPv6 address"
         )),
         ("localhost", Some(port)) => {
-            Complaint::new("names are not resolved here").hint(format!("\"127.0.0.1:{port}\""))
+            Complaint::new("names are not resolved here").instead(&format!("127.0.0.1:{port}"))
         }
         _ if text.parse::<IpAddr>().is_ok() => {
-            Complaint::new("the port is missing").hint(format!("\"{}\"", with_port(text, 8080)))
+            Complaint::new("the port is missing").instead(&with_port(text, 8080))
+        }
+        (ip, None) if ip.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => {
+            Complaint::new("the port is no number from 0 to 65535")
         }
         _ => Complaint::new("it is not an IP address with a port"),
     })
@@ -41,7 +44,7 @@ pub fn endpoint(text: &str, base: &Path) -> Result<EndpointAddress, Complaint> {
     if let Some((scheme, rest)) = text.split_once("://") {
         return Err(
             Complaint::new(format!("an address has no scheme, `{scheme}://` is one"))
-                .hint(format!("\"{}\"", rest.split('/').next().unwrap_or(rest))),
+                .instead(rest.split('/').next().unwrap_or(rest)),
         );
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -52,10 +55,10 @@ pub fn endpoint(text: &str, base: &Path) -> Result<EndpointAddress, Complaint> {
         };
     }
     if text.parse::<IpAddr>().is_ok() {
-        return Err(Complaint::new("the port is missing").hint(format!("\"{}\"", with_port(text, 80))));
+        return Err(Complaint::new("the port is missing").instead(&with_port(text, 80)));
     }
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(Complaint::new("the port is missing").hint(format!("\"{text}:80\"")));
+        return Err(Complaint::new("the port is missing").instead(&format!("{text}:80")));
     };
     let port = match port.parse::<u16>() {
         Ok(0) => return Err(Complaint::new("port 0 is no place to connect to")),
@@ -63,8 +66,9 @@ pub fn endpoint(text: &str, base: &Path) -> Result<EndpointAddress, Complaint> {
         Err(_) => return Err(Complaint::new("the port is no number from 1 to 65535")),
     };
     host_name(host)?;
+    // The dot at the end stays: it keeps the resolver from trying the name in other domains.
     Ok(EndpointAddress::Name {
-        host: host.to_owned(),
+        host: host.to_ascii_lowercase(),
         port,
     })
 }
@@ -105,7 +109,7 @@ pub fn cidr(text: &str) -> Result<IpNet, Complaint> {
     if net.trunc() == net {
         return Ok(net);
     }
-    Err(Complaint::new("the address has bits beyond its prefix length").hint(format!("\"{}\"", net.trunc())))
+    Err(Complaint::new("the address has bits beyond its prefix length").instead(&net.trunc().to_string()))
 }
 
 /// Reads `example.com`, `*.example.com`, `~^regex$`.
@@ -134,7 +138,7 @@ pub fn host_pattern(text: &str) -> Result<HostPattern, Complaint> {
     if let Some((name, port)) = text.rsplit_once(':')
         && port.bytes().all(|b| b.is_ascii_digit())
     {
-        return Err(Complaint::new("hosts are matched without their port").hint(format!("\"{name}\"")));
+        return Err(Complaint::new("hosts are matched without their port").instead(name));
     }
     host_name(text).map(HostPattern::Exact)
 }
@@ -260,7 +264,7 @@ mod tests {
         }
         assert_eq!(
             endpoint("http://app:80/x", base()).unwrap_err().hint.as_deref(),
-            Some("\"app:80\"")
+            Some("write \"app:80\"")
         );
     }
 
@@ -270,7 +274,7 @@ mod tests {
         assert!(cidr("10.0.0.0/8").is_ok() && cidr("fd00::/8").is_ok());
         assert_eq!(
             cidr("10.1.2.3/8").unwrap_err().hint.as_deref(),
-            Some("\"10.0.0.0/8\"")
+            Some("write \"10.0.0.0/8\"")
         );
         assert!(cidr("10.0.0.0/33").is_err() && cidr("ten").is_err());
     }

@@ -41,7 +41,7 @@ pub fn edited_name(text: &str) -> Result<String, Complaint> {
             "this header belongs to the connection and is written by the gateway",
         )),
         Name::Host => {
-            Err(Complaint::new("the host has a key of its own").hint("`host = \"…\"` in the route"))
+            Err(Complaint::new("the host has a key of its own").hint("write `host = \"…\"` in the route"))
         }
         _ => Ok(name),
     }
@@ -68,7 +68,7 @@ pub fn method(text: &str) -> Result<String, Complaint> {
         .iter()
         .find(|known| known.eq_ignore_ascii_case(text) && **known != text)
     {
-        Some(known) => Err(Complaint::new("methods are case-sensitive").hint(format!("\"{known}\""))),
+        Some(known) => Err(Complaint::new("methods are case-sensitive").instead(known)),
         None => Ok(text.to_owned()),
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     fn methods_keep_their_case() {
         assert_eq!(method("GET"), Ok("GET".into()));
         assert_eq!(method("PURGE"), Ok("PURGE".into()));
-        assert_eq!(method("get").unwrap_err().hint.as_deref(), Some("\"GET\""));
+        assert_eq!(method("get").unwrap_err().hint.as_deref(), Some("write \"GET\""));
         assert!(method("G ET").is_err() && method("").is_err());
     }
 

@@ -8,7 +8,7 @@ pub mod quantity;
 use super::model::{AccessFormat, Workers};
 use super::scalar::Scalar;
 use super::suggest;
-use super::tree::Value;
+use super::tree::{Value, quote};
 use std::path::Path;
 
 /// Why a value was not accepted, beyond what was found.
@@ -31,6 +31,12 @@ impl Complaint {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// With the value to write in place of the one found.
+    #[must_use]
+    pub fn instead(self, value: &str) -> Self {
+        self.hint(format!("write {}", quote(value)))
     }
 
     const fn wrong_type() -> Self {
@@ -171,11 +177,9 @@ impl Form {
             (Self::Ratio, Value::Float(n)) => ratio(*n),
             (Self::Duration { zero }, Value::Text(text)) => duration(text, zero),
             // Zero is the one number of which the unit doesn't matter.
-            (Self::Duration { zero: true }, Value::Integer(0)) => {
-                Ok(Scalar::Duration(std::time::Duration::ZERO))
-            }
+            (Self::Duration { zero: true }, Value::Integer(0)) => duration("0s", true),
             (Self::Duration { .. }, Value::Integer(n)) => {
-                Err(Complaint::new("it has no unit").hint(format!("for example \"{n}s\"")))
+                Err(Complaint::new("it has no unit").instead(&format!("{n}s")))
             }
             (Self::Size { min, max }, Value::Text(text)) => size(quantity::size(text)?, min, max),
             (Self::Size { min, max }, Value::Integer(n)) => match u64::try_from(*n) {
@@ -243,7 +247,7 @@ fn duration(text: &str, zero: bool) -> Result<Scalar, Complaint> {
     if value.is_zero() && !zero {
         return Err(Complaint::new("this limit can't be turned off"));
     }
-    Ok(Scalar::Duration(value))
+    Ok(Scalar::Duration(value, text.into()))
 }
 
 fn size(value: u64, min: u64, max: u64) -> Result<Scalar, Complaint> {
@@ -298,7 +302,7 @@ fn file_path(text: &str, base: &Path) -> Result<Scalar, Complaint> {
 fn mode(bits: Option<u32>) -> Result<Scalar, Complaint> {
     bits.filter(|bits| *bits <= 0o777)
         .map(Scalar::Mode)
-        .ok_or_else(|| Complaint::new("it is not permission bits").hint("\"0660\" or 0o660"))
+        .ok_or_else(|| Complaint::new("it is not permission bits").hint("write \"0660\" or 0o660"))
 }
 
 fn access_format(text: &str) -> Result<Scalar, Complaint> {

@@ -48,12 +48,12 @@ pub fn path(text: &str) -> Result<PathPattern, Complaint> {
 /// Checks a path that is no pattern.
 pub fn plain_path(text: &str) -> Result<(), Complaint> {
     if !text.starts_with('/') {
-        let hint = if text.starts_with('^') {
-            format!("\"~{text}\"")
+        let instead = if text.starts_with('^') {
+            format!("~{text}")
         } else {
-            format!("\"/{text}\"")
+            format!("/{text}")
         };
-        return Err(Complaint::new("a path begins with /").hint(hint));
+        return Err(Complaint::new("a path begins with /").instead(&instead));
     }
     if let Some(c) = text.chars().find(|c| matches!(c, '?' | '#')) {
         return Err(Complaint::new(format!("a path has no {c:?}")).hint("match parameters with `query`"));
@@ -89,7 +89,7 @@ mod tests {
         for text in ["", "ws", "=ws", "~", "~[", "/a?b", "/a#b", "/a b", "/a\n"] {
             assert!(path(text).is_err(), "{text:?}");
         }
-        assert_eq!(path("^/ws").unwrap_err().hint.as_deref(), Some("\"~^/ws\""));
+        assert_eq!(path("^/ws").unwrap_err().hint.as_deref(), Some("write \"~^/ws\""));
     }
 
     #[test]

@@ -1,6 +1,9 @@
+//! Forms of single values.
+
 use super::*;
 use crate::config::tree::Value;
 
+#[allow(clippy::needless_pass_by_value, reason = "tests read better")]
 fn read(form: Form, value: Value) -> Result<Scalar, Complaint> {
     form.read(&value, Path::new("/etc"))
 }
@@ -70,7 +73,7 @@ fn zero_needs_no_unit_and_other_numbers_do() {
     assert!(read(form, Value::Integer(0)).is_ok());
     assert_eq!(
         read(form, Value::Integer(30)).unwrap_err().hint.as_deref(),
-        Some("for example \"30s\"")
+        Some("write \"30s\"")
     );
     assert!(text(Form::Duration { zero: false }, "0s").is_err());
 }

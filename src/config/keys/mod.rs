@@ -10,7 +10,6 @@ use super::form::Form;
 use legacy::Legacy;
 
 /// One key.
-#[derive(Debug)]
 pub struct Key {
     pub name: &'static str,
     pub shape: Shape,
@@ -156,6 +155,12 @@ impl Key {
             Shape::Table(keys) | Shape::Named(keys, _) | Shape::Tables(keys, _) => keys,
             Shape::Scalar(_) | Shape::List(_) | Shape::Map(..) => &[],
         }
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
     }
 }
 

@@ -1,3 +1,5 @@
+//! The reference file and what it says.
+
 use super::*;
 use crate::config::keys::MapKey;
 use crate::config::{Environment, load_text};

@@ -33,9 +33,9 @@ impl Totals {
         add_all(&mut self.routes, &registered.routes, RouteSeries::absorb);
         add_all(&mut self.endpoints, &registered.endpoints, EndpointSeries::absorb);
         self.workers
-            .entry(worker.worker)
+            .entry(worker.index)
             .or_default()
-            .absorb(&worker.series);
+            .absorb(&worker.worker);
         self.series_capped += worker.capped.get();
     }
 }
@@ -311,7 +311,7 @@ mod tests {
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
             endpoint.connections_idle.set(2);
-            block.series.cpu_us.set(1_500_000);
+            block.worker.cpu_us.set(1_500_000);
         }
         metrics
     }
@@ -439,8 +439,8 @@ mod tests {
     #[test]
     fn a_replaced_worker_keeps_what_it_counted() {
         let metrics = Metrics::new();
-        metrics.add_worker(0).series.requests.add(5);
-        metrics.add_worker(0).series.requests.add(2);
+        metrics.add_worker(0).worker.requests.add(5);
+        metrics.add_worker(0).worker.requests.add(2);
         assert_eq!(metrics.totals().workers[&0].requests.get(), 7);
     }
 }

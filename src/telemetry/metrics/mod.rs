@@ -10,7 +10,7 @@ mod collect;
 mod exposition;
 mod histogram;
 mod process_wide;
-mod series;
+pub mod series;
 
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::Totals;
@@ -57,9 +57,9 @@ struct Registered {
 /// What one worker counts.
 #[derive(Debug)]
 pub struct WorkerMetrics {
-    worker: usize,
+    index: usize,
     /// The worker's own series.
-    pub series: WorkerSeries,
+    pub worker: WorkerSeries,
     registered: Mutex<Registered>,
     capped: SharedCounter,
 }
@@ -67,10 +67,10 @@ pub struct WorkerMetrics {
 impl WorkerMetrics {
     /// A block on its own, for tests; [`Metrics::add_worker`] makes one that is scraped.
     #[must_use]
-    pub fn new(worker: usize) -> Arc<Self> {
+    pub fn new(index: usize) -> Arc<Self> {
         Arc::new(Self {
-            worker,
-            series: WorkerSeries::default(),
+            index,
+            worker: WorkerSeries::default(),
             registered: Mutex::default(),
             capped: SharedCounter::default(),
         })
@@ -78,8 +78,8 @@ impl WorkerMetrics {
 
     /// The worker's number, its label. A replaced worker's successor has the same.
     #[must_use]
-    pub fn worker(&self) -> usize {
-        self.worker
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// The series of a listener. Takes a lock: look up once per view, not per request. So do the others.
@@ -161,8 +161,8 @@ impl Metrics {
     /// Makes the block of a worker. A replaced worker's block stays, so that nothing counted gets lost; the
     /// control side bounds how often that happens.
     #[must_use]
-    pub fn add_worker(&self, worker: usize) -> Arc<WorkerMetrics> {
-        let block = WorkerMetrics::new(worker);
+    pub fn add_worker(&self, index: usize) -> Arc<WorkerMetrics> {
+        let block = WorkerMetrics::new(index);
         self.lock().push(Arc::clone(&block));
         block
     }
