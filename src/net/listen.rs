@@ -123,6 +123,14 @@ impl SocketFile {
         &self.path
     }
 
+    /// Changes its permission bits.
+    ///
+    /// # Errors
+    /// As `chmod(2)`.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode))
+    }
+
     /// Removes the file when it is still ours.
     ///
     /// # Errors
