@@ -1,6 +1,11 @@
-//! What single steps of the request path cost: `cargo bench --bench micro`.
+//! Small, hot pieces by themselves: `cargo bench --bench micro -- GROUP`. One module per subject.
 
 #[path = "micro/head.rs"]
 mod head;
+#[path = "micro/log.rs"]
+mod log;
+#[path = "micro/routing.rs"]
+mod routing;
 
-criterion::criterion_main!(head::group);
+criterion::criterion_group!(route_match, routing::route_match);
+criterion::criterion_main!(head::group, route_match, log::benches);

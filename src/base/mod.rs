@@ -1,1 +1,4 @@
-//! base.
+//! Things that know nothing of HTTP: tasks and time.
+
+pub mod http_date;
+pub mod task;

@@ -3,6 +3,7 @@
 //! Nothing here is compiled or resolved: references between objects are names, files are paths. `snapshot`
 //! turns it into something that can serve.
 
+pub use crate::message::path::{DotSegments, DoubleSlash, EncodedSlash, PathPolicy};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -148,38 +149,12 @@ pub struct Limits {
     /// Idle time between requests.
     pub keep_alive: Duration,
     pub requests_per_connection: u64,
-    /// Bytes per second below which a client that sends a body, or reads a response, is cut. 0: no limit.
+    /// Bytes per second below which a client is cut, as a mean over `body_idle` while it sends a body and over
+    /// `send_timeout` while it reads a response. 0: no limit.
     pub min_rate: u64,
     pub connections: usize,
     pub connections_per_ip: usize,
     pub max_connection_age: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DotSegments {
-    Resolve,
-    Reject,
-    Keep,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DoubleSlash {
-    Merge,
-    Reject,
-    Keep,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EncodedSlash {
-    Reject,
-    Keep,
-    Decode,
-}
-
-/// One form of the path for matching and forwarding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathPolicy {
-    pub dot_segments: DotSegments,
-    pub double_slash: DoubleSlash,
-    pub encoded_slash: EncodedSlash,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

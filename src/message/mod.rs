@@ -6,11 +6,13 @@
 
 pub mod bytes;
 pub mod edits;
+pub mod error_page;
 pub mod framing;
 pub mod head;
 pub mod hop;
 pub mod host;
 pub mod names;
+pub mod params;
 pub mod path;
 pub mod scan;
 pub mod template;

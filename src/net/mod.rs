@@ -1,1 +1,8 @@
-//! net.
+//! Bytes in and out: transports, the worker's scratch buffers, what holds the bytes that could not go on yet, and
+//! how addresses are bound.
+
+pub mod alarm;
+pub mod listen;
+pub mod scratch;
+pub mod transport;
+pub mod wire;

@@ -1,1 +1,39 @@
-//! proxy.
+//! The life of a request, on the workers.
+//!
+//! | step | module | what happens |
+//! |---|---|---|
+//! | 0 | [`worker`] | a thread with its own runtime, sockets, connections and pools; [`board`] is what others see of it |
+//! | 1 | `accept` | a connection is accepted, and placed on the worker that has room |
+//! | 2 | `connection` | heads are read one after another; [`client`](self) is what lives between them |
+//! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
+//! | 4 | `handle` | the inner story |
+//! | 5 | `admit` | framing, host, path, `client_ip`, request id |
+//! | 6 | [`crate::routing`] | the route, and the upstream |
+//! | 7 | `prepare` | the request as the endpoint sees it |
+//! | 8 | `forward` | attempts: pick, connect or reuse, send; `exchange` drives both directions, `flow` one of them |
+//! | 9 | `respond` | the response as the client sees it, or our own |
+//! | 10 | `tunnel` | bytes both ways after 101 |
+//!
+//! `view` is the snapshot as one worker sees it; `pace` judges slowness; `linger` closes without losing answers.
+
+mod accept;
+mod admit;
+pub mod board;
+mod client;
+mod client_ip;
+mod connection;
+mod context;
+mod error;
+mod exchange;
+mod flow;
+mod forward;
+mod handle;
+mod heads;
+mod linger;
+mod pace;
+mod prepare;
+mod respond;
+mod service;
+mod tunnel;
+mod view;
+pub mod worker;

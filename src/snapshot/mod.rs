@@ -1,1 +1,107 @@
-//! snapshot.
+//! One immutable generation of everything that serving a request needs, and the one swap that makes it live.
+
+mod compile;
+mod headers;
+mod live;
+
+pub use compile::{Parts, compile};
+pub use headers::HeaderPlan;
+pub use live::Live;
+
+use crate::config::model::{Forwarded, HostHeader, Limits, ListenAddress, RequestIdPolicy, Timeouts};
+use crate::h1::parse::HeadLimits;
+use crate::message::error_page::OwnPage;
+use crate::message::path::PathPolicy;
+use crate::message::template::Template;
+use crate::routing::RouteTable;
+use crate::routing::redirect::Redirect;
+use crate::routing::rewrite::PathRewrite;
+use crate::routing::split::Split;
+use crate::telemetry::access_log::AccessLog;
+use crate::upstream::shared::UpstreamPlan;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A compiled configuration. Holding one proves that it is valid: there is no other way to it than [`compile`].
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with every swap, from 1.
+    pub generation: u64,
+    /// Client connections over all listeners; 0: no limit.
+    pub max_connections: usize,
+    /// In the order of the configuration's names.
+    pub listeners: Vec<Arc<ListenerPlan>>,
+    /// In the order of the configuration; the table's route numbers index it.
+    pub routes: Vec<Arc<RoutePlan>>,
+    /// In the order of the configuration's names.
+    pub upstreams: Vec<Arc<UpstreamPlan>>,
+    pub table: RouteTable,
+}
+
+/// A listener, compiled.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    pub name: Arc<str>,
+    pub address: ListenAddress,
+    pub limits: Limits,
+    pub head_limits: HeadLimits,
+    pub path_policy: PathPolicy,
+    pub trusted_proxies: Vec<IpNet>,
+    pub request_id: RequestIdPolicy,
+    pub error_pages: BTreeMap<u16, OwnPage>,
+    pub error_header: bool,
+    pub forwarded: Forwarded,
+    pub access: Option<AccessLog>,
+    pub request_headers: HeaderPlan,
+    pub response_headers: HeaderPlan,
+}
+
+/// A route, compiled.
+#[derive(Debug)]
+pub struct RoutePlan {
+    pub name: Arc<str>,
+    pub action: ActionPlan,
+    pub rewrite: Option<PathRewrite>,
+    pub host: HostHeader,
+    pub request_headers: HeaderPlan,
+    pub response_headers: HeaderPlan,
+    pub timeouts: Timeouts,
+    /// `None`: the listener's.
+    pub body_limit: Option<u64>,
+    /// Lower case.
+    pub upgrades: Vec<String>,
+    targets: Vec<Target>,
+}
+
+impl RoutePlan {
+    /// Where the route sends requests; empty when it answers itself.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+}
+
+/// One upstream that a route sends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Index in [`Snapshot::upstreams`].
+    pub upstream: usize,
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub enum ActionPlan {
+    /// Chooses among [`RoutePlan::targets`] by their index; `None` when there is one only.
+    Forward(Option<Split<usize>>),
+    Redirect(Redirect),
+    Respond(FixedResponse),
+}
+
+/// An answer without an endpoint.
+#[derive(Debug)]
+pub struct FixedResponse {
+    pub status: u16,
+    pub body: Template,
+    pub headers: Vec<(Box<str>, Template)>,
+}

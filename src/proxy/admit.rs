@@ -1,0 +1,168 @@
+//! Whether a request may be served at all, and what it is about: framing, host, path, who asks.
+
+use super::client::Client;
+use super::client_ip;
+use super::context::{RequestContext, Text};
+use super::error::ProxyError;
+use super::flow::{Flow, Framing};
+use super::service::Rest;
+use crate::config::model::RequestIdPolicy;
+use crate::h1::body::ChunkLimits;
+use crate::message::framing::{self, BodyKind};
+use crate::message::head::{Method, RequestHead, Span};
+use crate::message::host::{self, Target};
+use crate::message::names::Name;
+use crate::message::path;
+use crate::message::token::{Reject, Token};
+use smallvec::SmallVec;
+
+/// Longest request id taken over from a client.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// What is known of an admitted request beyond its context.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admitted {
+    /// `OPTIONS *`.
+    pub about_the_server: bool,
+    /// The target was in absolute form, which endpoints do not expect.
+    pub absolute: bool,
+}
+
+/// Checks a request and notes its normal forms in the context.
+pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Admitted, ProxyError> {
+    // Until its framing is understood, nothing that follows can be taken for a request.
+    context.rest = Rest::Unknown;
+    let found = inspect(context.head()?, context)?;
+    context.body = found.body;
+    context.query = found.query;
+    context.host = found.host;
+    context.path = found.path;
+    context.rest = if found.expects_continue && found.body != BodyKind::None {
+        Rest::Unknown
+    } else {
+        unread(context)
+    };
+    client_ip::resolve(client, context);
+    context.request_id = request_id(context);
+    Ok(Admitted {
+        about_the_server: found.asterisk,
+        absolute: found.absolute,
+    })
+}
+
+struct Found {
+    body: BodyKind,
+    host: Text,
+    path: Text,
+    query: Option<Span>,
+    asterisk: bool,
+    absolute: bool,
+    expects_continue: bool,
+}
+
+fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject> {
+    framing::check_request(head)?;
+    let body = framing::request_body(head)?;
+    if matches!(head.method, Method::Connect | Method::Trace) {
+        return Err(Reject::new(
+            Token::MethodNotAllowed,
+            "CONNECT and TRACE are not served",
+        ));
+    }
+    let expects_continue = framing::expects_continue(head)?;
+    let named = head.buf.get(Name::Host).map(host::parse_host).transpose()?;
+    let target = host::parse_target(head.method, head.target())?;
+    let effective = match (&target, named) {
+        // HTTP/1.0 may come without any host.
+        (Target::Origin { .. } | Target::Asterisk, None) => None,
+        (_, named) => Some(target.effective_host(named)?),
+    };
+    let mut made = String::new();
+    let host = match effective {
+        Some(host) => {
+            let normal = host.normal(&mut made);
+            span_in(head, normal.as_bytes()).map_or_else(|| Text::Own(normal.as_bytes().to_vec()), Text::Head)
+        }
+        None => Text::default(),
+    };
+    let asterisk = target.is_asterisk();
+    let path = if asterisk {
+        Text::Own(b"*".to_vec())
+    } else {
+        normal_path(head, target.path(), context)?
+    };
+    Ok(Found {
+        body,
+        host,
+        path,
+        query: target.query().and_then(|query| span_in(head, query)),
+        asterisk,
+        absolute: matches!(target, Target::Absolute { .. }),
+        expects_continue,
+    })
+}
+
+fn normal_path(head: &RequestHead, path: &[u8], context: &RequestContext) -> Result<Text, Reject> {
+    let mut out = Vec::new();
+    Ok(
+        match path::normalise(path, &context.listener.plan.path_policy, &mut out)? {
+            path::Normal::AsIs => span_in(head, path).map_or_else(|| Text::Own(path.to_vec()), Text::Head),
+            path::Normal::Written => Text::Own(out),
+        },
+    )
+}
+
+/// Where a piece of the head lies in it; `None` for text from elsewhere.
+fn span_in(head: &RequestHead, piece: &[u8]) -> Option<Span> {
+    let bytes = head.buf.bytes.as_ptr_range();
+    let piece = piece.as_ptr_range();
+    if bytes.start <= piece.start && piece.end <= bytes.end {
+        let start = piece.start as usize - bytes.start as usize;
+        return Some(Span::new(
+            start,
+            start + (piece.end as usize - piece.start as usize),
+        ));
+    }
+    None
+}
+
+/// The body as something that can be read and thrown away.
+fn unread(context: &RequestContext) -> Rest {
+    match context.body {
+        BodyKind::None | BodyKind::Length(0) => Rest::Nothing,
+        body => Rest::Unread(Flow::new(
+            body,
+            Framing::Plain,
+            ChunkLimits::request(&context.listener.plan.head_limits),
+        )),
+    }
+}
+
+/// The request id: taken over where the policy says so and it is sane, else a new one of 128 random bits.
+fn request_id(context: &RequestContext) -> SmallVec<[u8; 32]> {
+    let keep = match context.listener.plan.request_id {
+        RequestIdPolicy::Off => return SmallVec::new(),
+        RequestIdPolicy::Generate => false,
+        RequestIdPolicy::IfTrusted => context.trusted,
+        RequestIdPolicy::AlwaysKeep => true,
+    };
+    if keep
+        && let Some(given) = context
+            .request
+            .as_ref()
+            .and_then(|head| head.buf.get(Name::XRequestId))
+        && !given.is_empty()
+        && given.len() <= LONGEST_REQUEST_ID
+        && given.iter().all(|b| b.is_ascii_graphic())
+    {
+        return SmallVec::from_slice(given);
+    }
+    let mut id: SmallVec<[u8; 32]> = SmallVec::new();
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let random = fastrand::u128(..).to_be_bytes();
+    for byte in random {
+        id.push(DIGITS[usize::from(byte >> 4)]);
+        id.push(DIGITS[usize::from(byte & 15)]);
+    }
+    id
+}

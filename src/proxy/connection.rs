@@ -1,0 +1,289 @@
+//! A client connection from accept to close: one request after another, in order.
+
+use super::accept::Accepted;
+use super::client::{self, Client};
+use super::context::RequestContext;
+use super::error::ProxyError;
+use super::service::{self, After};
+use super::tunnel;
+use super::view::ListenerView;
+use super::worker::{Entry, Registered, Worker};
+use super::{heads, linger};
+use crate::base::task;
+use crate::h1::parse::{self, Parsed, RequestLine};
+use crate::message::head::{HeadBuf, RequestHead};
+use crate::message::token::{Reject, Token};
+use crate::net::scratch::FIRST_READ;
+use crate::telemetry::metrics::{ListenerSeries, Refusal};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// Serves a connection to its end. Dropping the future cuts the connection; everything it holds is counted off.
+pub(super) async fn run(
+    worker: Rc<Worker>,
+    registered: Registered,
+    entry: Rc<Entry>,
+    accepted: Accepted,
+    number: u64,
+) {
+    let Some(listener) = worker.view().listener(entry.listener).cloned() else {
+        return;
+    };
+    let Some(_permit) = admit(&worker, &listener, &accepted) else {
+        return;
+    };
+    let open = Open::new(&listener.series);
+    let peer = accepted.peer;
+    let Ok((transport, count)) = accepted.into_transport() else {
+        return;
+    };
+    let Ok(client) = Client::new(transport, peer, entry.listener, number) else {
+        return;
+    };
+    drop(listener);
+    let mut client = Box::new(client);
+    let tunnel = requests(&worker, &entry, &mut client).await;
+    if let Some(tunnel) = tunnel {
+        // The tunnel is a small task of its own: it may live for hours, and holds nothing it does not need.
+        let held = (registered, count, open, _permit);
+        let task = task::spawn_local(tunnel::run(tunnel, client, held));
+        entry.adopt(&task);
+    }
+}
+
+/// The client's share of the listener: `None` when it has too many connections already.
+fn admit(
+    worker: &Worker,
+    listener: &ListenerView,
+    accepted: &Accepted,
+) -> Option<Option<super::board::ClientPermit>> {
+    let limit = listener.plan.limits.connections_per_ip;
+    let (true, Some(peer)) = (limit > 0, accepted.peer) else {
+        return Some(None);
+    };
+    let permit = worker
+        .context
+        .board
+        .admit_client(&listener.plan.name, peer.ip(), limit);
+    if permit.is_none() {
+        listener.series.connections_refused.inc(Refusal::Client);
+        client::refuse(accepted);
+    }
+    permit.map(Some)
+}
+
+/// Counts an open connection of a listener, until dropped.
+#[derive(Debug)]
+pub(super) struct Open(Arc<ListenerSeries>);
+
+impl Open {
+    fn new(series: &Arc<ListenerSeries>) -> Self {
+        series.connections_open.inc();
+        Self(series.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections_open.dec();
+    }
+}
+
+/// Serves requests until the connection ends or becomes a tunnel.
+async fn requests(
+    worker: &Rc<Worker>,
+    entry: &Rc<Entry>,
+    client: &mut Client,
+) -> Option<Box<tunnel::Tunnel>> {
+    loop {
+        let mut reading = Reading::new(client.opened);
+        let next = poll_fn(|cx| reading.poll(cx, worker, entry, client)).await;
+        let (start, listener) = (reading.first_byte, reading.listener.take());
+        let listener = match (&next, listener) {
+            (Next::Close, _) | (_, None) => return None,
+            (_, Some(listener)) => listener,
+        };
+        client.requests += 1;
+        let context = RequestContext::new(
+            worker.clone(),
+            listener,
+            client,
+            start.unwrap_or_else(Instant::now),
+        );
+        // Boxed, so that an idle connection holds the small loop and not the request's state.
+        let after = match next {
+            Next::Request(head) => Box::pin(service::serve(client, context, head)).await,
+            Next::Refused(error) => Box::pin(service::refuse(client, context, error)).await,
+            Next::Close => return None,
+        };
+        match after {
+            After::KeepAlive => {}
+            After::Close => return None,
+            After::Linger => {
+                linger::close(client).await;
+                return None;
+            }
+            After::Tunnel(tunnel) => return Some(tunnel),
+        }
+    }
+}
+
+/// What came of waiting for a request.
+enum Next {
+    Request(RequestHead),
+    /// A head that cannot be taken, or did not come in time.
+    Refused(ProxyError),
+    /// The client left, was idle for too long, or the gateway ends connections.
+    Close,
+}
+
+/// Waiting for a head. Holds no buffer until a byte came.
+struct Reading {
+    idle_since: Option<Instant>,
+    first_byte: Option<Instant>,
+    listener: Option<Rc<ListenerView>>,
+    scanned: usize,
+    opened: Instant,
+}
+
+impl Reading {
+    const fn new(opened: Instant) -> Self {
+        Self {
+            idle_since: None,
+            first_byte: None,
+            listener: None,
+            scanned: 0,
+            opened,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        entry: &Entry,
+        client: &mut Client,
+    ) -> Poll<Next> {
+        let view = worker.view();
+        let Some(listener) = view.listener(client.listener) else {
+            return Poll::Ready(Next::Close);
+        };
+        if client.wire.has_unsent() {
+            // The end of the last response; its deadline is the next request's.
+            match client.wire.poll_flush(cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Next::Close),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        loop {
+            match self.read(cx, listener, client) {
+                Poll::Ready(Some(next)) => {
+                    self.listener = Some(listener.clone());
+                    return Poll::Ready(next);
+                }
+                Poll::Ready(None) => {}
+                Poll::Pending => break,
+            }
+        }
+        let idle = self.first_byte.is_none();
+        let served = client.requests > 0;
+        if idle && (worker.draining.get() || served && (listener.removed || self.too_old(listener))) {
+            return Poll::Ready(Next::Close);
+        }
+        entry.idle(cx);
+        let next = ready!(self.poll_deadline(cx, listener, client));
+        self.listener = Some(listener.clone());
+        Poll::Ready(next)
+    }
+
+    /// One step: parses what is carried, or reads. `None`: something came, go on.
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        listener: &ListenerView,
+        client: &mut Client,
+    ) -> Poll<Option<Next>> {
+        let limits = &listener.plan.head_limits;
+        if self.first_byte.is_none() && !client.wire.carried().is_empty() {
+            self.first_byte = Some(Instant::now());
+            let mut buf = heads::take();
+            let parsed = parse::parse_request(client.wire.carried(), limits, &mut self.scanned, &mut buf);
+            let (used, next) = taken(parsed, buf);
+            client.wire.consume(used);
+            return Poll::Ready(next);
+        }
+        let scanned = &mut self.scanned;
+        let read = ready!(client.wire.poll_more(cx, FIRST_READ, |bytes| {
+            let mut buf = heads::take();
+            let parsed = parse::parse_request(bytes, limits, scanned, &mut buf);
+            taken(parsed, buf)
+        }));
+        let next = match read {
+            Ok(Some(next)) => next,
+            Ok(None) | Err(_) if self.first_byte.is_none() => Some(Next::Close),
+            Ok(None) => {
+                let half = Reject::new(
+                    Token::ClientClosed,
+                    "the connection ended within the request head",
+                );
+                Some(Next::Refused(ProxyError::refused(half)))
+            }
+            Err(error) => Some(Next::Refused(ProxyError::client_gone(&error))),
+        };
+        if self.first_byte.is_none() {
+            self.first_byte = Some(Instant::now());
+        }
+        Poll::Ready(next)
+    }
+
+    fn too_old(&self, listener: &ListenerView) -> bool {
+        let age = listener.plan.limits.max_connection_age;
+        !age.is_zero() && self.opened.elapsed() >= age
+    }
+
+    fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        listener: &ListenerView,
+        client: &mut Client,
+    ) -> Poll<Next> {
+        let limits = &listener.plan.limits;
+        let (since, allowed) = match self.first_byte {
+            Some(first) => (first, limits.header_timeout),
+            None => (
+                *self.idle_since.get_or_insert_with(Instant::now),
+                limits.keep_alive,
+            ),
+        };
+        if allowed.is_zero() || !client.alarm.passed(cx, since + allowed) {
+            return Poll::Pending;
+        }
+        Poll::Ready(if self.first_byte.is_some() {
+            Next::Refused(ProxyError::late(
+                Token::RequestTimeout,
+                super::error::Side::Client,
+                "listeners.limits.header_timeout",
+            ))
+        } else {
+            Next::Close
+        })
+    }
+}
+
+/// How many bytes a parse used, and what it came to.
+fn taken(parsed: Parsed<RequestLine>, buf: Box<HeadBuf>) -> (usize, Option<Next>) {
+    match parsed {
+        Parsed::Complete { head, len } => (len, Some(Next::Request(head.with(buf)))),
+        Parsed::Partial => {
+            heads::give(buf);
+            (0, None)
+        }
+        Parsed::Reject(reject) => {
+            heads::give(buf);
+            (0, Some(Next::Refused(ProxyError::refused(reject))))
+        }
+    }
+}

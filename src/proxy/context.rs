@@ -1,0 +1,336 @@
+//! What is known about one request while it runs. When the context drops, however that comes about, the request
+//! is counted and its access record is written: exactly one per request.
+
+use super::client::Client;
+use super::error::{ProxyError, Side};
+use super::heads;
+use super::service::Rest;
+use super::view::{ListenerView, RouteView};
+use super::worker::Worker;
+use crate::message::framing::{self, BodyKind};
+use crate::message::head::{RequestHead, ResponseHead, Span};
+use crate::message::token::Token;
+use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
+use crate::telemetry::metrics::RouteSeries;
+use crate::upstream::local::{LocalEndpoint, LocalUpstream};
+use smallvec::SmallVec;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Text that is a piece of the head as received, or had to be made.
+#[derive(Debug)]
+pub(super) enum Text {
+    Head(Span),
+    Own(Vec<u8>),
+}
+
+impl Text {
+    pub fn of<'a>(&'a self, head: &'a RequestHead) -> &'a [u8] {
+        match self {
+            Self::Head(span) => span.of(&head.buf.bytes),
+            Self::Own(text) => text,
+        }
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::Head(Span::default())
+    }
+}
+
+/// One try at an endpoint.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub endpoint: Rc<LocalEndpoint>,
+    pub outcome: Outcome,
+    pub reused: bool,
+    pub started: Instant,
+    pub connected: Option<Instant>,
+    pub head: Option<Instant>,
+    pub ended: Option<Instant>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct RequestContext {
+    pub worker: Rc<Worker>,
+    pub listener: Rc<ListenerView>,
+    pub route: Option<Rc<RouteView>>,
+    pub upstream: Option<Rc<LocalUpstream>>,
+    pub series: Option<Arc<RouteSeries>>,
+    /// First byte read.
+    pub start: Instant,
+    /// Head complete.
+    pub head_done: Instant,
+    pub peer: Option<SocketAddr>,
+    pub server: Option<SocketAddr>,
+    /// Resolved through trusted proxies.
+    pub client_ip: IpAddr,
+    /// Whether the peer is a trusted proxy.
+    pub trusted: bool,
+    pub connection: u64,
+    pub connection_requests: u64,
+    pub request: Option<RequestHead>,
+    pub response: Option<ResponseHead>,
+    /// Normal form without port.
+    pub host: Text,
+    /// Normal form without query.
+    pub path: Text,
+    pub query: Option<Span>,
+    pub request_id: SmallVec<[u8; 32]>,
+    pub attempts: SmallVec<[Attempt; 1]>,
+    /// 0 until an answer's head was written.
+    pub status: u16,
+    pub token: Option<Token>,
+    pub detail: Option<&'static str>,
+    pub timeout: Option<&'static str>,
+    pub ended: EndedBy,
+    /// Client byte counts when the request began; the counts at the end are noted by `finish`.
+    read_before: u64,
+    written_before: u64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub head_bytes_sent: u64,
+    pub tunnel: bool,
+    /// The request's body as announced.
+    pub body: BodyKind,
+    /// What is left of it when the exchange is over.
+    pub rest: Rest,
+    /// The answer ends where the connection ends.
+    pub ends_by_close: bool,
+}
+
+impl RequestContext {
+    pub fn new(worker: Rc<Worker>, listener: Rc<ListenerView>, client: &Client, start: Instant) -> Self {
+        Self {
+            worker,
+            listener,
+            route: None,
+            upstream: None,
+            series: None,
+            start,
+            head_done: start,
+            peer: client.peer,
+            server: client.server,
+            client_ip: client.ip,
+            trusted: false,
+            connection: client.number,
+            connection_requests: client.requests,
+            request: None,
+            response: None,
+            host: Text::default(),
+            path: Text::default(),
+            query: None,
+            request_id: SmallVec::new(),
+            attempts: SmallVec::new(),
+            status: 0,
+            token: None,
+            detail: None,
+            timeout: None,
+            ended: EndedBy::Client,
+            read_before: client.counted_read,
+            written_before: client.wire.bytes_written,
+            bytes_received: 0,
+            bytes_sent: 0,
+            head_bytes_sent: 0,
+            tunnel: false,
+            body: BodyKind::None,
+            rest: Rest::Nothing,
+            ends_by_close: false,
+        }
+    }
+
+    /// The head has arrived.
+    pub fn begin(&mut self, head: RequestHead) {
+        self.request = Some(head);
+        self.head_done = Instant::now();
+    }
+
+    /// The request's head. There is one from `begin` on; who asks before gets an internal error, not a panic.
+    pub fn head(&self) -> Result<&RequestHead, ProxyError> {
+        self.request
+            .as_ref()
+            .ok_or(ProxyError::new(Token::Internal, Side::Gateway))
+    }
+
+    /// Bytes of request body allowed; 0: any.
+    pub fn body_limit(&self) -> u64 {
+        let own = self.route.as_ref().and_then(|route| route.plan.body_limit);
+        own.unwrap_or(self.listener.plan.limits.body)
+    }
+
+    pub fn host_text(&self) -> &str {
+        let host = self.request.as_ref().map_or(&b""[..], |head| self.host.of(head));
+        std::str::from_utf8(host).unwrap_or_default()
+    }
+
+    pub fn path_bytes(&self) -> &[u8] {
+        self.request.as_ref().map_or(&b""[..], |head| self.path.of(head))
+    }
+
+    pub fn query_bytes(&self) -> Option<&[u8]> {
+        Some(self.query?.of(&self.request.as_ref()?.buf.bytes))
+    }
+
+    /// Whether this connection may carry another request, as far as it is ours and the head's to say.
+    pub fn may_keep_alive(&self) -> bool {
+        let limits = &self.listener.plan.limits;
+        let worn_out =
+            limits.requests_per_connection > 0 && self.connection_requests >= limits.requests_per_connection;
+        let wanted = self
+            .request
+            .as_ref()
+            .is_some_and(|head| framing::persistent(head.version, &head.buf));
+        wanted && !worn_out && !self.listener.removed && !self.worker.draining.get()
+    }
+
+    /// Notes why the request failed.
+    pub fn failed(&mut self, error: &ProxyError) {
+        self.token = Some(error.token);
+        self.detail = error.detail;
+        self.timeout = error.timeout;
+        self.ended = match error.side {
+            Side::Client => EndedBy::Client,
+            Side::Endpoint => EndedBy::Endpoint,
+            Side::Gateway => EndedBy::Gateway,
+        };
+    }
+
+    /// Notes the bytes that the request moved on the client's side so far.
+    pub fn note_bytes(&mut self, client: &mut Client) {
+        // What is carried belongs to the next request.
+        let read = client.wire.bytes_read - client.wire.carried().len() as u64;
+        self.bytes_received = read - self.read_before.min(read);
+        client.counted_read = read;
+        self.bytes_sent = client.wire.bytes_written - self.written_before;
+    }
+
+    /// Ends the attempt that runs, if one does.
+    pub fn end_attempt(&mut self, outcome: Option<Outcome>, now: Instant) {
+        let Some(attempt) = self.attempts.last_mut().filter(|attempt| attempt.ended.is_none()) else {
+            return;
+        };
+        attempt.ended = Some(now);
+        if let Some(outcome) = outcome {
+            attempt.outcome = outcome;
+        }
+    }
+
+    fn record(&self, now: Instant, attempts: &[AttemptRecord<'_>], write: impl FnOnce(&AccessRecord<'_>)) {
+        let head = self.request.as_ref();
+        let host = head.map_or(&b""[..], |head| self.host.of(head));
+        write(&AccessRecord {
+            time: SystemTime::now() - now.duration_since(self.start),
+            duration: now.duration_since(self.start),
+            head_time: self.head_done.duration_since(self.start),
+            client: self.client_ip,
+            peer: self.peer,
+            server: self.server,
+            listener: &self.listener.plan.name,
+            scheme: super::prepare::SCHEME.text(),
+            connection: self.connection,
+            connection_requests: self.connection_requests,
+            request: head,
+            host: std::str::from_utf8(host).unwrap_or_default(),
+            path: head.map_or(&b""[..], |head| self.path.of(head)),
+            request_id: &self.request_id,
+            route: self.route.as_ref().map(|route| &*route.plan.name),
+            upstream: self.upstream.as_ref().map(|upstream| &*upstream.plan.name),
+            status: self.logged_status(),
+            token: self.token,
+            detail: self.detail,
+            timeout: self.timeout,
+            ended: self.ended,
+            response: self.response.as_ref(),
+            bytes_received: self.bytes_received,
+            bytes_sent: self.bytes_sent,
+            body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
+            attempts,
+            tunnel: self.tunnel,
+        });
+    }
+
+    /// As sent; 499 when the client left before anything was.
+    fn logged_status(&self) -> u16 {
+        if self.status == 0 {
+            Token::ClientClosed.status()
+        } else {
+            self.status
+        }
+    }
+
+    fn write_record(&self, now: Instant) {
+        let Some(access) = &self.listener.plan.access else {
+            return;
+        };
+        if !access.sampler.keeps(self.logged_status(), self.token) {
+            return;
+        }
+        let since = |at: Instant| at.saturating_duration_since(self.start);
+        let attempts: SmallVec<[AttemptRecord<'_>; 2]> = self
+            .attempts
+            .iter()
+            .map(|attempt| AttemptRecord {
+                endpoint: &attempt.endpoint.state.key.address,
+                outcome: attempt.outcome,
+                reused: attempt.reused,
+                started: since(attempt.started),
+                connected: attempt.connected.map(since),
+                head: attempt.head.map(since),
+                ended: attempt.ended.map_or(now.duration_since(self.start), since),
+            })
+            .collect();
+        self.record(now, &attempts, |record| {
+            self.worker
+                .access
+                .record(&access.file, |lines| access.format.write(record, lines));
+        });
+    }
+
+    fn count(&self, duration: Duration) {
+        let listener = &self.listener.series;
+        listener.requests.inc();
+        listener.bytes_received.add(self.bytes_received);
+        listener.bytes_sent.add(self.bytes_sent);
+        self.worker.metrics.series.requests.inc();
+        match &self.series {
+            Some(route) => {
+                route.requests.inc(self.logged_status());
+                route.bytes_received.add(self.bytes_received);
+                route.bytes_sent.add(self.bytes_sent);
+                if !self.tunnel {
+                    route.duration.record(duration);
+                }
+                if let Some(token) = self.token {
+                    route.errors.inc(token);
+                }
+            }
+            None => {
+                if let Some(token) = self.token {
+                    listener.heads_refused.inc(token);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        if self.status == 0 && self.token.is_none() {
+            self.token = Some(Token::ClientClosed);
+        }
+        self.end_attempt(None, now);
+        self.write_record(now);
+        self.count(now.duration_since(self.start));
+        if let Some(head) = self.request.take() {
+            heads::give(head.buf);
+        }
+        if let Some(head) = self.response.take() {
+            heads::give(head.buf);
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! One request and its response between a client and an endpoint, both directions driven by one task.
+//!
+//! Every turn polls the request body upward and the response downward, so early answers, 100 (Continue) and
+//! bidirectional streams need no special case.
+
+use super::client::Client;
+use super::error::{ProxyError, Side};
+use super::flow::{Flow, FlowError, Framing};
+use super::heads;
+use super::pace::Pace;
+use crate::h1::body::ChunkLimits;
+use crate::h1::parse::{self, HeadLimits, Parsed};
+use crate::message::framing::BodyKind;
+use crate::message::head::{ResponseHead, Version};
+use crate::message::token::{Reject, Token};
+use crate::net::scratch::{self, FIRST_READ};
+use crate::upstream::conn::Conn;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// Interim responses passed on before an endpoint is taken for broken.
+const MOST_INTERIM: u32 = 16;
+/// Bounds of a response head; an endpoint is configured, not hostile, but may be broken.
+pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits {
+    head_bytes: 256 * 1024,
+    fields: 512,
+    target_bytes: 0,
+};
+
+/// Times that bound an exchange, and where each is configured. Zero: no bound.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub response: Duration,
+    pub idle: Duration,
+    /// When the whole request must be over.
+    pub total: Option<Instant>,
+    pub body_idle: Duration,
+    pub send: Duration,
+    /// Bytes per second.
+    pub min_rate: u64,
+    /// Bytes of request body; 0: any.
+    pub body: u64,
+}
+
+impl Bounds {
+    /// Zero means no bound.
+    pub fn after(since: Instant, allowed: Duration) -> Option<Instant> {
+        (!allowed.is_zero()).then(|| since + allowed)
+    }
+}
+
+/// Which way the response is.
+#[derive(Debug)]
+enum Down {
+    Head { scanned: usize, interim: u32 },
+    Body(Flow),
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    client: &'a mut Client,
+    conn: &'a mut Conn,
+    bounds: Bounds,
+    /// The client understands interim responses.
+    interim: bool,
+    up: Option<Flow>,
+    /// The request body could not be written to its end; the endpoint may have answered all the same.
+    pub up_broken: bool,
+    down: Down,
+    /// Some byte of the response arrived.
+    pub answered: bool,
+    /// The client is gone when it ends its direction: nobody waits for an endless stream.
+    pub end_means_gone: bool,
+    up_pace: Pace,
+    down_pace: Pace,
+}
+
+impl<'a> Exchange<'a> {
+    /// An exchange whose request head, written to `out`, has not been sent yet.
+    pub fn new(
+        client: &'a mut Client,
+        conn: &'a mut Conn,
+        body: BodyKind,
+        version: Version,
+        bounds: Bounds,
+    ) -> Self {
+        let framing = if body == BodyKind::Chunked {
+            Framing::Chunked
+        } else {
+            Framing::Plain
+        };
+        let limits = ChunkLimits::request(&RESPONSE_HEAD);
+        let up =
+            (!matches!(body, BodyKind::None | BodyKind::Length(0))).then(|| Flow::new(body, framing, limits));
+        Self {
+            client,
+            conn,
+            bounds,
+            interim: version >= Version::H11,
+            up,
+            up_broken: false,
+            down: Down::Head {
+                scanned: 0,
+                interim: 0,
+            },
+            answered: false,
+            end_means_gone: false,
+            up_pace: Pace::default(),
+            down_pace: Pace::default(),
+        }
+    }
+
+    /// Sends the request's head with what has arrived of its body, in one send where it fits. Returns without
+    /// waiting; what was not taken goes first when the exchange is polled.
+    pub async fn send_head(&mut self, head: impl FnOnce(&mut Vec<u8>)) -> Result<(), ProxyError> {
+        let mut head = Some(head);
+        poll_fn(|cx| {
+            let Some(head) = head.take() else {
+                return Poll::Ready(Ok(()));
+            };
+            scratch::with_out(|out| {
+                head(out);
+                if let Some(up) = &mut self.up {
+                    let carried = self.client.wire.carried();
+                    let used = up.feed(carried, out).map_err(up_error)?;
+                    self.client.wire.consume(used);
+                }
+                let before = self.conn.wire.bytes_written;
+                match self.conn.wire.send(cx, &[out]) {
+                    Ok(_) => Poll::Ready(Ok(())),
+                    Err(error) => {
+                        let failed = ProxyError::endpoint_gone(&error);
+                        let unsent = self.conn.wire.bytes_written == before && self.up.is_none();
+                        Poll::Ready(Err(if unsent { failed.unsent() } else { failed }))
+                    }
+                }
+            })
+        })
+        .await
+    }
+
+    /// Waits for the final response head, passing interim ones on.
+    pub async fn response_head(&mut self) -> Result<ResponseHead, ProxyError> {
+        poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = self.poll_up(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if let Poll::Ready(head) = self.poll_head(cx) {
+                return Poll::Ready(head);
+            }
+            self.poll_late(cx).map(Err)
+        })
+        .await
+    }
+
+    /// Sends the response's head with what has arrived of its body.
+    pub async fn send_response(
+        &mut self,
+        body: BodyKind,
+        framing: Framing,
+        head: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<u64, ProxyError> {
+        let mut head = Some(head);
+        let mut flow = Flow::new(body, framing, ChunkLimits::response(&RESPONSE_HEAD));
+        let sent = poll_fn(|cx| {
+            let Some(head) = head.take() else {
+                return Poll::Ready(Ok(0));
+            };
+            scratch::with_out(|out| {
+                head(out);
+                let head_bytes = out.len() as u64;
+                let fed = flow.feed(self.conn.wire.carried(), out);
+                let sent = self
+                    .client
+                    .wire
+                    .send(cx, &[out])
+                    .map_err(|error| ProxyError::client_gone(&error));
+                let used = fed.map_err(down_error)?;
+                self.conn.wire.consume(used);
+                Poll::Ready(sent.map(|_| head_bytes))
+            })
+        })
+        .await?;
+        self.down = Down::Body(flow);
+        Ok(sent)
+    }
+
+    /// Moves the response's body, and what is left of the request's, until the response is complete.
+    pub async fn relay(&mut self) -> Result<(), ProxyError> {
+        poll_fn(|cx| {
+            if let Poll::Ready(Err(error)) = self.poll_up(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if let Poll::Ready(done) = self.poll_down(cx) {
+                return Poll::Ready(done);
+            }
+            self.poll_late(cx).map(Err)
+        })
+        .await
+    }
+
+    /// Whether the whole request body was read and written.
+    pub const fn request_done(&self) -> bool {
+        self.up.is_none()
+    }
+
+    /// Lets go of the wires; the flow of a request body that was not read to its end goes to the caller.
+    pub fn into_rest(self) -> Option<Flow> {
+        self.up
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
+        let Some(up) = &mut self.up else {
+            return self.flush_head(cx);
+        };
+        if self.up_broken {
+            return Poll::Pending;
+        }
+        let polled = up.poll(cx, &mut self.client.wire, &mut self.conn.wire);
+        if self.bounds.body > 0 && up.announced() > self.bounds.body {
+            return Poll::Ready(Err(ProxyError::refused(Reject::new(
+                Token::BodyTooLarge,
+                "the body is larger than `limits.body`",
+            ))));
+        }
+        match ready!(polled) {
+            Ok(()) => {
+                self.up = None;
+                Poll::Ready(Ok(()))
+            }
+            // The endpoint takes no more. It may have answered before it closed: read on.
+            Err(FlowError::Write(_)) => {
+                self.up_broken = true;
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(up_error(error))),
+        }
+    }
+
+    /// A head that the socket did not take at once.
+    fn flush_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
+        if self.conn.wire.has_unsent() && !self.up_broken {
+            self.up_broken = ready!(self.conn.wire.poll_flush(cx)).is_err();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ProxyError>> {
+        loop {
+            let Down::Head { scanned, interim } = &mut self.down else {
+                return Poll::Pending;
+            };
+            let parsed = if !self.conn.wire.carried().is_empty() && *scanned == 0 {
+                let (used, parsed) = parse_head(self.conn.wire.carried(), scanned);
+                self.conn.wire.consume(used);
+                parsed
+            } else {
+                match ready!(
+                    self.conn
+                        .wire
+                        .poll_more(cx, FIRST_READ, |bytes| parse_head(bytes, scanned))
+                ) {
+                    Ok(Some(parsed)) => parsed,
+                    Ok(None) => return Poll::Ready(Err(self.cut_short())),
+                    Err(error) => return Poll::Ready(Err(ProxyError::endpoint_gone(&error))),
+                }
+            };
+            self.answered = true;
+            match parsed {
+                None => {}
+                Some(Err(reject)) => return Poll::Ready(Err(ProxyError::bad_response(reject.detail))),
+                Some(Ok(head)) if !(100..200).contains(&head.status) || head.status == 101 => {
+                    return Poll::Ready(Ok(head));
+                }
+                Some(Ok(head)) => {
+                    *scanned = 0;
+                    *interim += 1;
+                    if *interim > MOST_INTERIM {
+                        return Poll::Ready(Err(ProxyError::bad_response("too many interim responses")));
+                    }
+                    self.send_interim(cx, head)?;
+                }
+            }
+        }
+    }
+
+    /// The endpoint ended the connection instead of answering.
+    fn cut_short(&self) -> ProxyError {
+        if self.answered {
+            ProxyError::bad_response("the response ends within its head")
+        } else {
+            ProxyError::new(Token::UpstreamReset, Side::Endpoint)
+        }
+    }
+
+    fn send_interim(&mut self, cx: &mut Context<'_>, head: ResponseHead) -> Result<(), ProxyError> {
+        if !self.interim {
+            heads::give(head.buf);
+            return Ok(());
+        }
+        let mut edits = heads::edits();
+        crate::message::hop::drop_hop_by_hop(&head.buf, &mut edits);
+        let sent = scratch::with_out(|out| {
+            crate::h1::write::response_head(&head, &edits, BodyKind::None, out);
+            self.client.wire.send(cx, &[out])
+        });
+        heads::give(head.buf);
+        sent.map(drop).map_err(|error| ProxyError::client_gone(&error))
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
+        let Down::Body(flow) = &mut self.down else {
+            return Poll::Pending;
+        };
+        flow.poll(cx, &mut self.conn.wire, &mut self.client.wire)
+            .map_err(down_error)
+    }
+
+    /// Nothing can move: is the client still there, and is there time?
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
+        if let Err(error) = self.watch_client(cx) {
+            return Poll::Ready(error);
+        }
+        let Some((deadline, late)) = self.next_deadline(Instant::now()) else {
+            return Poll::Pending;
+        };
+        if self.client.alarm.passed(cx, deadline) {
+            Poll::Ready(late)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// With the request read, the client's side tells of its end; what it pipelines is kept, one read of it.
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ProxyError> {
+        let wire = &mut self.client.wire;
+        if self.up.is_some() || self.client.half_closed || !wire.carried().is_empty() {
+            return Ok(());
+        }
+        match wire.poll_more(cx, FIRST_READ, |_| (0, ())) {
+            Poll::Pending | Poll::Ready(Ok(Some(()))) => Ok(()),
+            // Half-closed: it has asked and still listens.
+            Poll::Ready(Ok(None)) if !self.end_means_gone => {
+                self.client.half_closed = true;
+                Ok(())
+            }
+            Poll::Ready(Ok(None)) => Err(ProxyError::new(Token::ClientClosed, Side::Client)),
+            Poll::Ready(Err(error)) => Err(ProxyError::client_gone(&error)),
+        }
+    }
+
+    /// The deadline that comes first, and what it means when it passes.
+    fn next_deadline(&mut self, now: Instant) -> Option<(Instant, ProxyError)> {
+        let bounds = self.bounds;
+        let mut first = First::default();
+        first.offer(bounds.total, || {
+            ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
+        });
+        let up_since = self
+            .up_pace
+            .note(self.client.wire.bytes_read + self.conn.wire.bytes_written, now);
+        let waits_for_client = self.up.as_ref().is_some_and(|up| !up.held_up && !self.up_broken);
+        if waits_for_client {
+            first.offer(Bounds::after(up_since, bounds.body_idle), || {
+                ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.body_idle")
+            });
+            first.offer(
+                self.up_pace.too_slow_at(
+                    self.client.wire.bytes_read,
+                    bounds.min_rate,
+                    bounds.body_idle,
+                    now,
+                ),
+                || ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.min_rate"),
+            );
+        } else {
+            self.up_pace.excused();
+        }
+        match &self.down {
+            Down::Head { .. } if !waits_for_client => {
+                first.offer(Bounds::after(up_since, bounds.response), || {
+                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, "routes.timeouts.response")
+                });
+            }
+            Down::Head { .. } => {}
+            Down::Body(flow) => {
+                let since = self
+                    .down_pace
+                    .note(self.conn.wire.bytes_read + self.client.wire.bytes_written, now);
+                if flow.held_up {
+                    first.offer(Bounds::after(since, bounds.send), || {
+                        ProxyError::late(
+                            Token::AbortedClient,
+                            Side::Client,
+                            "listeners.limits.send_timeout",
+                        )
+                    });
+                    first.offer(
+                        self.down_pace.too_slow_at(
+                            self.client.wire.bytes_written,
+                            bounds.min_rate,
+                            bounds.send,
+                            now,
+                        ),
+                        || ProxyError::late(Token::AbortedClient, Side::Client, "listeners.limits.min_rate"),
+                    );
+                } else {
+                    self.down_pace.excused();
+                    first.offer(Bounds::after(since, bounds.idle), || {
+                        ProxyError::late(Token::AbortedUpstream, Side::Endpoint, "routes.timeouts.idle")
+                    });
+                }
+            }
+        }
+        first.0
+    }
+}
+
+/// The earliest of several deadlines.
+#[derive(Default)]
+struct First(Option<(Instant, ProxyError)>);
+
+impl First {
+    fn offer(&mut self, at: Option<Instant>, late: impl FnOnce() -> ProxyError) {
+        if let Some(at) = at
+            && self.0.as_ref().is_none_or(|(first, _)| at < *first)
+        {
+            self.0 = Some((at, late()));
+        }
+    }
+}
+
+type ParsedHead = Option<Result<ResponseHead, Reject>>;
+
+fn parse_head(bytes: &[u8], scanned: &mut usize) -> (usize, ParsedHead) {
+    let mut buf = heads::take();
+    match parse::parse_response(bytes, &RESPONSE_HEAD, scanned, &mut buf) {
+        Parsed::Complete { head, len } => (len, Some(Ok(head.with(buf)))),
+        Parsed::Partial => {
+            heads::give(buf);
+            (0, None)
+        }
+        Parsed::Reject(reject) => {
+            heads::give(buf);
+            (bytes.len(), Some(Err(reject)))
+        }
+    }
+}
+
+fn up_error(error: FlowError) -> ProxyError {
+    match error {
+        FlowError::Malformed(reject) if reject.token == Token::AbortedClient => ProxyError {
+            detail: Some(reject.detail),
+            ..ProxyError::new(Token::ClientClosed, Side::Client)
+        },
+        FlowError::Malformed(reject) => ProxyError::refused(reject),
+        FlowError::Read(error) => ProxyError::client_gone(&error),
+        FlowError::Write(error) => ProxyError::endpoint_gone(&error),
+    }
+}
+
+fn down_error(error: FlowError) -> ProxyError {
+    match error {
+        FlowError::Malformed(reject) => ProxyError {
+            detail: Some(reject.detail),
+            ..ProxyError::new(Token::AbortedUpstream, Side::Endpoint)
+        },
+        FlowError::Read(error) => ProxyError::io(Token::AbortedUpstream, Side::Endpoint, &error),
+        FlowError::Write(error) => ProxyError::io(Token::AbortedClient, Side::Client, &error),
+    }
+}

@@ -1,0 +1,242 @@
+//! One direction of a body: out of one framing, into another, from wire to wire.
+
+use crate::h1::body::{BodyDecoder, ChunkLimits, Step};
+use crate::h1::write;
+use crate::message::framing::BodyKind;
+use crate::message::token::Reject;
+use crate::net::scratch::{FIRST_READ, ReadSize};
+use crate::net::wire::Wire;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+/// Bytes that one direction moves before other connections have their turn.
+const BYTES_PER_TURN: usize = 1024 * 1024;
+
+/// How the body goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Payload alone: its length was announced, or the connection's end is its end.
+    Plain,
+    Chunked,
+}
+
+/// Why a body stopped.
+#[derive(Debug)]
+pub(super) enum FlowError {
+    /// What arrived is not a body.
+    Malformed(Reject),
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// Where a body's bytes go.
+pub(super) trait Put {
+    fn put(&mut self, parts: &[&[u8]]) -> io::Result<()>;
+}
+
+/// Behind a head that is being written, so that both leave in one send.
+impl Put for Vec<u8> {
+    fn put(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        for part in parts {
+            self.extend_from_slice(part);
+        }
+        Ok(())
+    }
+}
+
+struct ToWire<'a, 'b> {
+    wire: &'a mut Wire,
+    cx: &'a mut Context<'b>,
+}
+
+impl Put for ToWire<'_, '_> {
+    fn put(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        self.wire.send(self.cx, parts).map(drop)
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Flow {
+    decoder: BodyDecoder,
+    source: BodyKind,
+    framing: Framing,
+    size: ReadSize,
+    /// The last poll stopped because the sink takes no more, not because the source has no more.
+    pub held_up: bool,
+}
+
+impl Flow {
+    pub fn new(source: BodyKind, framing: Framing, limits: ChunkLimits) -> Self {
+        let decoder = BodyDecoder::new(source, limits);
+        Self {
+            decoder,
+            source,
+            framing,
+            size: ReadSize::default(),
+            held_up: false,
+        }
+    }
+
+    /// Whether the whole body has been read.
+    pub fn is_end(&self) -> bool {
+        self.decoder.is_end()
+    }
+
+    /// Payload so far and announced: what a size limit is held against.
+    pub const fn announced(&self) -> u64 {
+        self.decoder.announced()
+    }
+
+    /// Takes body bytes and puts them where they go; returns how many of them belong to this body.
+    pub fn feed(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
+        let mut at = 0;
+        while at < bytes.len() && !self.decoder.is_end() {
+            let rest = &bytes[at..];
+            at += match (self.source, self.framing) {
+                (BodyKind::Chunked, Framing::Chunked) => self.relay_chunks(rest, to)?,
+                (BodyKind::UntilClose, Framing::Chunked) => self.make_chunk(rest, to)?,
+                _ => self.strip(rest, to)?,
+            };
+        }
+        Ok(at)
+    }
+
+    /// Canonical chunks pass as they stand.
+    fn relay_chunks(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
+        let mut made = Vec::new();
+        let relay = self
+            .decoder
+            .relay_chunked(bytes, &mut made)
+            .map_err(FlowError::Malformed)?;
+        let verbatim = &bytes[relay.verbatim];
+        match (made.is_empty(), verbatim.is_empty()) {
+            (true, true) => Ok(()),
+            (true, false) => to.put(&[verbatim]),
+            (false, _) => to.put(&[&made, verbatim]),
+        }
+        .map_err(FlowError::Write)?;
+        Ok(relay.consumed)
+    }
+
+    /// What came in one read becomes one chunk.
+    fn make_chunk(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
+        self.decoder.skip(bytes.len() as u64);
+        let mut line = Vec::with_capacity(18);
+        write::chunk_size(bytes.len() as u64, &mut line);
+        to.put(&[&line, bytes, b"\r\n"]).map_err(FlowError::Write)?;
+        Ok(bytes.len())
+    }
+
+    /// Payload alone.
+    fn strip(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
+        match self.decoder.step(bytes).map_err(FlowError::Malformed)? {
+            Step::Data { data, consumed } => {
+                to.put(&[&bytes[data]]).map_err(FlowError::Write)?;
+                Ok(consumed)
+            }
+            // A plain sink has no place for trailers.
+            Step::Framing { consumed } | Step::Trailers { consumed, .. } => Ok(consumed),
+            Step::NeedMore | Step::End => Ok(0),
+        }
+    }
+
+    /// The source has ended.
+    fn end_of_source(&mut self, to: &mut impl Put) -> Result<(), FlowError> {
+        self.decoder.at_eof().map_err(FlowError::Malformed)?;
+        if self.source == BodyKind::UntilClose && self.framing == Framing::Chunked {
+            let mut last = Vec::with_capacity(8);
+            write::last_chunk(b"", &mut last);
+            to.put(&[&last]).map_err(FlowError::Write)?;
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved. Ready when the whole body was read and written. Nothing is read while something
+    /// waits to be written: the slower side sets the pace, and one read is all that is ever held.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> Poll<Result<(), FlowError>> {
+        let mut budget = BYTES_PER_TURN;
+        loop {
+            self.held_up = to.has_unsent();
+            if self.held_up {
+                self.size.reset();
+                ready!(to.poll_flush(cx)).map_err(FlowError::Write)?;
+                self.held_up = false;
+            }
+            if self.decoder.is_end() {
+                return Poll::Ready(Ok(()));
+            }
+            if !from.carried().is_empty() {
+                let used = self.feed(from.carried(), &mut ToWire { wire: to, cx })?;
+                from.consume(used);
+                continue;
+            }
+            if budget == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            budget = budget.saturating_sub(ready!(self.read(cx, from, to))?);
+        }
+    }
+
+    /// One read, written on at once. Returns its size.
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> Poll<Result<usize, FlowError>> {
+        let size = self.size.get();
+        let mut writing = Context::from_waker(cx.waker());
+        let mut to = ToWire {
+            wire: to,
+            cx: &mut writing,
+        };
+        let read = ready!(from.poll_more(cx, size, |bytes| match self.feed(bytes, &mut to) {
+            Ok(used) => (used, Ok(bytes.len())),
+            Err(error) => (bytes.len(), Err(error)),
+        }));
+        match read.map_err(FlowError::Read)? {
+            Some(moved) => {
+                let moved = moved?;
+                if moved == size && !to.wire.has_unsent() {
+                    self.size.grow();
+                }
+                Poll::Ready(Ok(moved))
+            }
+            None => Poll::Ready(self.end_of_source(&mut to).map(|()| 0)),
+        }
+    }
+
+    /// Reads once and throws away what belongs to the body.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, from: &mut Wire) -> Poll<Result<(), FlowError>> {
+        if !from.carried().is_empty() {
+            let used = self.feed(from.carried(), &mut Nowhere)?;
+            from.consume(used);
+            return Poll::Ready(Ok(()));
+        }
+        let read = ready!(
+            from.poll_more(cx, FIRST_READ, |bytes| match self.feed(bytes, &mut Nowhere) {
+                Ok(used) => (used, Ok(())),
+                Err(error) => (bytes.len(), Err(error)),
+            })
+        );
+        match read.map_err(FlowError::Read)? {
+            Some(fed) => Poll::Ready(fed),
+            None => Poll::Ready(self.decoder.at_eof().map_err(FlowError::Malformed)),
+        }
+    }
+}
+
+struct Nowhere;
+
+impl Put for Nowhere {
+    fn put(&mut self, _: &[&[u8]]) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,412 @@
+//! Attempts at endpoints: pick, connect or reuse, send, wait for the answer, and perhaps another one.
+
+use super::admit::Admitted;
+use super::client::Client;
+use super::context::{Attempt, RequestContext};
+use super::error::{ProxyError, Side};
+use super::exchange::{Bounds, Exchange};
+use super::flow::Framing;
+use super::handle::Done;
+use super::prepare::{self, Prepared};
+use super::respond;
+use super::service::Rest;
+use crate::h1::write;
+use crate::message::framing::{self, BodyKind};
+use crate::message::head::{ResponseHead, Version};
+use crate::message::names::Name;
+use crate::message::token::Token;
+use crate::routing::Match;
+use crate::snapshot::RoutePlan;
+use crate::telemetry::access::{EndedBy, Outcome};
+use crate::upstream::conn::Conn;
+use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
+use smallvec::SmallVec;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Endpoints tried for one request. Each costs at most its connect timeout.
+const MOST_ATTEMPTS: usize = 8;
+
+/// Sends a request to an endpoint of its upstream and its answer to the client.
+pub(super) async fn forward(
+    client: &mut Client,
+    context: &mut RequestContext,
+    route: &RoutePlan,
+    matched: &Match,
+    admitted: Admitted,
+) -> Result<Done, ProxyError> {
+    let Some(upstream) = context.upstream.clone() else {
+        return Err(ProxyError::new(Token::Internal, Side::Gateway));
+    };
+    let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
+    let mut tried: SmallVec<[usize; MOST_ATTEMPTS]> = SmallVec::new();
+    let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
+    while context.attempts.len() < MOST_ATTEMPTS {
+        let Some(index) = upstream.pick(&tried) else { break };
+        tried.push(index);
+        match try_endpoint(client, context, route, matched, &upstream, index, &mut prepared).await {
+            Ok(done) => return Ok(done),
+            Err(error) => {
+                note_failure(context, &error);
+                failed = error;
+                if !error.unsent {
+                    break;
+                }
+            }
+        }
+    }
+    Err(failed)
+}
+
+/// Notes how an attempt failed, with the endpoint where it is the endpoint's fault.
+fn note_failure(context: &mut RequestContext, error: &ProxyError) {
+    if let Some(attempt) = context.attempts.last()
+        && error.side == Side::Endpoint
+    {
+        attempt.endpoint.state.failed();
+        attempt.endpoint.series.failures.inc(error.token);
+    }
+    let outcome = match (error.side, context.response.is_some()) {
+        // The head of the answer is what the attempt came to.
+        (_, true) => None,
+        (Side::Endpoint, false) => Some(Outcome::Failed(error.token)),
+        (_, false) => Some(Outcome::Cancelled),
+    };
+    context.end_attempt(outcome, Instant::now());
+}
+
+/// One endpoint: on a pooled connection first, and if that turns out to be dead, on a new one.
+async fn try_endpoint(
+    client: &mut Client,
+    context: &mut RequestContext,
+    route: &RoutePlan,
+    matched: &Match,
+    upstream: &LocalUpstream,
+    index: usize,
+    prepared: &mut Prepared,
+) -> Result<Done, ProxyError> {
+    let endpoint = upstream.endpoints[index].clone();
+    prepare::set_host(
+        context.head()?,
+        route,
+        &upstream.plan.endpoints[index].authority,
+        &mut prepared.edits,
+    );
+    let in_flight = InFlight::new(endpoint.clone());
+    if let Some(conn) = endpoint.checkout() {
+        begin_attempt(context, &endpoint, true);
+        endpoint.series.reuses.inc();
+        let answer = exchange(client, context, route, matched, prepared, conn).await;
+        match answer {
+            Err(stale) if stale.may_repeat => {
+                context.end_attempt(Some(Outcome::Failed(stale.error.token)), Instant::now());
+            }
+            Err(failed) => return Err(failed.error),
+            Ok(answered) => return answered.done(in_flight),
+        }
+    }
+    begin_attempt(context, &endpoint, false);
+    let conn = connect(client, context, route, &endpoint)
+        .await
+        .map_err(ProxyError::unsent)?;
+    let answer = exchange(client, context, route, matched, prepared, conn).await;
+    answer.map_err(|failed| failed.error)?.done(in_flight)
+}
+
+fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, reused: bool) {
+    let now = if context.attempts.is_empty() {
+        context.head_done
+    } else {
+        Instant::now()
+    };
+    endpoint.series.attempts.inc();
+    if !context.attempts.is_empty() {
+        endpoint.series.retries.inc();
+    }
+    context.attempts.push(Attempt {
+        endpoint: endpoint.clone(),
+        outcome: Outcome::Cancelled,
+        reused,
+        started: now,
+        connected: reused.then_some(now),
+        head: None,
+        ended: None,
+    });
+}
+
+/// Opens a connection within the connect timeout and the request's own deadline.
+async fn connect(
+    client: &mut Client,
+    context: &mut RequestContext,
+    route: &RoutePlan,
+    endpoint: &LocalEndpoint,
+) -> Result<Conn, ProxyError> {
+    let series = &endpoint.series;
+    let started = Instant::now();
+    let Some(target) = endpoint.state.next_target() else {
+        series.connects_failed.inc();
+        return Err(ProxyError::new(Token::DnsFailed, Side::Endpoint));
+    };
+    let timeouts = &route.timeouts;
+    let connect_by = Bounds::after(started, timeouts.connect);
+    let total_by = Bounds::after(context.start, timeouts.total);
+    let late = match (connect_by, total_by) {
+        (Some(connect), Some(total)) if total < connect => Some((total, late_total())),
+        (Some(connect), _) => Some((connect, late_connect())),
+        (None, total) => total.map(|total| (total, late_total())),
+    };
+    let mut opening = std::pin::pin!(Conn::open(&target));
+    let opened = std::future::poll_fn(|cx| {
+        if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
+            return std::task::Poll::Ready(Ok(opened));
+        }
+        match late {
+            Some((by, error)) if client.alarm.passed(cx, by) => std::task::Poll::Ready(Err(error)),
+            _ => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    let now = Instant::now();
+    match opened {
+        Ok(Ok(conn)) => {
+            series.connects.inc();
+            series.connect_seconds.record(now - started);
+            if let Some(attempt) = context.attempts.last_mut() {
+                attempt.connected = Some(now);
+            }
+            Ok(conn)
+        }
+        Ok(Err(error)) => {
+            series.connects_failed.inc();
+            Err(ProxyError::io(Token::ConnectFailed, Side::Endpoint, &error))
+        }
+        Err(late) => {
+            series.connects_failed.inc();
+            Err(late)
+        }
+    }
+}
+
+const fn late_connect() -> ProxyError {
+    ProxyError::late(Token::ConnectTimeout, Side::Endpoint, "routes.timeouts.connect")
+}
+
+const fn late_total() -> ProxyError {
+    ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
+}
+
+/// An exchange that failed, and whether a pooled connection was just found dead: nothing of the request can have
+/// been acted on, or acting on it twice does no harm.
+struct Failed {
+    error: ProxyError,
+    may_repeat: bool,
+}
+
+impl From<ProxyError> for Failed {
+    fn from(error: ProxyError) -> Self {
+        Self {
+            error,
+            may_repeat: false,
+        }
+    }
+}
+
+/// What an exchange came to.
+enum Answered {
+    Whole { keep_alive: bool },
+    Switched(Conn),
+}
+
+impl Answered {
+    /// The request's place at the endpoint is given up, or becomes the tunnel's.
+    fn done(self, in_flight: InFlight) -> Result<Done, ProxyError> {
+        Ok(match self {
+            Self::Whole { keep_alive } => Done::Answered { keep_alive },
+            Self::Switched(conn) => Done::Switched(conn, in_flight.into_tunnel()),
+        })
+    }
+}
+
+/// One request and its answer on one connection.
+async fn exchange(
+    client: &mut Client,
+    context: &mut RequestContext,
+    route: &RoutePlan,
+    matched: &Match,
+    prepared: &Prepared,
+    mut conn: Conn,
+) -> Result<Answered, Failed> {
+    let (version, method) = {
+        let head = context.head()?;
+        (head.version, head.method)
+    };
+    let body = context.body;
+    conn.requests += 1;
+    let reused = conn.requests > 1;
+    let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
+    let mut exchange = Exchange::new(client, &mut conn, body, version, bounds(context, route));
+    // From here on the body is the exchange's to read.
+    context.rest = Rest::Nothing;
+    let result = drive(&mut exchange, context, route, matched, prepared).await;
+    let (answered, up_broken) = (exchange.answered, exchange.up_broken);
+    if let Some(flow) = exchange.into_rest() {
+        context.rest = Rest::Unread(flow);
+    }
+    if let Some(attempt) = context.attempts.last() {
+        let series = &attempt.endpoint.series;
+        series.bytes_sent.add(conn.wire.bytes_written - written_before);
+        series.bytes_received.add(conn.wire.bytes_read - read_before);
+    }
+    let driven = match result {
+        Ok(driven) => driven,
+        Err(error) => {
+            let replayable = body == BodyKind::None && (method.is_idempotent() || error.unsent);
+            let may_repeat = reused && !answered && error.token == Token::UpstreamReset && replayable;
+            return Err(Failed { error, may_repeat });
+        }
+    };
+    match driven {
+        Driven::Switched => Ok(Answered::Switched(conn)),
+        Driven::Whole {
+            keep_alive,
+            endpoint_keeps,
+        } => {
+            let now = Instant::now();
+            context.end_attempt(None, now);
+            context.ended = EndedBy::Done;
+            let request_read = matches!(context.rest, Rest::Nothing);
+            if endpoint_keeps && request_read && !up_broken {
+                if let Some(attempt) = context.attempts.last() {
+                    attempt.endpoint.checkin(conn, now);
+                }
+            }
+            Ok(Answered::Whole { keep_alive })
+        }
+    }
+}
+
+fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
+    let limits = &context.listener.plan.limits;
+    let timeouts = &route.timeouts;
+    Bounds {
+        response: timeouts.response,
+        idle: timeouts.idle,
+        total: Bounds::after(context.start, timeouts.total),
+        body_idle: limits.body_idle,
+        send: limits.send_timeout,
+        min_rate: limits.min_rate,
+        body: context.body_limit(),
+    }
+}
+
+enum Driven {
+    Whole { keep_alive: bool, endpoint_keeps: bool },
+    Switched,
+}
+
+async fn drive(
+    exchange: &mut Exchange<'_>,
+    context: &mut RequestContext,
+    route: &RoutePlan,
+    matched: &Match,
+    prepared: &Prepared,
+) -> Result<Driven, ProxyError> {
+    {
+        let head = context.head()?;
+        let body = context.body;
+        exchange
+            .send_head(|out| write::request_head(head, &prepared.edits, body, out))
+            .await?;
+    }
+    let sent = Instant::now();
+    let response = exchange.response_head().await?;
+    note_answer(context, &response, sent);
+    framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
+    let method = context.head()?.method;
+    let body = framing::response_body(&response, method)
+        .map_err(|reject| ProxyError::bad_response(reject.detail))?;
+    let switched = response.status == 101;
+    if switched && !prepared.upgrade {
+        context.response = Some(response);
+        return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
+    }
+    let framing = client_framing(context, body);
+    context.ends_by_close =
+        framing == Framing::Plain && matches!(body, BodyKind::UntilClose | BodyKind::Chunked);
+    let keep_alive = context.may_keep_alive() && !context.ends_by_close && !expecting(context, exchange);
+    exchange.end_means_gone = is_event_stream(&response);
+    let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
+    let edits = respond::edits(context, route, matched, prepared, &response, keep_alive)?;
+    let sent_framing = if framing == Framing::Chunked {
+        BodyKind::Chunked
+    } else {
+        body
+    };
+    context.status = response.status;
+    context.head_bytes_sent = exchange
+        .send_response(body, framing, |out| {
+            write::response_head(&response, &edits, plain(sent_framing, framing), out)
+        })
+        .await?;
+    context.response = Some(response);
+    if switched {
+        return Ok(Driven::Switched);
+    }
+    exchange.relay().await?;
+    Ok(Driven::Whole {
+        keep_alive,
+        endpoint_keeps,
+    })
+}
+
+/// The framing to announce: a body without length goes to the end of the connection.
+const fn plain(body: BodyKind, framing: Framing) -> BodyKind {
+    match (body, framing) {
+        (BodyKind::Chunked, Framing::Plain) => BodyKind::UntilClose,
+        (body, _) => body,
+    }
+}
+
+/// How the answer's body goes to this client: chunked where its length is not known, if the client knows that.
+fn client_framing(context: &RequestContext, body: BodyKind) -> Framing {
+    let knows_chunked = context
+        .request
+        .as_ref()
+        .is_some_and(|head| head.version >= Version::H11);
+    match body {
+        BodyKind::Chunked | BodyKind::UntilClose if knows_chunked => Framing::Chunked,
+        _ => Framing::Plain,
+    }
+}
+
+/// The client waits for leave to send its body and got a final answer instead: it may send it or not.
+fn expecting(context: &RequestContext, exchange: &Exchange<'_>) -> bool {
+    !exchange.request_done()
+        && context
+            .request
+            .as_ref()
+            .is_some_and(|head| head.buf.has(Name::Expect))
+}
+
+fn is_event_stream(response: &ResponseHead) -> bool {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    response.buf.get(Name::ContentType).is_some_and(|kind| {
+        kind.len() >= EVENT_STREAM.len() && kind[..EVENT_STREAM.len()].eq_ignore_ascii_case(EVENT_STREAM)
+    })
+}
+
+fn note_answer(context: &mut RequestContext, response: &ResponseHead, sent: Instant) {
+    let Some(attempt) = context.attempts.last_mut() else {
+        return;
+    };
+    let now = Instant::now();
+    attempt.head = Some(now);
+    attempt.outcome = Outcome::Answered(response.status);
+    attempt.endpoint.state.succeeded();
+    attempt.endpoint.series.responses.inc(response.status);
+    attempt
+        .endpoint
+        .series
+        .response_seconds
+        .record(now.saturating_duration_since(sent).max(Duration::ZERO));
+}

@@ -1,0 +1,76 @@
+//! The inner story of one request, from its head to its answer.
+
+use super::client::Client;
+use super::context::RequestContext;
+use super::error::ProxyError;
+use super::{admit, forward, respond};
+use crate::message::token::{Reject, Token};
+use crate::routing::{Match, RouteInput};
+use crate::snapshot::ActionPlan;
+use crate::upstream::conn::Conn;
+use crate::upstream::local::OpenTunnel;
+
+/// How a request was served.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// A whole answer is on its way; the connection may carry another request, as far as the answer is concerned.
+    Answered { keep_alive: bool },
+    /// The endpoint switched protocols.
+    Switched(Conn, OpenTunnel),
+}
+
+/// Serves a request whose head is in the context.
+pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) -> Result<Done, ProxyError> {
+    let admitted = admit::admit(client, context)?;
+    if admitted.about_the_server {
+        return Ok(respond::options(client, context));
+    }
+    let matched = route(context)?;
+    limit_body(context)?;
+    let Some(route) = context.route.clone() else {
+        return Err(no_route());
+    };
+    match &route.plan.action {
+        ActionPlan::Forward(_) => forward::forward(client, context, &route.plan, &matched, admitted).await,
+        ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),
+        ActionPlan::Respond(fixed) => respond::fixed(client, context, &route.plan, fixed, &matched),
+    }
+}
+
+/// Finds the route and, where it has several targets, the one for this request.
+fn route(context: &mut RequestContext) -> Result<Match, ProxyError> {
+    let view = context.worker.view();
+    let input = RouteInput {
+        listener: context.listener.index,
+        host: context.host_text(),
+        path: context.path_bytes(),
+        query: context.query_bytes(),
+        head: context.head()?,
+        client: context.client_ip,
+    };
+    let matched = view.snapshot.table.lookup(&input).ok_or_else(no_route)?;
+    let route = &view.routes[matched.route as usize];
+    let mut target = 0;
+    if let ActionPlan::Forward(split) = &route.plan.action {
+        target = split.as_ref().map_or(0, |split| *split.choose(fastrand::u64(..)));
+        context.upstream = Some(view.upstreams[route.plan.targets()[target].upstream].clone());
+    }
+    context.series = Some(route.series(target).clone());
+    context.route = Some(route.clone());
+    Ok(matched)
+}
+
+const fn no_route() -> ProxyError {
+    ProxyError::new(Token::NoRoute, super::error::Side::Gateway)
+}
+
+/// Refuses a body that announces more than is allowed; one that does not announce is counted as it comes.
+fn limit_body(context: &RequestContext) -> Result<(), ProxyError> {
+    let limit = context.body_limit();
+    match context.body {
+        crate::message::framing::BodyKind::Length(length) if limit > 0 && length > limit => {
+            Err(Reject::new(Token::BodyTooLarge, "Content-Length is larger than `limits.body`").into())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,81 @@
+//! Closing a connection on which the client may still be sending.
+//!
+//! Closing a socket with unread bytes makes the kernel reset the connection, and the reset can overtake the
+//! answer on its way: the client would see an error instead of our 413. So our direction is ended, what still
+//! comes is read and thrown away for a while, and then the socket is closed (RFC 9112 section 9.6).
+
+use super::client::Client;
+use super::flow::Flow;
+use crate::net::scratch::FIRST_READ;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+const LONGEST: Duration = Duration::from_secs(2);
+/// Bytes thrown away at most.
+const MOST_BYTES: u64 = 256 * 1024;
+
+/// Flushes, ends our direction, and drains the client's.
+pub(super) async fn close(client: &mut Client) {
+    let _carried = client.wire.take_carried();
+    let deadline = Instant::now() + LONGEST;
+    let limit = client.wire.bytes_read + MOST_BYTES;
+    poll_fn(|cx| {
+        if client.alarm.passed(cx, deadline) {
+            return Poll::Ready(());
+        }
+        poll_close(cx, client, limit)
+    })
+    .await;
+}
+
+/// Flushes what is left of the last answer and closes, for a client that owes nothing.
+pub(super) async fn flush(client: &mut Client) {
+    if !client.wire.has_unsent() {
+        return;
+    }
+    let deadline = Instant::now() + LONGEST;
+    poll_fn(|cx| {
+        if client.alarm.passed(cx, deadline) {
+            return Poll::Ready(());
+        }
+        client.wire.poll_flush(cx).map(drop)
+    })
+    .await;
+}
+
+fn poll_close(cx: &mut Context<'_>, client: &mut Client, limit: u64) -> Poll<()> {
+    if ready!(client.wire.poll_flush(cx)).is_err() || ready!(client.wire.transport.poll_shutdown(cx)).is_err()
+    {
+        return Poll::Ready(());
+    }
+    while client.wire.bytes_read < limit {
+        match ready!(client.wire.poll_more(cx, FIRST_READ, |bytes| (bytes.len(), ()))) {
+            Ok(Some(())) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    Poll::Ready(())
+}
+
+/// Reads the rest of a request body and throws it away, so that the connection can carry the next request.
+/// Returns whether the body ended, soon and in order.
+pub(super) async fn discard(client: &mut Client, mut rest: Flow) -> bool {
+    let deadline = Instant::now() + LONGEST;
+    let limit = client.wire.bytes_read + MOST_BYTES;
+    poll_fn(|cx| {
+        if client.alarm.passed(cx, deadline) {
+            return Poll::Ready(false);
+        }
+        // The answer goes out meanwhile; whether it could is found out by the next request.
+        let _sent = client.wire.poll_flush(cx);
+        while !rest.is_end() && client.wire.bytes_read < limit {
+            match ready!(rest.poll_discard(cx, &mut client.wire)) {
+                Ok(()) => {}
+                Err(_) => return Poll::Ready(false),
+            }
+        }
+        Poll::Ready(rest.is_end())
+    })
+    .await
+}

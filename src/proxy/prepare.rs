@@ -1,0 +1,265 @@
+//! The request as the endpoint sees it: what is left out, what is added, and where it is sent to.
+//!
+//! In this order: hop-by-hop fields go, what tells of the client is replaced, then the route's edits, then the
+//! listener's. Framing is the writer's.
+
+use super::client::Client;
+use super::context::{RequestContext, Text};
+use super::error::ProxyError;
+use super::heads::{self, BorrowedEdits};
+use crate::config::model::HostHeader;
+use crate::message::bytes::list;
+use crate::message::edits::Edits;
+use crate::message::framing;
+use crate::message::head::RequestHead;
+use crate::message::hop;
+use crate::message::host::Scheme;
+use crate::message::names::Name;
+use crate::routing::Match;
+use crate::routing::rewrite::Applied;
+use crate::routing::variables::RequestVariables;
+use crate::snapshot::RoutePlan;
+use std::io::Write;
+
+/// What clients speak to our listeners, as long as none of them terminates TLS.
+pub(super) const SCHEME: Scheme = Scheme::Http;
+
+/// A prepared request.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub edits: BorrowedEdits,
+    /// The client wants to switch protocols, and may.
+    pub upgrade: bool,
+    /// What the route's rewrite did to the path; `None` without one.
+    pub rewritten: Option<Applied>,
+}
+
+/// Prepares a request for the endpoints of its route. What depends on the endpoint is left to [`set_host`].
+pub(super) fn request(
+    client: &Client,
+    context: &RequestContext,
+    route: &RoutePlan,
+    matched: &Match,
+    absolute: bool,
+) -> Result<Prepared, ProxyError> {
+    let head = context.head()?;
+    let mut edits = heads::edits();
+    hop::drop_hop_by_hop(&head.buf, &mut edits);
+    hop::drop_underscored(&head.buf, &mut edits);
+    let upgrade = keep_upgrade(head, route, &mut edits);
+    if head.buf.has(Name::Te)
+        && list(head.buf.all(Name::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+    {
+        edits.add(b"TE", b"trailers");
+    }
+    forwarded(client, context, head, &mut edits);
+    request_id(context, head, &mut edits);
+    let variables = variables(context, matched)?;
+    let rewritten = set_target(context, route, &variables, absolute, &mut edits)?;
+    if let HostHeader::Name(name) = &route.host {
+        replace_host(head, name.as_bytes(), &mut edits);
+    } else if !head.buf.has(Name::Host) && !context.host_text().is_empty() {
+        edits.add(b"Host", context.host_text().as_bytes());
+    }
+    route.request_headers.apply(&head.buf, &variables, &mut edits);
+    context
+        .listener
+        .plan
+        .request_headers
+        .apply(&head.buf, &variables, &mut edits);
+    Ok(Prepared {
+        edits,
+        upgrade,
+        rewritten,
+    })
+}
+
+/// What templates see of a request.
+pub(super) fn variables<'a>(
+    context: &'a RequestContext,
+    matched: &'a Match,
+) -> Result<RequestVariables<'a>, ProxyError> {
+    Ok(RequestVariables {
+        head: context.head()?,
+        client: context.client_ip,
+        request_id: &context.request_id,
+        host: context.host_text(),
+        path: context.path_bytes(),
+        query: context.query_bytes(),
+        scheme: SCHEME.text(),
+        listener: &context.listener.plan.name,
+        route: context.route.as_ref().map_or("", |route| &route.plan.name),
+        upstream: context
+            .upstream
+            .as_ref()
+            .map_or("", |upstream| &upstream.plan.name),
+        captures: matched.captures.as_deref(),
+    })
+}
+
+/// The Host field where it names the endpoint, and for a request that came without any.
+pub(super) fn set_host(head: &RequestHead, route: &RoutePlan, authority: &str, edits: &mut Edits) {
+    let missing = !head.buf.has(Name::Host) && !edits.adds(b"host");
+    if route.host == HostHeader::Endpoint || missing {
+        replace_host(head, authority.as_bytes(), edits);
+    }
+}
+
+fn replace_host(head: &RequestHead, host: &[u8], edits: &mut Edits) {
+    edits.drop_named(&head.buf, b"host");
+    edits.add(b"Host", host);
+}
+
+/// Keeps what asks for another protocol, where the route lets it pass.
+fn keep_upgrade(head: &RequestHead, route: &RoutePlan, edits: &mut Edits) -> bool {
+    let Some(protocol) = framing::upgrade_protocol(head) else {
+        return false;
+    };
+    let passes = protocol.eq_ignore_ascii_case(b"websocket")
+        || route
+            .upgrades
+            .iter()
+            .any(|allowed| protocol.eq_ignore_ascii_case(allowed.as_bytes()));
+    if passes {
+        edits.add(b"Connection", b"upgrade");
+        edits.add(b"Upgrade", protocol);
+    }
+    passes
+}
+
+/// X-Forwarded-*, X-Real-IP, Forwarded and Via. From a peer that is not trusted whatever it says of itself is
+/// replaced; from a trusted one the chain is continued.
+fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
+    let plan = &context.listener.plan;
+    let trusted = context.trusted;
+    for name in [
+        Name::XForwardedFor,
+        Name::XForwardedProto,
+        Name::XForwardedHost,
+        Name::XForwardedPort,
+        Name::XRealIp,
+        Name::Forwarded,
+    ] {
+        let replaced = match name {
+            Name::Forwarded => !trusted || plan.forwarded.forwarded,
+            Name::XForwardedFor | Name::XRealIp => !trusted || plan.forwarded.x_forwarded,
+            _ => !trusted,
+        };
+        if replaced && head.buf.has(name) {
+            edits.drop_known(&head.buf, name);
+        }
+    }
+    if plan.forwarded.x_forwarded {
+        x_forwarded(client, context, head, edits);
+    }
+    if plan.forwarded.forwarded {
+        edits.add_with(b"Forwarded", |out| forwarded_element(client, context, head, out));
+    }
+    if plan.forwarded.via {
+        edits.add_with(b"Via", |out| {
+            let version = if head.version == crate::message::head::Version::H10 {
+                "1.0"
+            } else {
+                "1.1"
+            };
+            // Writing to memory cannot fail.
+            let _ok = write!(out, "{version} tidegate");
+        });
+    }
+}
+
+fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
+    let trusted = context.trusted;
+    edits.add_with(b"X-Forwarded-For", |out| {
+        if trusted {
+            for value in head.buf.all(Name::XForwardedFor) {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        out.extend_from_slice(&client.ip_text);
+    });
+    edits.add_with(b"X-Real-IP", |out| {
+        if trusted {
+            let _ok = write!(out, "{}", context.client_ip);
+        } else {
+            out.extend_from_slice(&client.ip_text);
+        }
+    });
+    // A trusted proxy knows better than we do how the client came to it.
+    let given = |name| trusted && head.buf.has(name);
+    if !given(Name::XForwardedProto) {
+        edits.add(b"X-Forwarded-Proto", b"http");
+    }
+    if !given(Name::XForwardedHost)
+        && let Some(host) = head.buf.get(Name::Host)
+    {
+        edits.add(b"X-Forwarded-Host", host);
+    }
+    if !given(Name::XForwardedPort)
+        && let Some(server) = client.server
+    {
+        edits.add_with(b"X-Forwarded-Port", |out| {
+            out.extend_from_slice(itoa::Buffer::new().format(server.port()).as_bytes());
+        });
+    }
+}
+
+/// One element of RFC 7239; after those of a trusted peer.
+fn forwarded_element(client: &Client, context: &RequestContext, head: &RequestHead, out: &mut Vec<u8>) {
+    if context.trusted {
+        for value in head.buf.all(Name::Forwarded) {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+    }
+    // Writing to memory cannot fail.
+    let _ok = match client.ip {
+        std::net::IpAddr::V4(v4) => write!(out, "for={v4};proto=http"),
+        std::net::IpAddr::V6(v6) => write!(out, "for=\"[{v6}]\";proto=http"),
+    };
+    if let Some(host) = head.buf.get(Name::Host) {
+        // Valid hosts have no quote and no backslash.
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(host);
+        out.push(b'"');
+    }
+}
+
+fn request_id(context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
+    if context.request_id.is_empty() {
+        return;
+    }
+    if head.buf.get(Name::XRequestId) == Some(&context.request_id) {
+        return;
+    }
+    edits.drop_known(&head.buf, Name::XRequestId);
+    edits.add(b"X-Request-Id", &context.request_id);
+}
+
+/// The target in origin form, with the path that was matched and the route's rewrite of it.
+fn set_target(
+    context: &RequestContext,
+    route: &RoutePlan,
+    variables: &RequestVariables<'_>,
+    absolute: bool,
+    edits: &mut Edits,
+) -> Result<Option<Applied>, ProxyError> {
+    let path = context.path_bytes();
+    if let Some(rewrite) = &route.rewrite {
+        let mut target = Vec::with_capacity(path.len() + 64);
+        let applied = rewrite.apply(path, context.query_bytes(), variables, &mut target)?;
+        edits.set_target(&target);
+        return Ok(Some(applied));
+    }
+    let as_received = matches!(context.path, Text::Head(_)) && !absolute;
+    if !as_received {
+        let mut target = path.to_vec();
+        if let Some(query) = context.query_bytes() {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        edits.set_target(&target);
+    }
+    Ok(None)
+}

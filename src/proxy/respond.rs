@@ -1,0 +1,310 @@
+//! The response as the client sees it: an endpoint's with its edits, or our own.
+
+use super::client::Client;
+use super::context::RequestContext;
+use super::error::ProxyError;
+use super::handle::Done;
+use super::heads::{self, BorrowedEdits};
+use super::prepare::{self, Prepared, SCHEME};
+use crate::h1::write;
+use crate::message::error_page;
+use crate::message::head::{HeadBuf, Method, ResponseHead, Version};
+use crate::message::hop;
+use crate::message::host::parse_host;
+use crate::message::names::Name;
+use crate::message::token::Token;
+use crate::net::scratch;
+use crate::routing::Match;
+use crate::routing::redirect::Redirect;
+use crate::routing::rewrite::{Backward, Seen};
+use crate::snapshot::{FixedResponse, RoutePlan};
+use crate::telemetry::access::EndedBy;
+use std::task::{Context, Waker};
+
+/// What changes in an endpoint's response: hop-by-hop fields go, paths are put back, then the route's edits, then
+/// the listener's.
+pub(super) fn edits(
+    context: &RequestContext,
+    route: &RoutePlan,
+    matched: &Match,
+    prepared: &Prepared,
+    response: &ResponseHead,
+    keep_alive: bool,
+) -> Result<BorrowedEdits, ProxyError> {
+    let mut edits = heads::edits();
+    hop::drop_hop_by_hop(&response.buf, &mut edits);
+    if response.status == 101 {
+        edits.add(b"Connection", b"upgrade");
+        if let Some(protocol) = response.buf.get(Name::Upgrade) {
+            edits.add(b"Upgrade", protocol);
+        }
+    } else {
+        connection(context, keep_alive, |value| edits.add(b"Connection", value));
+    }
+    if let (Some(rewrite), Some(applied)) = (&route.rewrite, prepared.rewritten)
+        && let Some(backward) = rewrite.backward(applied)
+    {
+        put_back(context, &response.buf, &backward, &mut edits)?;
+    }
+    let variables = prepare::variables(context, matched)?;
+    route
+        .response_headers
+        .apply(&response.buf, &variables, &mut edits);
+    context
+        .listener
+        .plan
+        .response_headers
+        .apply(&response.buf, &variables, &mut edits);
+    Ok(edits)
+}
+
+/// What Connection has to say: nothing where it is the version's default.
+fn connection(context: &RequestContext, keep_alive: bool, say: impl FnOnce(&[u8])) {
+    let version = context.request.as_ref().map_or(Version::H11, |head| head.version);
+    match (keep_alive, version) {
+        (false, _) => say(b"close"),
+        (true, Version::H10) => say(b"keep-alive"),
+        (true, _) => {}
+    }
+}
+
+/// Location, Refresh and the paths of cookies, from the endpoint's view to the client's.
+fn put_back(
+    context: &RequestContext,
+    head: &HeadBuf,
+    backward: &Backward<'_>,
+    edits: &mut BorrowedEdits,
+) -> Result<(), ProxyError> {
+    let Some(host) = context
+        .head()?
+        .buf
+        .get(Name::Host)
+        .and_then(|host| parse_host(host).ok())
+    else {
+        return Ok(());
+    };
+    let endpoint = context
+        .attempts
+        .last()
+        .map_or("", |attempt| &attempt.endpoint.state.key.address);
+    let sent_host = context.route.as_ref().and_then(|route| match &route.plan.host {
+        crate::config::model::HostHeader::Name(name) => Some(name.as_bytes()),
+        _ => None,
+    });
+    let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];
+    let seen = Seen {
+        scheme: SCHEME,
+        host,
+        endpoint: &authorities,
+    };
+    let mut value = Vec::new();
+    for index in 0..head.fields.len() {
+        let (id, given) = (head.fields[index].id, head.value(index));
+        let changed = match id {
+            Name::Location => backward.location(given, &seen, &mut value),
+            Name::Refresh => backward.refresh(given, &seen, &mut value),
+            Name::SetCookie => backward.set_cookie(given, &mut value),
+            _ => continue,
+        };
+        if changed {
+            edits.drop_index(index);
+            edits.add(head.name(index), &value);
+        }
+    }
+    Ok(())
+}
+
+/// A response of our own.
+struct Own<'a> {
+    status: u16,
+    fields: Vec<(&'a str, &'a [u8])>,
+    body: &'a [u8],
+    keep_alive: bool,
+}
+
+/// Sends it as far as the socket takes it at once; the rest goes out before the next request is read, or while
+/// the connection closes.
+fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done {
+    let Own {
+        status,
+        mut fields,
+        body,
+        keep_alive,
+    } = own;
+    let is_head = context
+        .request
+        .as_ref()
+        .is_some_and(|head| head.method == Method::Head);
+    let date = crate::base::http_date::now();
+    fields.push(("Date", date.as_bytes()));
+    connection(context, keep_alive, |value| {
+        fields.push((
+            "Connection",
+            if value == b"close" {
+                b"close"
+            } else {
+                b"keep-alive"
+            },
+        ))
+    });
+    let written = scratch::with_out(|out| {
+        write::simple_response(status, &fields, body, !is_head, out);
+        let body_bytes = if is_head { 0 } else { body.len() };
+        context.head_bytes_sent = (out.len() - body_bytes) as u64;
+        // The task is polled again for whatever comes next on this connection.
+        client.wire.send(&mut Context::from_waker(Waker::noop()), &[out])
+    });
+    context.status = status;
+    if written.is_err() {
+        context.ended = EndedBy::Client;
+        return Done::Answered { keep_alive: false };
+    }
+    if context.token.is_none() {
+        context.ended = EndedBy::Done;
+    }
+    Done::Answered { keep_alive }
+}
+
+/// The page for a failed request. Returns whether the connection may be kept.
+pub(super) fn error(
+    client: &mut Client,
+    context: &mut RequestContext,
+    token: Token,
+    keep_alive: bool,
+) -> bool {
+    let listener = context.listener.clone();
+    let plan = &listener.plan;
+    let status = token.status();
+    let request_id = context.request_id.clone();
+    let accept = context
+        .request
+        .as_ref()
+        .and_then(|head| head.buf.get(Name::Accept))
+        .map(<[u8]>::to_vec);
+    let mut body = Vec::new();
+    let content_type = match plan.error_pages.get(&status) {
+        Some(page) => page.render(status, token, &request_id, &mut body),
+        None => error_page::render(status, token, &request_id, accept.as_deref(), &mut body),
+    };
+    let mut fields: Vec<(&str, &[u8])> = vec![("Content-Type", content_type.as_bytes())];
+    if plan.error_header {
+        fields.push(("X-Tidegate-Error", token.name().as_bytes()));
+    }
+    if !request_id.is_empty() {
+        fields.push(("X-Request-Id", &request_id));
+    }
+    if status == 503 {
+        fields.push(("Retry-After", b"1"));
+    }
+    matches!(
+        send(
+            client,
+            context,
+            Own {
+                status,
+                fields,
+                body: &body,
+                keep_alive
+            }
+        ),
+        Done::Answered { keep_alive: true }
+    )
+}
+
+/// `OPTIONS *`: what the gateway as a whole understands.
+pub(super) fn options(client: &mut Client, context: &mut RequestContext) -> Done {
+    let keep_alive = context.may_keep_alive();
+    let fields: Vec<(&str, &[u8])> = vec![("Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")];
+    send(
+        client,
+        context,
+        Own {
+            status: 200,
+            fields,
+            body: b"",
+            keep_alive,
+        },
+    )
+}
+
+pub(super) fn redirect(
+    client: &mut Client,
+    context: &mut RequestContext,
+    route: &RoutePlan,
+    redirect: &Redirect,
+    matched: &Match,
+) -> Result<Done, ProxyError> {
+    let mut location = Vec::new();
+    redirect.location(&prepare::variables(context, matched)?, &mut location);
+    let own = vec![("Location".into(), location)];
+    answer(client, context, route, matched, redirect.status, own, &[])
+}
+
+pub(super) fn fixed(
+    client: &mut Client,
+    context: &mut RequestContext,
+    route: &RoutePlan,
+    fixed: &FixedResponse,
+    matched: &Match,
+) -> Result<Done, ProxyError> {
+    let variables = prepare::variables(context, matched)?;
+    let mut body = Vec::new();
+    fixed.body.render(&variables, &mut body);
+    let mut own: Vec<(Box<str>, Vec<u8>)> = Vec::with_capacity(fixed.headers.len() + 1);
+    for (name, value) in &fixed.headers {
+        let mut rendered = Vec::new();
+        value.render(&variables, &mut rendered);
+        own.push((name.clone(), rendered));
+    }
+    if !body.is_empty()
+        && !own
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+    {
+        own.push(("Content-Type".into(), b"text/plain; charset=utf-8".to_vec()));
+    }
+    answer(client, context, route, matched, fixed.status, own, &body)
+}
+
+/// Sends an answer of a route, with the route's and the listener's edits of response headers.
+fn answer(
+    client: &mut Client,
+    context: &mut RequestContext,
+    route: &RoutePlan,
+    matched: &Match,
+    status: u16,
+    own: Vec<(Box<str>, Vec<u8>)>,
+    body: &[u8],
+) -> Result<Done, ProxyError> {
+    let mut edits = heads::edits();
+    for (name, value) in &own {
+        edits.add(name.as_bytes(), value);
+    }
+    let variables = prepare::variables(context, matched)?;
+    let none = HeadBuf::default();
+    route.response_headers.apply(&none, &variables, &mut edits);
+    context
+        .listener
+        .plan
+        .response_headers
+        .apply(&none, &variables, &mut edits);
+    let fields = edits.lines().filter_map(field).collect();
+    let keep_alive = context.may_keep_alive();
+    Ok(send(
+        client,
+        context,
+        Own {
+            status,
+            fields,
+            body,
+            keep_alive,
+        },
+    ))
+}
+
+/// Name and value of an added line.
+fn field(line: &[u8]) -> Option<(&str, &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    let value = line.get(colon + 2..line.len() - 2)?;
+    Some((std::str::from_utf8(line.get(..colon)?).ok()?, value))
+}

@@ -1,0 +1,96 @@
+//! The outer shell around one request: it always ends with an answer or a cut connection, and with exactly one
+//! record.
+
+use super::client::Client;
+use super::context::RequestContext;
+use super::error::{ProxyError, Side};
+use super::flow::Flow;
+use super::handle::{self, Done};
+use super::tunnel::Tunnel;
+use super::{linger, respond};
+use crate::message::head::RequestHead;
+use crate::message::token::Token;
+
+/// What becomes of the client's connection.
+#[derive(Debug)]
+pub(super) enum After {
+    /// The next request may come.
+    KeepAlive,
+    Close,
+    /// Close, but the client may still be sending.
+    Linger,
+    Tunnel(Box<Tunnel>),
+}
+
+/// What is known of a request body that the exchange did not read to its end.
+#[derive(Debug, Default)]
+pub(super) enum Rest {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// It may still come, and can be read and thrown away.
+    Unread(Flow),
+    /// The client may or may not send it (it waits for 100), or what came made no sense: nothing that follows
+    /// can be taken for a request.
+    Unknown,
+}
+
+/// Serves one request.
+pub(super) async fn serve(client: &mut Client, mut context: RequestContext, head: RequestHead) -> After {
+    context.begin(head);
+    let after = match handle::handle(client, &mut context).await {
+        Ok(Done::Answered { keep_alive }) => finish(client, &mut context, keep_alive).await,
+        Ok(Done::Switched(conn, open)) => {
+            context.note_bytes(client);
+            return After::Tunnel(Box::new(Tunnel::new(conn, open, context)));
+        }
+        Err(error) => fail(client, &mut context, &error).await,
+    };
+    context.note_bytes(client);
+    after
+}
+
+/// Answers a request whose head could not be taken.
+pub(super) async fn refuse(client: &mut Client, mut context: RequestContext, error: ProxyError) -> After {
+    context.rest = Rest::Unknown;
+    let after = fail(client, &mut context, &error).await;
+    context.note_bytes(client);
+    after
+}
+
+/// Sends the error's page; cuts the connection when an answer is already on its way.
+async fn fail(client: &mut Client, context: &mut RequestContext, error: &ProxyError) -> After {
+    context.failed(error);
+    if context.status != 0 {
+        if context.ends_by_close {
+            client.wire.transport.reset_on_drop();
+        }
+        return After::Close;
+    }
+    if error.side == Side::Client && error.token == Token::ClientClosed {
+        return After::Close;
+    }
+    let keep_alive = !error.token.closes() && context.may_keep_alive();
+    let keep_alive = respond::error(client, context, error.token, keep_alive);
+    finish(client, context, keep_alive).await
+}
+
+/// After a whole answer: a request body that nobody read is read and thrown away, if it is short.
+async fn finish(client: &mut Client, context: &mut RequestContext, keep_alive: bool) -> After {
+    match std::mem::take(&mut context.rest) {
+        Rest::Nothing if keep_alive => After::KeepAlive,
+        Rest::Nothing => {
+            linger::flush(client).await;
+            After::Close
+        }
+        Rest::Unread(flow) => {
+            let discarded = keep_alive && linger::discard(client, flow).await;
+            if discarded {
+                After::KeepAlive
+            } else {
+                After::Linger
+            }
+        }
+        Rest::Unknown => After::Linger,
+    }
+}

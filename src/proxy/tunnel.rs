@@ -1,0 +1,167 @@
+//! After 101: bytes both ways, whatever they mean.
+//!
+//! A tunnel may live for hours and there may be very many, so it is a task of its own that holds the two wires,
+//! the record it will write, and nothing of the snapshot. Half-close is kept: when one side ends its direction,
+//! the other is told, and may go on sending.
+
+use super::client::Client;
+use super::context::RequestContext;
+use super::error::{ProxyError, Side};
+use super::exchange::RESPONSE_HEAD;
+use super::flow::{Flow, FlowError, Framing};
+use crate::h1::body::ChunkLimits;
+use crate::message::framing::BodyKind;
+use crate::message::token::Token;
+use crate::net::wire::Wire;
+use crate::telemetry::access::EndedBy;
+use crate::telemetry::metrics::RouteSeries;
+use crate::upstream::conn::Conn;
+use crate::upstream::local::OpenTunnel;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// A tunnel that is silent in both directions for this long is taken for dead.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    conn: Conn,
+    context: RequestContext,
+    up: Direction,
+    down: Direction,
+    _open: OpenTunnel,
+    _counted: Counted,
+}
+
+impl Tunnel {
+    pub fn new(conn: Conn, open: OpenTunnel, mut context: RequestContext) -> Self {
+        context.tunnel = true;
+        let counted = Counted::new(context.series.clone());
+        Self {
+            conn,
+            context,
+            up: Direction::new(),
+            down: Direction::new(),
+            _open: open,
+            _counted: counted,
+        }
+    }
+
+    /// Moves both directions; ready when both have ended or one has failed.
+    fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<Result<(), ProxyError>> {
+        let up = self.up.poll(cx, &mut client.wire, &mut self.conn.wire);
+        if let Poll::Ready(Err(error)) = up {
+            return Poll::Ready(Err(up_error(&error)));
+        }
+        let down = self.down.poll(cx, &mut self.conn.wire, &mut client.wire);
+        if let Poll::Ready(Err(error)) = down {
+            return Poll::Ready(Err(down_error(&error)));
+        }
+        if up.is_ready() && down.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn moved(&self, client: &Client) -> u64 {
+        client.wire.bytes_read + self.conn.wire.bytes_read
+    }
+}
+
+/// Runs a tunnel to its end. `held` are the connection's places in the counts, given up with it.
+pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, held: T) {
+    let (mut moved, mut since) = (tunnel.moved(&client), Instant::now());
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(done) = tunnel.poll(cx, &mut client) {
+            return Poll::Ready(done);
+        }
+        let now_moved = tunnel.moved(&client);
+        if now_moved != moved {
+            (moved, since) = (now_moved, Instant::now());
+        }
+        if client.alarm.passed(cx, since + IDLE) {
+            return Poll::Ready(Err(ProxyError::late(
+                Token::AbortedClient,
+                Side::Gateway,
+                "tunnel idle",
+            )));
+        }
+        Poll::Pending
+    })
+    .await;
+    match result {
+        Ok(()) => tunnel.context.ended = EndedBy::Done,
+        Err(error) => tunnel.context.failed(&error),
+    }
+    tunnel.context.note_bytes(&mut client);
+    drop(held);
+}
+
+/// One way of a tunnel.
+#[derive(Debug)]
+struct Direction {
+    flow: Flow,
+    ended: bool,
+}
+
+impl Direction {
+    fn new() -> Self {
+        let limits = ChunkLimits::response(&RESPONSE_HEAD);
+        Self {
+            flow: Flow::new(BodyKind::UntilClose, Framing::Plain, limits),
+            ended: false,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire) -> Poll<Result<(), FlowError>> {
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.flow.poll(cx, from, to))?;
+        ready!(to.transport.poll_shutdown(cx)).map_err(FlowError::Write)?;
+        self.ended = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn up_error(error: &FlowError) -> ProxyError {
+    match error {
+        FlowError::Read(error) => ProxyError::io(Token::AbortedClient, Side::Client, error),
+        FlowError::Write(error) => ProxyError::io(Token::AbortedUpstream, Side::Endpoint, error),
+        FlowError::Malformed(_) => ProxyError::new(Token::Internal, Side::Gateway),
+    }
+}
+
+fn down_error(error: &FlowError) -> ProxyError {
+    match error {
+        FlowError::Read(error) => ProxyError::io(Token::AbortedUpstream, Side::Endpoint, error),
+        FlowError::Write(error) => ProxyError::io(Token::AbortedClient, Side::Client, error),
+        FlowError::Malformed(_) => ProxyError::new(Token::Internal, Side::Gateway),
+    }
+}
+
+/// Counts an open tunnel of a route, until dropped.
+#[derive(Debug)]
+struct Counted(Option<Arc<RouteSeries>>);
+
+impl Counted {
+    fn new(series: Option<Arc<RouteSeries>>) -> Self {
+        if let Some(series) = &series {
+            series.tunnels_open.inc();
+            series.tunnels_total.inc();
+        }
+        Self(series)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(series) = &self.0 {
+            series.tunnels_open.dec();
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! From the configuration to a snapshot: names become indexes, texts become tables, and every mistake is found.
+
+use super::{ActionPlan, FixedResponse, HeaderPlan, ListenerPlan, RoutePlan, Snapshot, Target};
+use crate::config::diagnostic::{Diagnostic, Severity};
+use crate::config::model::{self, AccessFormat, Action, Config, EndpointAddress};
+use crate::h1::parse::HeadLimits;
+use crate::message::error_page::OwnPage;
+use crate::message::template::Template;
+use crate::routing::RouteTable;
+use crate::routing::redirect::Redirect;
+use crate::routing::rewrite::PathRewrite;
+use crate::routing::split::Split;
+use crate::telemetry::access_format::{Format, Redact};
+use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
+use crate::upstream::shared::{EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What a snapshot is built upon and outlives it.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    pub registry: &'a Registry,
+    pub access: &'a AccessWriter,
+}
+
+/// Compiles a configuration. Touches no socket; error pages are read from their files.
+///
+/// # Errors
+/// All errors and warnings, when there is an error among them; keys are placed by the caller.
+pub fn compile(
+    config: &Config,
+    generation: u64,
+    parts: Parts<'_>,
+) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut found = Vec::new();
+    let listeners: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|(name, listener)| listener_plan(name, listener, config, parts, &mut found))
+        .collect();
+    let listener_index: HashMap<&str, u32> = config
+        .listeners
+        .keys()
+        .enumerate()
+        .map(|(index, name)| (name.as_str(), index as u32))
+        .collect();
+    let upstream_index: HashMap<&str, usize> = config
+        .upstreams
+        .keys()
+        .enumerate()
+        .map(|(index, name)| (name.as_str(), index))
+        .collect();
+    let routes: Vec<_> = config
+        .routes
+        .iter()
+        .enumerate()
+        .map(|(index, route)| route_plan(index, route, &upstream_index, &mut found))
+        .collect();
+    let table = match RouteTable::build(&config.routes, |name| listener_index.get(name).copied()) {
+        Ok((table, warnings)) => {
+            found.extend(warnings);
+            Some(table)
+        }
+        Err(errors) => {
+            found.extend(errors);
+            None
+        }
+    };
+    let (Some(table), false) = (table, found.iter().any(|d| d.severity == Severity::Error)) else {
+        return Err(found);
+    };
+    // Last, when nothing can fail any more: a refused configuration makes no endpoints known.
+    let upstreams = config
+        .upstreams
+        .iter()
+        .map(|(name, upstream)| upstream_plan(name, upstream, parts.registry));
+    let snapshot = Snapshot {
+        generation,
+        max_connections: config.runtime.max_connections,
+        listeners: listeners.into_iter().flatten().collect(),
+        routes: routes.into_iter().flatten().collect(),
+        upstreams: upstreams.collect(),
+        table,
+    };
+    Ok((snapshot, found))
+}
+
+fn listener_plan(
+    name: &str,
+    listener: &model::Listener,
+    config: &Config,
+    parts: Parts<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Arc<ListenerPlan>> {
+    let key = format!("listeners.{name}");
+    let own = listener
+        .access_log
+        .as_ref()
+        .map(|log| (log, format!("{key}.access_log")));
+    let access = own.or_else(|| {
+        config
+            .log
+            .access
+            .as_ref()
+            .map(|log| (log, "log.access".to_owned()))
+    });
+    let access = access
+        .filter(|(log, _)| !log.off)
+        .and_then(|(log, key)| access_log(log, &key, parts.access, found));
+    let limits = &listener.limits;
+    Some(Arc::new(ListenerPlan {
+        name: name.into(),
+        address: listener.address.clone(),
+        head_limits: HeadLimits {
+            head_bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX),
+            fields: limits.headers,
+            target_bytes: usize::try_from(limits.uri_bytes).unwrap_or(usize::MAX),
+        },
+        limits: limits.clone(),
+        path_policy: listener.path_policy,
+        trusted_proxies: listener.trusted_proxies.clone(),
+        request_id: listener.request_id,
+        error_pages: error_pages(&listener.error_pages, &key, found),
+        error_header: listener.error_header,
+        forwarded: listener.forwarded,
+        access,
+        request_headers: HeaderPlan::compile(
+            &listener.request_headers,
+            &format!("{key}.request_headers"),
+            found,
+        ),
+        response_headers: HeaderPlan::compile(
+            &listener.response_headers,
+            &format!("{key}.response_headers"),
+            found,
+        ),
+    }))
+}
+
+fn access_log(
+    log: &model::AccessLog,
+    key: &str,
+    writer: &AccessWriter,
+    found: &mut Vec<Diagnostic>,
+) -> Option<AccessLog> {
+    let format = match &log.format {
+        AccessFormat::Combined => Format::combined(),
+        AccessFormat::Json => Format::json(),
+        AccessFormat::Template(text) => match Format::template(text) {
+            Ok(format) => format,
+            Err(error) => {
+                found.push(Diagnostic::error(format!("{key}.format"), error.to_string()));
+                return None;
+            }
+        },
+    };
+    Some(AccessLog {
+        format: format.redacting(Redact::new(&log.redact_query)),
+        sampler: Sampler::new(log.sample),
+        file: writer.file(&log.path),
+    })
+}
+
+fn error_pages(
+    files: &BTreeMap<u16, std::path::PathBuf>,
+    key: &str,
+    found: &mut Vec<Diagnostic>,
+) -> BTreeMap<u16, OwnPage> {
+    let mut pages = BTreeMap::new();
+    for (status, path) in files {
+        match std::fs::read(path) {
+            Ok(text) => {
+                pages.insert(*status, OwnPage::new(path, text));
+            }
+            Err(error) => found.push(Diagnostic::error(
+                format!("{key}.error_pages.{status}"),
+                format!("cannot read {}: {error}", path.display()),
+            )),
+        }
+    }
+    pages
+}
+
+fn route_plan(
+    index: usize,
+    route: &model::Route,
+    upstreams: &HashMap<&str, usize>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Arc<RoutePlan>> {
+    let key = format!("routes[{index}]");
+    let mut targets = Vec::new();
+    let action = action(&route.action, &key, upstreams, &mut targets, found);
+    let rewrite = PathRewrite::build(&route.rewrite, &key).unwrap_or_else(|errors| {
+        found.extend(errors);
+        None
+    });
+    let request_headers =
+        HeaderPlan::compile(&route.request_headers, &format!("{key}.request_headers"), found);
+    let response_headers =
+        HeaderPlan::compile(&route.response_headers, &format!("{key}.response_headers"), found);
+    Some(Arc::new(RoutePlan {
+        name: route.name.as_str().into(),
+        action: action?,
+        rewrite,
+        host: route.host.clone(),
+        request_headers,
+        response_headers,
+        timeouts: route.timeouts,
+        body_limit: route.body_limit,
+        upgrades: route.upgrades.clone(),
+        targets,
+    }))
+}
+
+fn action(
+    action: &Action,
+    key: &str,
+    upstreams: &HashMap<&str, usize>,
+    targets: &mut Vec<Target>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<ActionPlan> {
+    let mut target = |name: &str, key: String| {
+        let Some(&upstream) = upstreams.get(name) else {
+            found.push(Diagnostic::error(key, format!("there is no upstream `{name}`")));
+            return None;
+        };
+        targets.push(Target { upstream });
+        Some(targets.len() - 1)
+    };
+    match action {
+        Action::Upstream(name) => {
+            target(name, format!("{key}.upstream"))?;
+            Some(ActionPlan::Forward(None))
+        }
+        Action::Split(weights) => {
+            let choices: Option<Vec<_>> = weights
+                .iter()
+                .map(|(name, weight)| Some((target(name, format!("{key}.split.{name}"))?, *weight)))
+                .collect();
+            let split = Split::new(choices?);
+            if split.is_none() {
+                found.push(Diagnostic::error(format!("{key}.split"), "no weight is above 0"));
+            }
+            Some(ActionPlan::Forward(Some(split?)))
+        }
+        Action::Redirect { to, status } => match Redirect::build(to, *status, &format!("{key}.redirect")) {
+            Ok(redirect) => Some(ActionPlan::Redirect(redirect)),
+            Err(errors) => {
+                found.extend(errors);
+                None
+            }
+        },
+        Action::Respond {
+            status,
+            body,
+            headers,
+        } => fixed(*status, body, headers, key, found).map(ActionPlan::Respond),
+    }
+}
+
+fn fixed(
+    status: u16,
+    body: &str,
+    headers: &BTreeMap<String, String>,
+    key: &str,
+    found: &mut Vec<Diagnostic>,
+) -> Option<FixedResponse> {
+    let mut parse = |key: String, text: &str| {
+        Template::parse(text)
+            .map_err(|error| found.push(Diagnostic::error(key, error.to_string())))
+            .ok()
+    };
+    let headers: Option<Vec<_>> = headers
+        .iter()
+        .map(|(name, value)| {
+            Some((
+                name.as_str().into(),
+                parse(format!("{key}.respond.headers.{name}"), value)?,
+            ))
+        })
+        .collect();
+    let body = Template::parse_body(body)
+        .map_err(|error| {
+            found.push(Diagnostic::error(
+                format!("{key}.respond.body"),
+                error.to_string(),
+            ))
+        })
+        .ok();
+    Some(FixedResponse {
+        status,
+        body: body?,
+        headers: headers?,
+    })
+}
+
+fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) -> Arc<UpstreamPlan> {
+    let name: Arc<str> = name.into();
+    let endpoints = upstream
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            let key = EndpointKey {
+                upstream: name.clone(),
+                address: endpoint.text.as_str().into(),
+            };
+            let authority = match &endpoint.address {
+                // A path is no authority; applications behind a unix socket expect this name.
+                EndpointAddress::Unix(_) => "localhost".into(),
+                EndpointAddress::Ip(_) | EndpointAddress::Name { .. } => key.address.clone(),
+            };
+            EndpointPlan {
+                state: registry.endpoint(key, || known_targets(&endpoint.address)),
+                weight: endpoint.weight,
+                backup: endpoint.backup,
+                authority,
+            }
+        })
+        .collect();
+    Arc::new(UpstreamPlan {
+        name,
+        balance: upstream.balance,
+        endpoints,
+        pool: upstream.pool,
+    })
+}
+
+/// What an address stands for without asking anybody; names are resolved by control.
+fn known_targets(address: &EndpointAddress) -> Vec<EndpointTarget> {
+    match address {
+        EndpointAddress::Ip(address) => vec![EndpointTarget::Tcp(*address)],
+        EndpointAddress::Unix(path) => vec![EndpointTarget::Unix(path.clone())],
+        EndpointAddress::Name { .. } => Vec::new(),
+    }
+}

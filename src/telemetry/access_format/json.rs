@@ -1,0 +1,183 @@
+//! The record as one JSON object per line: every field, always in the same order, `null` for what is not known.
+
+use super::clock::{TimeFormat, push_millis, push_time};
+use super::escape::push_json_escaped;
+use super::redact::Redact;
+use super::values::{ended_by, push_ip, push_number};
+use crate::message::head::RequestHead;
+use crate::message::names::Name;
+use crate::telemetry::access::{AccessRecord, AttemptRecord, Outcome};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub(super) fn write(out: &mut Vec<u8>, redact: &Redact, record: &AccessRecord<'_>) {
+    let mut object = Object { out, redact };
+    object.when_and_who(record);
+    object.request(record);
+    object.answer(record);
+    object.attempts(record.attempts);
+    object.out.extend_from_slice(b"]}\n");
+}
+
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    redact: &'a Redact,
+}
+
+impl Object<'_> {
+    fn when_and_who(&mut self, record: &AccessRecord<'_>) {
+        self.raw("{\"time\":\"");
+        push_time(self.out, record.time, TimeFormat::Utc);
+        self.raw("\",\"duration_ms\":");
+        push_millis(self.out, record.duration);
+        self.raw(",\"head_ms\":");
+        push_millis(self.out, record.head_time);
+        self.raw(",\"client\":\"");
+        push_ip(self.out, record.client);
+        self.raw("\",\"peer\":");
+        self.address(record.peer);
+        self.raw(",\"server\":");
+        self.address(record.server);
+        self.raw(",\"listener\":");
+        self.text(Some(record.listener.as_bytes()));
+        self.raw(",\"scheme\":");
+        self.text(Some(record.scheme.as_bytes()));
+        self.raw(",\"connection\":");
+        push_number(self.out, record.connection);
+        self.raw(",\"connection_requests\":");
+        push_number(self.out, record.connection_requests);
+    }
+
+    fn request(&mut self, record: &AccessRecord<'_>) {
+        let request = record.request;
+        let field = |name| request.and_then(|r| r.buf.get(name));
+        self.raw(",\"method\":");
+        self.text(request.map(RequestHead::method_text));
+        self.raw(",\"target\":");
+        self.uri(request.map(RequestHead::target));
+        self.raw(",\"version\":");
+        self.text(request.map(|r| r.version.text().as_bytes()));
+        self.raw(",\"host\":");
+        self.text(Some(record.host.as_bytes()));
+        self.raw(",\"path\":");
+        self.text(Some(record.path));
+        self.raw(",\"referer\":");
+        self.uri(field(Name::Referer));
+        self.raw(",\"user_agent\":");
+        self.text(field(Name::UserAgent));
+        self.raw(",\"request_id\":");
+        self.text(Some(record.request_id));
+        self.raw(",\"route\":");
+        self.text(record.route.map(str::as_bytes));
+        self.raw(",\"upstream\":");
+        self.text(record.upstream.map(str::as_bytes));
+    }
+
+    fn answer(&mut self, record: &AccessRecord<'_>) {
+        self.raw(",\"status\":");
+        push_number(self.out, record.status.into());
+        self.raw(",\"upstream_status\":");
+        match record.response {
+            Some(response) => push_number(self.out, response.status.into()),
+            None => self.raw("null"),
+        }
+        self.raw(",\"content_type\":");
+        self.text(record.response.and_then(|r| r.buf.get(Name::ContentType)));
+        self.raw(",\"token\":");
+        self.text(record.token.map(|t| t.name().as_bytes()));
+        self.raw(",\"detail\":");
+        self.text(record.detail.map(str::as_bytes));
+        self.raw(",\"timeout\":");
+        self.text(record.timeout.map(str::as_bytes));
+        self.raw(",\"ended\":\"");
+        self.raw(ended_by(record.ended));
+        self.raw("\",\"bytes_received\":");
+        push_number(self.out, record.bytes_received);
+        self.raw(",\"bytes_sent\":");
+        push_number(self.out, record.bytes_sent);
+        self.raw(",\"body_bytes_sent\":");
+        push_number(self.out, record.body_bytes_sent);
+        self.raw(",\"tunnel\":");
+        self.boolean(record.tunnel);
+        self.raw(",\"attempts\":[");
+    }
+
+    fn attempts(&mut self, attempts: &[AttemptRecord<'_>]) {
+        for (i, attempt) in attempts.iter().enumerate() {
+            self.raw(if i == 0 { "{" } else { ",{" });
+            self.raw("\"endpoint\":");
+            self.text(Some(attempt.endpoint.as_bytes()));
+            match attempt.outcome {
+                Outcome::Answered(status) => {
+                    self.raw(",\"outcome\":\"answered\",\"status\":");
+                    push_number(self.out, status.into());
+                    self.raw(",\"token\":null");
+                }
+                Outcome::Failed(token) => {
+                    self.raw(",\"outcome\":\"failed\",\"status\":null,\"token\":\"");
+                    self.raw(token.name());
+                    self.raw("\"");
+                }
+                Outcome::Cancelled => self.raw(",\"outcome\":\"cancelled\",\"status\":null,\"token\":null"),
+            }
+            self.raw(",\"reused\":");
+            self.boolean(attempt.reused);
+            self.raw(",\"started_ms\":");
+            push_millis(self.out, attempt.started);
+            self.raw(",\"connected_ms\":");
+            self.millis(attempt.connected);
+            self.raw(",\"head_ms\":");
+            self.millis(attempt.head);
+            self.raw(",\"ended_ms\":");
+            push_millis(self.out, attempt.ended);
+            self.raw("}");
+        }
+    }
+
+    /// Text of our own that needs no escaping.
+    fn raw(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn text(&mut self, value: Option<&[u8]>) {
+        let Some(value) = value else {
+            return self.raw("null");
+        };
+        self.out.push(b'"');
+        push_json_escaped(self.out, value);
+        self.out.push(b'"');
+    }
+
+    fn uri(&mut self, value: Option<&[u8]>) {
+        let Some(value) = value else {
+            return self.raw("null");
+        };
+        let Self { out, redact } = self;
+        out.push(b'"');
+        redact.uri(value, |piece| push_json_escaped(out, piece));
+        out.push(b'"');
+    }
+
+    fn address(&mut self, address: Option<SocketAddr>) {
+        let Some(address) = address else {
+            return self.raw("null");
+        };
+        let v6 = address.is_ipv6();
+        self.raw(if v6 { "\"[" } else { "\"" });
+        push_ip(self.out, address.ip());
+        self.raw(if v6 { "]:" } else { ":" });
+        push_number(self.out, address.port().into());
+        self.raw("\"");
+    }
+
+    fn boolean(&mut self, value: bool) {
+        self.raw(if value { "true" } else { "false" });
+    }
+
+    fn millis(&mut self, duration: Option<Duration>) {
+        match duration {
+            Some(duration) => push_millis(self.out, duration),
+            None => self.raw("null"),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A worker's buffers: records gather here and leave in batches, so that the queue is touched once per some
+//! hundred requests.
+
+use super::file::LogFile;
+use super::writer::{Batch, Message};
+use crate::telemetry::metrics::AccessLogSeries;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+/// A buffer leaves when it holds so much.
+pub const FLUSH_BYTES: usize = 32 * 1024;
+
+/// A buffer that the queue does not take is dropped when it holds so much.
+pub const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Buffers that come back from the writer and are kept.
+const SPARE_BUFFERS: usize = 4;
+
+#[derive(Debug)]
+struct Buffer {
+    file: Arc<LogFile>,
+    lines: Vec<u8>,
+    records: u64,
+}
+
+/// The access-log buffers of one worker, one per file. Flushed by [`AccessSink::flush`], which the worker calls
+/// on its tick, when they are full, and when dropped.
+#[derive(Debug)]
+pub struct AccessSink {
+    buffers: RefCell<Vec<Buffer>>,
+    queue: SyncSender<Message>,
+    stats: Arc<AccessLogSeries>,
+    home: SyncSender<Vec<u8>>,
+    spare: Receiver<Vec<u8>>,
+}
+
+impl AccessSink {
+    pub(super) fn new(queue: SyncSender<Message>, stats: Arc<AccessLogSeries>) -> Self {
+        let (home, spare) = sync_channel(SPARE_BUFFERS);
+        Self {
+            buffers: RefCell::default(),
+            queue,
+            stats,
+            home,
+            spare,
+        }
+    }
+
+    /// Adds one record to `file`'s buffer: `write` appends one line, line feed included. Never waits. `write`
+    /// must not come back to the sink.
+    pub fn record(&self, file: &Arc<LogFile>, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut buffers = self.buffers.borrow_mut();
+        let at = match buffers.iter().position(|b| Arc::ptr_eq(&b.file, file)) {
+            Some(at) => at,
+            None => {
+                buffers.push(Buffer {
+                    file: Arc::clone(file),
+                    lines: self.fresh(),
+                    records: 0,
+                });
+                buffers.len() - 1
+            }
+        };
+        let buffer = &mut buffers[at];
+        write(&mut buffer.lines);
+        buffer.records += 1;
+        if buffer.lines.len() >= FLUSH_BYTES {
+            self.send(buffer);
+        }
+    }
+
+    /// Sends what is there on its way, and lets go of files that had nothing since the last call.
+    pub fn flush(&self) {
+        self.buffers.borrow_mut().retain_mut(|buffer| {
+            let used = buffer.records > 0;
+            if used {
+                self.send(buffer);
+            }
+            used
+        });
+    }
+
+    fn send(&self, buffer: &mut Buffer) {
+        let batch = Batch {
+            file: Arc::clone(&buffer.file),
+            lines: std::mem::take(&mut buffer.lines),
+            records: std::mem::take(&mut buffer.records),
+            home: self.home.clone(),
+        };
+        match self.queue.try_send(Message::Batch(batch)) {
+            Ok(()) => buffer.lines = self.fresh(),
+            Err(TrySendError::Full(Message::Batch(back))) if back.lines.len() < BUFFER_BYTES => {
+                buffer.lines = back.lines;
+                buffer.records = back.records;
+            }
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                if let Message::Batch(mut lost) = message {
+                    self.stats.records_dropped.add(lost.records);
+                    lost.lines.clear();
+                    buffer.lines = reusable(lost.lines);
+                }
+            }
+        }
+    }
+
+    fn fresh(&self) -> Vec<u8> {
+        self.spare.try_recv().map(reusable).unwrap_or_default()
+    }
+}
+
+/// The buffer, unless one monstrous line made it grow.
+fn reusable(buffer: Vec<u8>) -> Vec<u8> {
+    if buffer.capacity() > 2 * BUFFER_BYTES {
+        return Vec::new();
+    }
+    buffer
+}
+
+impl Drop for AccessSink {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}

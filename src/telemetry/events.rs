@@ -1,0 +1,260 @@
+//! The gateway's own events, for operators: what changed, and why. Plain data, in a bounded ring for those who
+//! ask, and as a feed for those who listen; a listener too slow for the feed learns how many it lost.
+
+use super::metrics::Metrics;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Events kept for those who ask.
+pub const RING: usize = 1024;
+
+/// Events a listener may be behind.
+pub const FEED: usize = 256;
+
+/// How much an event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+/// Something that happened to the gateway.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// Counts from 1 in each process; later events have higher ones.
+    pub id: u64,
+    #[serde(rename = "ts", serialize_with = "as_text")]
+    pub time: Timestamp,
+    /// Subject and verb, such as `config.applied`, `worker.replaced`, `listener.bound`, `drain.started`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub severity: Severity,
+    /// What it happened to: the name of a listener, an endpoint, a worker. May be empty.
+    pub target: String,
+    /// Why, in a sentence. May be empty.
+    pub reason: String,
+    pub data: Value,
+}
+
+fn as_text<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    last_id: u64,
+    events: VecDeque<Arc<Event>>,
+}
+
+/// All events of the process.
+#[derive(Debug)]
+pub struct Events {
+    ring: Mutex<Ring>,
+    feed: broadcast::Sender<Arc<Event>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Part of the ring.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// In the order they happened.
+    pub events: Vec<Arc<Event>>,
+    /// Events after `since` that the ring no longer has.
+    pub lost: u64,
+}
+
+impl Events {
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            ring: Mutex::default(),
+            feed: broadcast::Sender::new(FEED),
+            metrics,
+        })
+    }
+
+    /// Notes an event, tells the listeners, and writes it to the log.
+    pub fn post(
+        &self,
+        kind: &'static str,
+        severity: Severity,
+        target: impl Into<String>,
+        reason: impl Into<String>,
+        data: Value,
+    ) -> Arc<Event> {
+        let mut ring = self.lock();
+        ring.last_id += 1;
+        let event = Arc::new(Event {
+            id: ring.last_id,
+            time: Timestamp::now(),
+            kind,
+            severity,
+            target: target.into(),
+            reason: reason.into(),
+            data,
+        });
+        if ring.events.len() == RING {
+            ring.events.pop_front();
+        }
+        ring.events.push_back(Arc::clone(&event));
+        // Sent under the lock, so that the feed has the order of the ring.
+        let _nobody_listens = self.feed.send(Arc::clone(&event));
+        drop(ring);
+        self.metrics.control.events.inc();
+        log(&event);
+        event
+    }
+
+    /// At most `limit` events with an id above `since`, the oldest first; `since` 0 is the beginning.
+    #[must_use]
+    pub fn list(&self, since: u64, limit: usize) -> Page {
+        let ring = self.lock();
+        let oldest = ring.events.front().map_or(ring.last_id + 1, |e| e.id);
+        let newer = ring.events.iter().skip_while(|e| e.id <= since);
+        Page {
+            events: newer.take(limit).cloned().collect(),
+            lost: oldest.saturating_sub(since.saturating_add(1)),
+        }
+    }
+
+    /// The latest `limit` events, the oldest first.
+    #[must_use]
+    pub fn latest(&self, limit: usize) -> Vec<Arc<Event>> {
+        let ring = self.lock();
+        let skipped = ring.events.len().saturating_sub(limit);
+        ring.events.iter().skip(skipped).cloned().collect()
+    }
+
+    /// Listens to the events from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        Subscription {
+            feed: self.feed.subscribe(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    /// Whole after a panic too: an event is either in the ring or not.
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Escaped, because a reason may quote what somebody else wrote.
+fn log(event: &Event) {
+    let kind = event.kind;
+    let object = Some(event.target.as_str()).filter(|t| !t.is_empty());
+    let data = Some(&event.data)
+        .filter(|d| !d.is_null())
+        .map(tracing::field::display);
+    let reason = event.reason.escape_debug();
+    match event.severity {
+        Severity::Info => tracing::info!(event = kind, object, data, "{reason}"),
+        Severity::Warning => tracing::warn!(event = kind, object, data, "{reason}"),
+        Severity::Error => tracing::error!(event = kind, object, data, "{reason}"),
+    }
+}
+
+/// What a listener hears.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    Event(Arc<Event>),
+    /// It was too slow, and so many events passed it by.
+    Lost(u64),
+}
+
+/// One listener.
+#[derive(Debug)]
+pub struct Subscription {
+    feed: broadcast::Receiver<Arc<Event>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Subscription {
+    /// Waits for the next event; `None` when there will be none any more. May be cancelled without loss.
+    pub async fn next(&mut self) -> Option<Heard> {
+        match self.feed.recv().await {
+            Ok(event) => Some(Heard::Event(event)),
+            Err(RecvError::Lagged(lost)) => {
+                self.metrics.control.events_lost.add(lost);
+                Some(Heard::Lost(lost))
+            }
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(events: &Events, target: &str) -> u64 {
+        let data = serde_json::json!({ "generation": 2 });
+        events
+            .post("config.applied", Severity::Info, target, "file changed", data)
+            .id
+    }
+
+    #[test]
+    fn an_event_is_plain_json() {
+        let events = Events::new(Metrics::new());
+        post(&events, "main");
+        let mut json = serde_json::to_value(&events.latest(1)[0]).unwrap();
+        let ts = json["ts"].take();
+        assert!(ts.as_str().unwrap().parse::<Timestamp>().is_ok());
+        assert_eq!(
+            json,
+            serde_json::json!({ "id": 1, "ts": null, "type": "config.applied", "severity": "info",
+                "target": "main", "reason": "file changed", "data": { "generation": 2 } })
+        );
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_says_what_it_no_longer_has() {
+        let events = Events::new(Metrics::new());
+        for _ in 0..RING + 10 {
+            post(&events, "");
+        }
+        let page = events.list(0, 3);
+        assert_eq!(page.lost, 10);
+        assert_eq!(page.events.iter().map(|e| e.id).collect::<Vec<_>>(), [11, 12, 13]);
+        assert_eq!(events.list(5, usize::MAX).events.len(), RING);
+        assert_eq!(events.list(5, 1).lost, 5);
+        let page = events.list(RING as u64 + 9, 9);
+        assert_eq!((page.lost, page.events.len()), (0, 1));
+        assert!(events.list(u64::MAX, 9).events.is_empty());
+        assert_eq!(Events::new(Metrics::new()).list(0, 9).lost, 0);
+    }
+
+    #[tokio::test]
+    async fn a_slow_listener_learns_how_many_it_lost() {
+        let metrics = Metrics::new();
+        let events = Events::new(Arc::clone(&metrics));
+        let mut listener = events.subscribe();
+        for _ in 0..FEED + 7 {
+            post(&events, "");
+        }
+        assert!(matches!(listener.next().await, Some(Heard::Lost(7))));
+        let Some(Heard::Event(event)) = listener.next().await else {
+            panic!("no event")
+        };
+        assert_eq!(event.id, 8);
+        assert_eq!(metrics.control.events_lost.get(), 7);
+        assert_eq!(metrics.control.events.get(), FEED as u64 + 7);
+    }
+
+    #[tokio::test]
+    async fn the_feed_ends_with_the_events() {
+        let events = Events::new(Metrics::new());
+        let mut listener = events.subscribe();
+        drop(events);
+        assert!(listener.next().await.is_none());
+    }
+}

@@ -1,0 +1,200 @@
+//! Every metric there is: name, type, labels, meaning. One table, from which the scrape takes its `HELP` and
+//! `TYPE` lines and `config/METRICS.md` is made; a metric that is not in it cannot be written.
+
+use std::fmt::Write as _;
+
+/// What kind of metric a family is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Where the values of a family come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The blocks of this module.
+    Blocks,
+    /// The live state of endpoints and connections, which the caller of a scrape adds.
+    Live,
+}
+
+/// One metric with all its label values.
+#[derive(Debug)]
+pub struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    /// One line, without backslashes.
+    pub help: &'static str,
+    pub origin: Origin,
+}
+
+macro_rules! families {
+    ($( $origin:ident { $( $constant:ident $name:literal $kind:ident [$($label:literal)*] $help:literal; )* } )*) => {
+        $( $( #[doc = $help] pub static $constant: Family = Family {
+            name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help, origin: Origin::$origin,
+        }; )* )*
+        /// All families in the order of the table.
+        pub static ALL: &[&Family] = &[ $( $( &$constant, )* )* ];
+    };
+}
+
+families! {
+    Blocks {
+        BUILD_INFO "tidegate_build_info" Gauge ["version"] "Always 1; the label tells the version.";
+        UPTIME "tidegate_uptime_seconds" Gauge [] "Time since the process started.";
+
+        CONNECTIONS "tidegate_connections_total" Counter ["listener"] "Client connections accepted.";
+        CONNECTIONS_OPEN "tidegate_connections_open" Gauge ["listener"] "Client connections open, tunnels included.";
+        CONNECTIONS_REFUSED "tidegate_connections_refused_total" Counter ["listener" "limit"] "Client connections closed unserved, by the limit that was reached: process, listener, client, draining.";
+        CONNECTIONS_MOVED "tidegate_connections_moved_total" Counter ["listener"] "Accepted connections handed to a less loaded worker.";
+        LISTENER_REQUESTS "tidegate_listener_requests_total" Counter ["listener"] "Requests begun, refused heads included.";
+        HEADS_REFUSED "tidegate_heads_refused_total" Counter ["listener" "token"] "Requests refused before routing, by error token.";
+        LISTENER_RECEIVED "tidegate_listener_received_bytes_total" Counter ["listener"] "Bytes read from clients: heads, bodies, tunnels.";
+        LISTENER_SENT "tidegate_listener_sent_bytes_total" Counter ["listener"] "Bytes written to clients: heads, bodies, tunnels.";
+
+        REQUESTS "tidegate_requests_total" Counter ["route" "upstream" "code_class"] "Requests ended, by class of the status sent; none: the client left before one was. A tunnel counts as 1xx when it ends.";
+        REQUEST_DURATION "tidegate_request_duration_seconds" Histogram ["route" "upstream"] "From the first byte of the request to the last byte of the response; tunnels are left out.";
+        REQUEST_ERRORS "tidegate_request_errors_total" Counter ["route" "upstream" "token"] "Requests that ended with an error, by token.";
+        RECEIVED "tidegate_received_bytes_total" Counter ["route" "upstream"] "Bytes read from clients for requests of a route.";
+        SENT "tidegate_sent_bytes_total" Counter ["route" "upstream"] "Bytes written to clients for requests of a route.";
+        WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections.";
+        WS_OPENED "tidegate_ws_opened_total" Counter ["route" "upstream"] "Tunnels opened.";
+
+        LB_PICKS "tidegate_lb_picks_total" Counter ["upstream" "endpoint"] "Attempts: times the endpoint was picked for a request.";
+        RETRIES "tidegate_retries_total" Counter ["upstream" "endpoint"] "Attempts that followed a failed one of the same request.";
+        UPSTREAM_RESPONSES "tidegate_upstream_responses_total" Counter ["upstream" "endpoint" "code_class"] "Response heads received from the endpoint, by class of their status.";
+        UPSTREAM_FAILURES "tidegate_upstream_failures_total" Counter ["upstream" "endpoint" "token"] "Attempts that failed, by error token.";
+        UPSTREAM_DURATION "tidegate_upstream_duration_seconds" Histogram ["upstream" "endpoint"] "From the request's first byte sent to the endpoint until its response head.";
+        UPSTREAM_CONNECTS "tidegate_upstream_connects_total" Counter ["upstream" "endpoint"] "Connections opened to the endpoint.";
+        UPSTREAM_CONNECTS_FAILED "tidegate_upstream_connects_failed_total" Counter ["upstream" "endpoint"] "Connections to the endpoint that could not be opened.";
+        UPSTREAM_REUSES "tidegate_upstream_reuses_total" Counter ["upstream" "endpoint"] "Attempts on a pooled connection.";
+        UPSTREAM_CONNECT_DURATION "tidegate_upstream_connect_seconds" Histogram ["upstream" "endpoint"] "Time to open a connection to the endpoint.";
+        UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active or idle.";
+        UPSTREAM_SENT "tidegate_upstream_sent_bytes_total" Counter ["upstream" "endpoint"] "Bytes written to the endpoint.";
+        UPSTREAM_RECEIVED "tidegate_upstream_received_bytes_total" Counter ["upstream" "endpoint"] "Bytes read from the endpoint.";
+
+        WORKER_ACCEPTED "tidegate_worker_accepted_total" Counter ["worker"] "Connections accepted by the worker.";
+        WORKER_CONNECTIONS "tidegate_worker_connections_open" Gauge ["worker"] "Client connections the worker holds.";
+        WORKER_REQUESTS "tidegate_worker_requests_total" Counter ["worker"] "Requests served by the worker.";
+        WORKER_CPU "tidegate_worker_cpu_seconds_total" Counter ["worker"] "Processor time of the worker's thread.";
+        LOOP_TICKS "tidegate_loop_ticks_total" Counter ["worker"] "Ticks of the worker, ten a second; one that stands still has stalled.";
+        LOOP_LAG "tidegate_loop_lag_seconds" Histogram ["worker"] "How late the worker's ticks came.";
+        LOOP_LAG_MAX "tidegate_loop_lag_max_seconds" Gauge ["worker"] "The latest tick since the start.";
+        PANICS "tidegate_panics_total" Counter ["worker"] "Panics, each confined to one connection. Must be zero.";
+        ACCEPT_PAUSES "tidegate_accept_pauses_total" Counter ["worker"] "Times accepting paused because file descriptors ran out.";
+        REPORTS_DROPPED "tidegate_worker_reports_dropped_total" Counter ["worker"] "Reports to the control side dropped because its queue was full.";
+        WORKERS_STALLED "tidegate_workers_stalled_total" Counter [] "Workers found standing still.";
+        WORKERS_REPLACED "tidegate_workers_replaced_total" Counter [] "Workers whose sockets were given to a new one.";
+
+        CONFIG_RELOADS "tidegate_config_reloads_total" Counter ["result"] "Reloads, by result: applied, unchanged, rejected.";
+        CONFIG_SUCCESS "tidegate_config_last_reload_success" Gauge [] "1 when the last reload was not rejected.";
+        CONFIG_APPLIED "tidegate_config_last_applied_timestamp_seconds" Gauge [] "When the serving configuration was applied.";
+        CONFIG_GENERATION "tidegate_config_generation" Gauge [] "Number of the configuration that serves.";
+        DNS_RESOLUTIONS "tidegate_dns_resolutions_total" Counter ["result"] "Name resolutions, by result: ok, failed.";
+        EVENTS "tidegate_events_total" Counter [] "Events posted.";
+        EVENTS_LOST "tidegate_events_lost_total" Counter [] "Events that slow readers missed, summed over readers.";
+        LOG_SUPPRESSED "tidegate_log_lines_suppressed_total" Counter [] "Lines of the application log left out by a rate limit.";
+        LOG_DROPPED "tidegate_log_lines_dropped_total" Counter [] "Lines of the application log dropped because stderr took none.";
+        ADMIN_REQUESTS "tidegate_admin_requests_total" Counter [] "Requests to the admin API.";
+        ADMIN_DENIED "tidegate_admin_denied_total" Counter [] "Requests to the admin API refused for their credentials or role.";
+        SERIES_CAPPED "tidegate_series_capped_total" Counter [] "Lookups counted under the name other because there were too many series.";
+
+        ACCESS_LOG_RECORDS "tidegate_access_log_records_total" Counter ["result"] "Access records by result: written, dropped (the writer's queue was full), failed (the disk refused them).";
+        ACCESS_LOG_BYTES "tidegate_access_log_bytes_total" Counter [] "Bytes written to access logs.";
+        ACCESS_LOG_ERRORS "tidegate_access_log_errors_total" Counter [] "Failed opens and writes of access logs.";
+        ACCESS_LOG_REOPENS "tidegate_access_log_reopens_total" Counter [] "Access logs reopened on request.";
+
+        CPU "tidegate_process_cpu_seconds_total" Counter [] "Processor time of the process, user and system.";
+        MEMORY "tidegate_memory_bytes" Gauge ["kind"] "Memory of the process: resident now, and at its peak.";
+        OPEN_FDS "tidegate_process_open_fds" Gauge [] "File descriptors open.";
+        MAX_FDS "tidegate_process_max_fds" Gauge [] "File descriptors allowed.";
+        THREADS "tidegate_process_threads" Gauge [] "Threads of the process.";
+        START_TIME "tidegate_process_start_time_seconds" Gauge [] "When the process started, in Unix time.";
+    }
+    Live {
+        ENDPOINT_READY "tidegate_endpoint_ready" Gauge ["upstream" "endpoint"] "1 when the endpoint may be picked.";
+        ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
+        ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";
+        ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
+        DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
+    }
+}
+
+/// The catalogue as a page of documentation.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Metrics\n\n\
+         Generated from the catalogue in the code; a test holds it equal. Served at `/metrics` of the admin\n\
+         listener, as Prometheus text or, when asked for by `Accept`, as OpenMetrics.\n\n\
+         Label values are names from the configuration and words from fixed lists, never a client's. Beyond\n\
+         4096 listeners, routes (per upstream) or endpoints the rest is counted as `other`. Requests that match\n\
+         no route have the route `-`; requests that reach no upstream have an empty one. Labels by error token\n\
+         appear when first counted. Times are in seconds.\n\n\
+         | name | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for family in ALL {
+        let labels: Vec<String> = family.labels.iter().map(|l| format!("`{l}`")).collect();
+        let _infallible = writeln!(
+            page,
+            "| `{}` | {} | {} | {} |",
+            family.name,
+            family.kind.name(),
+            labels.join(" "),
+            family.help
+        );
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_page_equals_the_catalogue() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/METRICS.md");
+        if std::env::var_os("TIDEGATE_REFRESH").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            page == markdown(),
+            "config/METRICS.md is old: run the tests with TIDEGATE_REFRESH=1"
+        );
+    }
+
+    #[test]
+    fn names_are_unique_and_follow_the_conventions() {
+        let names: BTreeSet<_> = ALL.iter().map(|f| f.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for family in ALL {
+            assert!(family.name.starts_with("tidegate_"), "{}", family.name);
+            assert_eq!(
+                family.kind == Kind::Counter,
+                family.name.ends_with("_total"),
+                "{}",
+                family.name
+            );
+            assert!(!family.help.contains(['\\', '\n', '"', '|']), "{}", family.name);
+            if family.kind == Kind::Histogram {
+                assert!(family.name.ends_with("_seconds"), "{}", family.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Sums over the workers, and the scrape made of them.
+
+use super::catalogue as names;
+use super::exposition::{Encoder, Exposition, Number, Samples};
+use super::{
+    AccessLogSeries, ControlSeries, EndpointSeries, ListenerSeries, Metrics, RouteSeries, Series,
+    WorkerMetrics, WorkerSeries,
+};
+use crate::telemetry::log;
+use crate::telemetry::process::ProcessStats;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Everything counted so far, summed over workers, replaced ones included.
+#[derive(Debug, Default)]
+pub struct Totals {
+    pub listeners: BTreeMap<Box<str>, ListenerSeries>,
+    /// By route and upstream; the upstream is empty where none was chosen.
+    pub routes: BTreeMap<(Box<str>, Box<str>), RouteSeries>,
+    /// By upstream and address.
+    pub endpoints: BTreeMap<(Box<str>, Box<str>), EndpointSeries>,
+    pub workers: BTreeMap<usize, WorkerSeries>,
+    pub series_capped: u64,
+}
+
+impl Totals {
+    fn add(&mut self, worker: &WorkerMetrics) {
+        let registered = worker.lock();
+        for ((name, _), series) in &registered.listeners {
+            self.listeners.entry(name.clone()).or_default().absorb(series);
+        }
+        add_all(&mut self.routes, &registered.routes, RouteSeries::absorb);
+        add_all(&mut self.endpoints, &registered.endpoints, EndpointSeries::absorb);
+        self.workers
+            .entry(worker.worker)
+            .or_default()
+            .absorb(&worker.series);
+        self.series_capped += worker.capped.get();
+    }
+}
+
+type Key = (Box<str>, Box<str>);
+
+fn add_all<T: Default>(into: &mut BTreeMap<Key, T>, from: &Series<T>, absorb: impl Fn(&T, &T)) {
+    for (key, series) in from {
+        absorb(into.entry(key.clone()).or_default(), series);
+    }
+}
+
+impl Metrics {
+    /// Sums over the workers. Costs some microseconds per series and worker.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for worker in self.workers() {
+            totals.add(&worker);
+        }
+        totals
+    }
+
+    /// The text of a scrape. `extra` adds the families of [`names::Origin::Live`].
+    #[must_use]
+    pub fn render(&self, exposition: Exposition, extra: impl FnOnce(&mut Encoder)) -> String {
+        let totals = self.totals();
+        let mut encoder = Encoder::new(exposition);
+        let e = &mut encoder;
+        process(e, self.started());
+        listeners(e, &totals);
+        routes(e, &totals);
+        endpoints(e, &totals);
+        workers(e, &totals);
+        control(e, &self.control);
+        access_log(e, &self.access_log);
+        one(e, &names::SERIES_CAPPED, totals.series_capped);
+        extra(e);
+        encoder.finish()
+    }
+}
+
+fn process(e: &mut Encoder, started: Timestamp) {
+    e.family(&names::BUILD_INFO, |s| s.add(&[env!("CARGO_PKG_VERSION")], 1u64));
+    let up = Duration::try_from(Timestamp::now().duration_since(started)).unwrap_or_default();
+    one(e, &names::UPTIME, up.as_secs_f64());
+    one(e, &names::START_TIME, started.as_second());
+    let stats = ProcessStats::read();
+    maybe(e, &names::CPU, stats.cpu.map(|cpu| cpu.as_secs_f64()));
+    e.family(&names::MEMORY, |s| {
+        for (kind, bytes) in [("resident", stats.resident), ("peak", stats.peak)] {
+            if let Some(bytes) = bytes {
+                s.add(&[kind], bytes);
+            }
+        }
+    });
+    maybe(e, &names::OPEN_FDS, stats.open_fds);
+    maybe(e, &names::MAX_FDS, stats.max_fds);
+    maybe(e, &names::THREADS, stats.threads);
+}
+
+fn listeners(e: &mut Encoder, totals: &Totals) {
+    let mut each = |family: &'static names::Family, add: &dyn Fn(&mut Samples<'_>, &str, &ListenerSeries)| {
+        e.family(family, |s| {
+            for (name, series) in &totals.listeners {
+                add(s, name, series);
+            }
+        });
+    };
+    each(&names::CONNECTIONS, &|s, l, x| {
+        s.add(&[l], x.connections_accepted.get())
+    });
+    each(&names::CONNECTIONS_OPEN, &|s, l, x| {
+        s.add(&[l], x.connections_open.get())
+    });
+    each(&names::CONNECTIONS_REFUSED, &|s, l, x| {
+        for (limit, n) in x.connections_refused.iter() {
+            s.add(&[l, limit], n);
+        }
+    });
+    each(&names::CONNECTIONS_MOVED, &|s, l, x| {
+        s.add(&[l], x.connections_moved.get())
+    });
+    each(&names::LISTENER_REQUESTS, &|s, l, x| {
+        s.add(&[l], x.requests.get())
+    });
+    each(&names::HEADS_REFUSED, &|s, l, x| {
+        for (token, n) in x.heads_refused.iter() {
+            s.add(&[l, token], n);
+        }
+    });
+    each(&names::LISTENER_RECEIVED, &|s, l, x| {
+        s.add(&[l], x.bytes_received.get())
+    });
+    each(&names::LISTENER_SENT, &|s, l, x| s.add(&[l], x.bytes_sent.get()));
+}
+
+fn routes(e: &mut Encoder, totals: &Totals) {
+    let mut each = |family: &'static names::Family,
+                    add: &dyn Fn(&mut Samples<'_>, &[&str; 2], &RouteSeries)| {
+        e.family(family, |s| {
+            for ((route, upstream), series) in &totals.routes {
+                add(s, &[route, upstream], series);
+            }
+        });
+    };
+    each(&names::REQUESTS, &|s, [r, u], x| {
+        for (class, n) in x.requests.iter() {
+            s.add(&[r, u, class], n);
+        }
+    });
+    each(&names::REQUEST_DURATION, &|s, l, x| {
+        s.histogram(l, &x.duration.counts())
+    });
+    each(&names::REQUEST_ERRORS, &|s, [r, u], x| {
+        for (token, n) in x.errors.iter() {
+            s.add(&[r, u, token], n);
+        }
+    });
+    each(&names::RECEIVED, &|s, l, x| s.add(l, x.bytes_received.get()));
+    each(&names::SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
+    each(&names::WS_OPEN, &|s, l, x| s.add(l, x.tunnels_open.get()));
+    each(&names::WS_OPENED, &|s, l, x| s.add(l, x.tunnels_total.get()));
+}
+
+fn endpoints(e: &mut Encoder, totals: &Totals) {
+    let mut each = |family: &'static names::Family,
+                    add: &dyn Fn(&mut Samples<'_>, &[&str; 2], &EndpointSeries)| {
+        e.family(family, |s| {
+            for ((upstream, address), series) in &totals.endpoints {
+                add(s, &[upstream, address], series);
+            }
+        });
+    };
+    each(&names::LB_PICKS, &|s, l, x| s.add(l, x.attempts.get()));
+    each(&names::RETRIES, &|s, l, x| s.add(l, x.retries.get()));
+    each(&names::UPSTREAM_RESPONSES, &|s, [u, a], x| {
+        for (class, n) in x.responses.iter() {
+            s.add(&[u, a, class], n);
+        }
+    });
+    each(&names::UPSTREAM_FAILURES, &|s, [u, a], x| {
+        for (token, n) in x.failures.iter() {
+            s.add(&[u, a, token], n);
+        }
+    });
+    each(&names::UPSTREAM_DURATION, &|s, l, x| {
+        s.histogram(l, &x.response_seconds.counts())
+    });
+    each(&names::UPSTREAM_CONNECTS, &|s, l, x| s.add(l, x.connects.get()));
+    each(&names::UPSTREAM_CONNECTS_FAILED, &|s, l, x| {
+        s.add(l, x.connects_failed.get())
+    });
+    each(&names::UPSTREAM_REUSES, &|s, l, x| s.add(l, x.reuses.get()));
+    each(&names::UPSTREAM_CONNECT_DURATION, &|s, l, x| {
+        s.histogram(l, &x.connect_seconds.counts())
+    });
+    each(&names::UPSTREAM_CONNECTIONS, &|s, [u, a], x| {
+        s.add(&[u, a, "active"], x.connections_active.get());
+        s.add(&[u, a, "idle"], x.connections_idle.get());
+    });
+    each(&names::UPSTREAM_SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
+    each(&names::UPSTREAM_RECEIVED, &|s, l, x| {
+        s.add(l, x.bytes_received.get())
+    });
+}
+
+fn workers(e: &mut Encoder, totals: &Totals) {
+    let mut each = |family: &'static names::Family, add: &dyn Fn(&mut Samples<'_>, &str, &WorkerSeries)| {
+        e.family(family, |s| {
+            for (worker, series) in &totals.workers {
+                add(s, itoa::Buffer::new().format(*worker), series);
+            }
+        });
+    };
+    each(&names::WORKER_ACCEPTED, &|s, w, x| s.add(&[w], x.accepted.get()));
+    each(&names::WORKER_CONNECTIONS, &|s, w, x| {
+        s.add(&[w], x.connections_open.get())
+    });
+    each(&names::WORKER_REQUESTS, &|s, w, x| s.add(&[w], x.requests.get()));
+    each(&names::WORKER_CPU, &|s, w, x| s.add(&[w], micros(x.cpu_us.get())));
+    each(&names::LOOP_TICKS, &|s, w, x| s.add(&[w], x.loop_ticks.get()));
+    each(&names::LOOP_LAG, &|s, w, x| {
+        s.histogram(&[w], &x.loop_lag.counts())
+    });
+    each(&names::LOOP_LAG_MAX, &|s, w, x| {
+        s.add(&[w], micros(x.loop_lag_max_us.get()))
+    });
+    each(&names::PANICS, &|s, w, x| s.add(&[w], x.panics.get()));
+    each(&names::ACCEPT_PAUSES, &|s, w, x| {
+        s.add(&[w], x.accept_pauses.get())
+    });
+    each(&names::REPORTS_DROPPED, &|s, w, x| {
+        s.add(&[w], x.reports_dropped.get())
+    });
+}
+
+fn control(e: &mut Encoder, control: &ControlSeries) {
+    one(e, &names::WORKERS_STALLED, control.workers_stalled.get());
+    one(e, &names::WORKERS_REPLACED, control.workers_replaced.get());
+    e.family(&names::CONFIG_RELOADS, |s| {
+        s.add(&["applied"], control.reloads_applied.get());
+        s.add(&["unchanged"], control.reloads_unchanged.get());
+        s.add(&["rejected"], control.reloads_rejected.get());
+    });
+    one(e, &names::CONFIG_SUCCESS, control.last_reload_success.get());
+    one(e, &names::CONFIG_APPLIED, control.last_applied.get());
+    one(e, &names::CONFIG_GENERATION, control.generation.get());
+    e.family(&names::DNS_RESOLUTIONS, |s| {
+        s.add(&["ok"], control.dns_ok.get());
+        s.add(&["failed"], control.dns_failed.get());
+    });
+    one(e, &names::EVENTS, control.events.get());
+    one(e, &names::EVENTS_LOST, control.events_lost.get());
+    one(e, &names::LOG_SUPPRESSED, log::COUNTS.suppressed.get());
+    one(e, &names::LOG_DROPPED, log::COUNTS.dropped.get());
+    one(e, &names::ADMIN_REQUESTS, control.admin_requests.get());
+    one(e, &names::ADMIN_DENIED, control.admin_denied.get());
+}
+
+fn access_log(e: &mut Encoder, log: &AccessLogSeries) {
+    e.family(&names::ACCESS_LOG_RECORDS, |s| {
+        s.add(&["written"], log.records_written.get());
+        s.add(&["dropped"], log.records_dropped.get());
+        s.add(&["failed"], log.records_failed.get());
+    });
+    one(e, &names::ACCESS_LOG_BYTES, log.bytes_written.get());
+    one(e, &names::ACCESS_LOG_ERRORS, log.errors.get());
+    one(e, &names::ACCESS_LOG_REOPENS, log.reopens.get());
+}
+
+/// A family of one sample without labels.
+fn one(e: &mut Encoder, family: &'static names::Family, value: impl Into<Number>) {
+    e.family(family, |s| s.add(&[], value));
+}
+
+/// The same, for a value that may be unknown.
+fn maybe(e: &mut Encoder, family: &'static names::Family, value: Option<impl Into<Number>>) {
+    e.family(family, |s| {
+        if let Some(value) = value {
+            s.add(&[], value);
+        }
+    });
+}
+
+fn micros(us: i64) -> Number {
+    Number::Micros(u64::try_from(us).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalogue::{ALL, Origin};
+    use super::super::{MAX_SERIES, OTHER, Refusal, SeriesKey};
+    use super::*;
+    use crate::message::token::Token;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    /// Two workers on which everything was counted at least once.
+    fn busy() -> Arc<Metrics> {
+        let metrics = Metrics::new();
+        for worker in 0..2 {
+            let block = metrics.add_worker(worker);
+            let listener = block.listener("web");
+            listener.connections_accepted.add(3);
+            listener.connections_refused.inc(Refusal::Client);
+            listener.heads_refused.inc(Token::BadHost);
+            let route = block.route_to("api", "app");
+            route.requests.inc(200);
+            route.errors.inc(Token::ConnectFailed);
+            route.duration.record(Duration::from_millis(4));
+            route.tunnels_open.inc();
+            let endpoint = block.endpoint("app", "10.0.0.1:80");
+            endpoint.failures.inc(Token::ConnectFailed);
+            endpoint.connections_idle.set(2);
+            block.series.cpu_us.set(1_500_000);
+        }
+        metrics
+    }
+
+    fn sample(text: &str, name: &str) -> Option<String> {
+        let line = text
+            .lines()
+            .find(|l| l.strip_prefix(name).is_some_and(|r| r.starts_with(' ')))?;
+        line.rsplit(' ').next().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_scrape_sums_over_the_workers() {
+        let text = busy().render(Exposition::Prometheus, |_| {});
+        let value = |name| sample(&text, name);
+        assert_eq!(
+            value(r#"tidegate_connections_total{listener="web"}"#).unwrap(),
+            "6"
+        );
+        assert_eq!(
+            value(r#"tidegate_requests_total{route="api",upstream="app",code_class="2xx"}"#).unwrap(),
+            "2"
+        );
+        assert_eq!(
+            value(r#"tidegate_ws_open{route="api",upstream="app"}"#).unwrap(),
+            "2"
+        );
+        assert_eq!(
+            value(r#"tidegate_upstream_connections{upstream="app",endpoint="10.0.0.1:80",state="idle"}"#)
+                .unwrap(),
+            "4"
+        );
+        assert_eq!(
+            value(r#"tidegate_worker_cpu_seconds_total{worker="1"}"#).unwrap(),
+            "1.5"
+        );
+        assert_eq!(value("tidegate_config_last_reload_success").unwrap(), "1");
+    }
+
+    #[test]
+    fn a_scrape_has_each_catalogued_family_once_and_no_other() {
+        let text = busy().render(Exposition::Prometheus, |e| {
+            for family in ALL.iter().filter(|f| f.origin == Origin::Live) {
+                e.family(family, |s| s.add(&vec!["x"; family.labels.len()], 1u64));
+            }
+        });
+        let typed: Vec<_> = text
+            .lines()
+            .filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        let unique: BTreeSet<_> = typed.iter().copied().collect();
+        assert_eq!(typed.len(), unique.len(), "a family is written twice");
+        assert_eq!(unique, ALL.iter().map(|f| f.name).collect());
+        for family in ALL {
+            let sampled = text.lines().any(|l| {
+                l.strip_prefix(family.name)
+                    .is_some_and(|rest| rest.starts_with([' ', '{', '_']) && !l.starts_with('#'))
+            });
+            assert!(sampled, "{} has no sample", family.name);
+        }
+    }
+
+    #[test]
+    fn every_line_of_a_scrape_is_well_formed() {
+        let text = busy().render(Exposition::OpenMetrics, |_| {});
+        assert!(text.ends_with("# EOF\n"));
+        let pattern = regex::Regex::new(
+            r#"^(# (HELP|TYPE) tidegate_\w+ .+|# EOF|tidegate_\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? -?[0-9.e-]+)$"#,
+        )
+        .unwrap();
+        for line in text.lines() {
+            assert!(pattern.is_match(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_handle_looked_up_again_is_the_same_cells() {
+        let block = WorkerMetrics::new(0);
+        block.route("api").requests.inc(200);
+        block.route("api").requests.inc(200);
+        assert_eq!(block.route("api").requests.sum(), 2);
+        assert_eq!(block.route_to("api", "app").requests.sum(), 0);
+    }
+
+    #[test]
+    fn series_of_removed_objects_go_once_no_worker_holds_them() {
+        let metrics = Metrics::new();
+        let block = metrics.add_worker(0);
+        let held = block.route("gone");
+        let _kept = block.route("stays");
+        drop(block.endpoint("app", "1.1.1.1:1"));
+        let live = |key: SeriesKey<'_>| {
+            key == SeriesKey::Route {
+                route: "stays",
+                upstream: "",
+            }
+        };
+        metrics.retain(live);
+        assert!(metrics.totals().endpoints.is_empty());
+        assert_eq!(metrics.totals().routes.len(), 2);
+        drop(held);
+        metrics.retain(live);
+        let left: Vec<_> = metrics
+            .totals()
+            .routes
+            .into_keys()
+            .map(|(route, _)| route)
+            .collect();
+        assert_eq!(left, ["stays".into()]);
+    }
+
+    #[test]
+    fn beyond_the_cap_series_are_counted_as_other() {
+        let metrics = Metrics::new();
+        let block = metrics.add_worker(0);
+        for i in 0..MAX_SERIES + 10 {
+            block.endpoint("app", &i.to_string()).attempts.inc();
+        }
+        let totals = metrics.totals();
+        assert_eq!(totals.endpoints.len(), MAX_SERIES + 1);
+        assert_eq!(totals.endpoints[&(OTHER.into(), OTHER.into())].attempts.get(), 10);
+        assert_eq!(totals.series_capped, 10);
+    }
+
+    #[test]
+    fn a_replaced_worker_keeps_what_it_counted() {
+        let metrics = Metrics::new();
+        metrics.add_worker(0).series.requests.add(5);
+        metrics.add_worker(0).series.requests.add(2);
+        assert_eq!(metrics.totals().workers[&0].requests.get(), 7);
+    }
+}

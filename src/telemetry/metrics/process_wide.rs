@@ -1,0 +1,75 @@
+//! Counts of the whole process: the control side's, and those of threads that many feed.
+
+use super::cells::{SharedCounter, SharedGauge};
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadResult {
+    Applied,
+    Unchanged,
+    Rejected,
+}
+
+/// Counted by the control side. Any thread may write.
+#[derive(Debug, Default)]
+pub struct ControlSeries {
+    pub reloads_applied: SharedCounter,
+    pub reloads_unchanged: SharedCounter,
+    pub reloads_rejected: SharedCounter,
+    /// 1 or 0; 1 from the start on.
+    pub last_reload_success: SharedGauge,
+    /// Unix time in seconds of the last reload that was applied, the start included.
+    pub last_applied: SharedGauge,
+    /// Number of the configuration that serves.
+    pub generation: SharedGauge,
+    /// Workers that stopped turning, and those that were replaced for it.
+    pub workers_stalled: SharedCounter,
+    pub workers_replaced: SharedCounter,
+    /// Name resolutions by result.
+    pub dns_ok: SharedCounter,
+    pub dns_failed: SharedCounter,
+    /// Events posted, and events that a slow reader missed.
+    pub events: SharedCounter,
+    pub events_lost: SharedCounter,
+    /// Requests to the admin API, and those refused for their credentials or role.
+    pub admin_requests: SharedCounter,
+    pub admin_denied: SharedCounter,
+}
+
+impl ControlSeries {
+    /// Counts a reload and keeps the gauges in step; `generation` is what serves afterwards.
+    pub fn reloaded(&self, result: ReloadResult, generation: u64) {
+        let counter = match result {
+            ReloadResult::Applied => &self.reloads_applied,
+            ReloadResult::Unchanged => &self.reloads_unchanged,
+            ReloadResult::Rejected => &self.reloads_rejected,
+        };
+        counter.inc();
+        self.last_reload_success
+            .set(i64::from(result != ReloadResult::Rejected));
+        if result == ReloadResult::Applied {
+            self.serving(generation);
+        }
+    }
+
+    /// Notes that this generation serves from now on.
+    pub fn serving(&self, generation: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.last_applied.set(jiff::Timestamp::now().as_second());
+    }
+}
+
+/// Counted by the access log's writer.
+#[derive(Debug, Default)]
+pub struct AccessLogSeries {
+    pub records_written: SharedCounter,
+    /// Records lost because the disk refused them.
+    pub records_failed: SharedCounter,
+    /// Records lost because the writer's queue was full.
+    pub records_dropped: SharedCounter,
+    pub bytes_written: SharedCounter,
+    /// Failed opens, writes and flushes.
+    pub errors: SharedCounter,
+    /// Files reopened on request.
+    pub reopens: SharedCounter,
+}

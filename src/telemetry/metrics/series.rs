@@ -1,0 +1,308 @@
+//! What is counted for a listener, a route, an endpoint and a worker.
+//!
+//! Each worker has its own copy, written by that worker alone. A copy is a heap object of its own, aligned so
+//! that no two share a cache line (128 bytes: processors fetch lines in pairs).
+
+use super::cells::{Counter, Gauge};
+use super::histogram::Histogram;
+use crate::message::token::Token;
+use std::array;
+
+/// Labels of the status classes, in the order of [`PerClass`].
+pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+
+/// Counts by class of the status sent. `none`: the client left before one was (logged as 499).
+#[derive(Debug, Default)]
+pub struct PerClass([Counter; CLASSES.len()]);
+
+impl PerClass {
+    #[inline]
+    pub fn inc(&self, status: u16) {
+        let class = match status {
+            499 => 5,
+            100..=599 => usize::from(status / 100) - 1,
+            _ => 5,
+        };
+        self.0[class].inc();
+    }
+
+    /// Label and count of each class.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CLASSES.into_iter().zip(self.0.iter().map(Counter::get))
+    }
+
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+
+    fn absorb(&self, other: &Self) {
+        for (mine, theirs) in self.0.iter().zip(&other.0) {
+            mine.add(theirs.get());
+        }
+    }
+}
+
+/// Counts by error token.
+#[derive(Debug)]
+pub struct PerToken([Counter; Token::ALL.len()]);
+
+impl Default for PerToken {
+    fn default() -> Self {
+        Self(array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl PerToken {
+    #[inline]
+    pub fn inc(&self, token: Token) {
+        self.0[token as usize].inc();
+    }
+
+    /// Token and count of each that was counted at all.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.0.iter().map(Counter::get);
+        Token::ALL
+            .iter()
+            .map(|t| t.name())
+            .zip(counts)
+            .filter(|(_, n)| *n > 0)
+    }
+
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+
+    fn absorb(&self, other: &Self) {
+        for (mine, theirs) in self.0.iter().zip(&other.0) {
+            mine.add(theirs.get());
+        }
+    }
+}
+
+/// Why an accepted connection was closed unserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `runtime.max_connections`.
+    Process,
+    /// `limits.connections`.
+    Listener,
+    /// `limits.connections_per_ip`.
+    Client,
+    /// The gateway is draining.
+    Draining,
+}
+
+impl Refusal {
+    pub const ALL: [Self; 4] = [Self::Process, Self::Listener, Self::Client, Self::Draining];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Listener => "listener",
+            Self::Client => "client",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Counts by [`Refusal`].
+#[derive(Debug, Default)]
+pub struct PerRefusal([Counter; Refusal::ALL.len()]);
+
+impl PerRefusal {
+    pub fn inc(&self, why: Refusal) {
+        self.0[why as usize].inc();
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Refusal::ALL
+            .into_iter()
+            .map(Refusal::name)
+            .zip(self.0.iter().map(Counter::get))
+    }
+
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+
+    fn absorb(&self, other: &Self) {
+        for (mine, theirs) in self.0.iter().zip(&other.0) {
+            mine.add(theirs.get());
+        }
+    }
+}
+
+macro_rules! series {
+    ($(#[$meta:meta])* $name:ident { $( $(#[$field_meta:meta])* $field:ident : $cell:ident, )* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct $name { $( $(#[$field_meta])* pub $field: $cell, )* }
+
+        impl $name {
+            /// Adds what `other` holds, for sums over workers.
+            pub(super) fn absorb(&self, other: &Self) {
+                $( Absorb::absorb(&self.$field, &other.$field); )*
+            }
+        }
+    };
+}
+
+/// What can be summed over workers.
+trait Absorb {
+    fn absorb(&self, other: &Self);
+}
+
+impl Absorb for Counter {
+    fn absorb(&self, other: &Self) {
+        self.add(other.get());
+    }
+}
+
+impl Absorb for Gauge {
+    fn absorb(&self, other: &Self) {
+        self.add(other.get());
+    }
+}
+
+macro_rules! absorb_by_own {
+    ($($cell:ident)*) => { $(
+        impl Absorb for $cell {
+            fn absorb(&self, other: &Self) { Self::absorb(self, other); }
+        }
+    )* };
+}
+absorb_by_own!(Histogram PerClass PerToken PerRefusal);
+
+series! {
+    /// One listener.
+    ListenerSeries {
+        connections_accepted: Counter,
+        connections_open: Gauge,
+        connections_refused: PerRefusal,
+        /// Accepted by one worker and handed to a less loaded one; counted where it was accepted.
+        connections_moved: Counter,
+        /// Requests begun: every head, refused ones included.
+        requests: Counter,
+        /// Heads refused before routing, by token.
+        heads_refused: PerToken,
+        /// Bytes read from and written to clients: heads, bodies, tunnels.
+        bytes_received: Counter,
+        bytes_sent: Counter,
+    }
+}
+
+series! {
+    /// One route, per upstream that it sends to (a split has several).
+    RouteSeries {
+        /// Requests ended, by class of the status sent.
+        requests: PerClass,
+        /// From the first byte of the request to the last of the response; tunnels are not recorded.
+        duration: Histogram,
+        bytes_received: Counter,
+        bytes_sent: Counter,
+        tunnels_open: Gauge,
+        tunnels_total: Counter,
+        /// Requests that ended with an error token.
+        errors: PerToken,
+    }
+}
+
+series! {
+    /// One endpoint of an upstream.
+    EndpointSeries {
+        /// Times the endpoint was picked: every attempt, connected or not.
+        attempts: Counter,
+        /// Attempts that followed a failed one.
+        retries: Counter,
+        /// Response heads received, by class of their status.
+        responses: PerClass,
+        /// Attempts failed, by token.
+        failures: PerToken,
+        connects: Counter,
+        connects_failed: Counter,
+        /// Attempts on a pooled connection.
+        reuses: Counter,
+        connect_seconds: Histogram,
+        /// From the request's first byte sent to the response head.
+        response_seconds: Histogram,
+        connections_active: Gauge,
+        connections_idle: Gauge,
+        /// Bytes written to and read from the endpoint.
+        bytes_sent: Counter,
+        bytes_received: Counter,
+    }
+}
+
+series! {
+    /// One worker.
+    WorkerSeries {
+        accepted: Counter,
+        connections_open: Gauge,
+        requests: Counter,
+        loop_ticks: Counter,
+        /// How late the worker's tick came.
+        loop_lag: Histogram,
+        /// Latest tick so far, in microseconds.
+        loop_lag_max_us: Gauge,
+        /// Processor time of the thread, in microseconds.
+        cpu_us: Gauge,
+        /// Panics confined to one connection.
+        panics: Counter,
+        /// Times accepting paused because descriptors ran out.
+        accept_pauses: Counter,
+        /// Reports to the control side dropped because its queue was full.
+        reports_dropped: Counter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_class() {
+        let classes = PerClass::default();
+        for status in [101, 200, 304, 404, 499, 502, 0, 999] {
+            classes.inc(status);
+        }
+        let counts: Vec<_> = classes.iter().collect();
+        assert_eq!(
+            counts,
+            [
+                ("1xx", 1),
+                ("2xx", 1),
+                ("3xx", 1),
+                ("4xx", 1),
+                ("5xx", 1),
+                ("none", 3)
+            ]
+        );
+    }
+
+    #[test]
+    fn tokens_and_refusals_are_counted_under_their_own_name() {
+        let errors = PerToken::default();
+        for token in Token::ALL {
+            errors.inc(*token);
+        }
+        assert!(errors.iter().all(|(_, n)| n == 1));
+        errors.inc(Token::NoRoute);
+        assert_eq!(errors.iter().find(|(_, n)| *n == 2), Some(("no_route", 2)));
+        let refused = PerRefusal::default();
+        refused.inc(Refusal::Client);
+        assert_eq!(refused.iter().find(|(_, n)| *n == 1), Some(("client", 1)));
+    }
+
+    #[test]
+    fn series_of_two_workers_never_share_a_cache_line() {
+        assert_eq!(align_of::<ListenerSeries>(), 128);
+        assert_eq!(align_of::<RouteSeries>(), 128);
+        assert_eq!(align_of::<EndpointSeries>(), 128);
+        assert_eq!(align_of::<WorkerSeries>(), 128);
+    }
+}

@@ -1,0 +1,56 @@
+//! Connections to endpoints: opening one, and telling whether an idle one still lives.
+
+use super::shared::Target;
+use crate::net::transport::Transport;
+use crate::net::wire::Wire;
+use std::io;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpStream, UnixStream};
+
+/// First keep-alive probe on a silent connection; dead hosts are found without traffic.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An HTTP/1.1 connection to an endpoint.
+#[derive(Debug)]
+pub struct Conn {
+    pub wire: Wire,
+    /// Requests sent on it.
+    pub requests: u64,
+    /// When it was last put into the pool.
+    pub idle_since: Instant,
+}
+
+impl Conn {
+    /// Opens a connection. Bounded by the caller's deadline.
+    pub async fn open(target: &Target) -> io::Result<Self> {
+        let transport = match target {
+            Target::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                tune(&stream)?;
+                Transport::Tcp(stream)
+            }
+            Target::Unix(path) => Transport::Unix(UnixStream::connect(path).await?),
+        };
+        Ok(Self {
+            wire: Wire::new(transport),
+            requests: 0,
+            idle_since: Instant::now(),
+        })
+    }
+
+    /// Whether an idle connection can carry another request: nothing was sent to it unasked, it was not closed.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.wire.is_clean() && !self.wire.transport.stirs()
+    }
+}
+
+/// Options of a TCP connection to an endpoint.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}

@@ -1,0 +1,206 @@
+//! What one worker owns of the upstreams: pools of idle connections and its place in the balancers. Nothing here
+//! is shared, so nothing is locked.
+
+use super::conn::Conn;
+use super::shared::balancer::Balancer;
+use super::shared::{EndpointKey, EndpointState, UpstreamPlan};
+use crate::config::model::Pool;
+use crate::telemetry::metrics::EndpointSeries;
+use crate::telemetry::metrics::WorkerMetrics;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A worker's side of one endpoint; found again by its key when the view is rebuilt, so pools survive reloads.
+#[derive(Debug)]
+pub struct LocalEndpoint {
+    pub state: Arc<EndpointState>,
+    pub series: Arc<EndpointSeries>,
+    pool: Cell<Pool>,
+    idle: RefCell<Vec<Conn>>,
+}
+
+impl LocalEndpoint {
+    /// The idle connection used last, which is the one most likely to live.
+    pub fn checkout(&self) -> Option<Conn> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(conn) = idle.pop() {
+            self.series.connections_idle.dec();
+            if conn.is_usable() {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose exchange ended whole, if the pool has room for it.
+    pub fn checkin(&self, mut conn: Conn, now: Instant) {
+        let pool = self.pool.get();
+        let worn_out = pool.max_requests > 0 && conn.requests >= pool.max_requests;
+        let mut idle = self.idle.borrow_mut();
+        if worn_out || idle.len() >= pool.idle_per_worker || !conn.wire.is_clean() {
+            return;
+        }
+        conn.idle_since = now;
+        idle.push(conn);
+        self.series.connections_idle.inc();
+    }
+
+    /// Closes idle connections that are too old or that the endpoint has closed.
+    pub fn sweep(&self, now: Instant) {
+        let timeout = self.pool.get().idle_timeout;
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(|conn| now.saturating_duration_since(conn.idle_since) < timeout && conn.is_usable());
+        self.series
+            .connections_idle
+            .add(idle.len() as i64 - before as i64);
+    }
+}
+
+impl Drop for LocalEndpoint {
+    fn drop(&mut self) {
+        self.series
+            .connections_idle
+            .add(-(self.idle.borrow().len() as i64));
+    }
+}
+
+/// A worker's side of one upstream.
+#[derive(Debug)]
+pub struct LocalUpstream {
+    pub plan: Arc<UpstreamPlan>,
+    pub endpoints: Vec<Rc<LocalEndpoint>>,
+    balancer: RefCell<Balancer>,
+}
+
+impl LocalUpstream {
+    /// The endpoint for the next attempt, not one of those tried already.
+    pub fn pick(&self, tried: &[usize]) -> Option<usize> {
+        self.balancer
+            .borrow_mut()
+            .pick(&self.plan, |index| !tried.contains(&index))
+    }
+}
+
+/// All endpoints of a worker by key.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    known: HashMap<EndpointKey, Rc<LocalEndpoint>>,
+}
+
+impl Endpoints {
+    /// Builds the upstreams of a new snapshot, with the pools of every endpoint that was known; pools of the
+    /// others close.
+    pub fn rebuild(
+        &mut self,
+        plans: &[Arc<UpstreamPlan>],
+        metrics: &WorkerMetrics,
+    ) -> Vec<Rc<LocalUpstream>> {
+        let mut known = HashMap::new();
+        let mut upstreams = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let mut endpoints = Vec::with_capacity(plan.endpoints.len());
+            for endpoint in &plan.endpoints {
+                let key = &endpoint.state.key;
+                let local = self
+                    .known
+                    .remove(key)
+                    .filter(|local| Arc::ptr_eq(&local.state, &endpoint.state));
+                let local = local.unwrap_or_else(|| {
+                    Rc::new(LocalEndpoint {
+                        state: endpoint.state.clone(),
+                        series: metrics.endpoint(&key.upstream, &key.address),
+                        pool: Cell::new(plan.pool),
+                        idle: RefCell::default(),
+                    })
+                });
+                local.pool.set(plan.pool);
+                known.insert(key.clone(), local.clone());
+                endpoints.push(local);
+            }
+            let balancer = RefCell::new(Balancer::new(plan, fastrand::u64(..)));
+            upstreams.push(Rc::new(LocalUpstream {
+                plan: plan.clone(),
+                endpoints,
+                balancer,
+            }));
+        }
+        for gone in std::mem::replace(&mut self.known, known).into_values() {
+            // Requests that still run hold the endpoint; its idle connections serve nobody.
+            gone.pool.set(Pool {
+                idle_per_worker: 0,
+                ..gone.pool.get()
+            });
+            gone.series
+                .connections_idle
+                .add(-(gone.idle.borrow().len() as i64));
+            gone.idle.borrow_mut().clear();
+        }
+        upstreams
+    }
+
+    pub fn sweep(&self, now: Instant) {
+        for endpoint in self.known.values() {
+            endpoint.sweep(now);
+        }
+    }
+}
+
+/// A request at an endpoint, from the pick to the last byte. Dropping it, however the request ends, takes it off
+/// the endpoint's count.
+#[derive(Debug)]
+pub struct InFlight {
+    endpoint: Rc<LocalEndpoint>,
+}
+
+impl InFlight {
+    #[must_use]
+    pub fn new(endpoint: Rc<LocalEndpoint>) -> Self {
+        endpoint.state.request_started();
+        endpoint.series.connections_active.inc();
+        Self { endpoint }
+    }
+
+    #[must_use]
+    pub fn endpoint(&self) -> &Rc<LocalEndpoint> {
+        &self.endpoint
+    }
+
+    /// The request became a tunnel.
+    #[must_use]
+    pub fn into_tunnel(self) -> OpenTunnel {
+        self.endpoint.state.tunnel_opened();
+        OpenTunnel {
+            endpoint: self.endpoint.clone(),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.state.request_ended();
+        self.endpoint.series.connections_active.dec();
+    }
+}
+
+/// An open tunnel at an endpoint.
+#[derive(Debug)]
+pub struct OpenTunnel {
+    endpoint: Rc<LocalEndpoint>,
+}
+
+impl OpenTunnel {
+    #[must_use]
+    pub fn endpoint(&self) -> &Rc<LocalEndpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.endpoint.state.tunnel_closed();
+    }
+}

@@ -1,0 +1,62 @@
+//! All endpoints known to the process. What outlives a reload is found here again by its key.
+
+use super::state::{EndpointKey, EndpointState, Target};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Endpoint states by key. Weak: a refused configuration leaves nothing behind, and a removed endpoint goes
+/// when its last request has ended.
+#[derive(Debug, Default)]
+pub struct Registry {
+    endpoints: Mutex<HashMap<EndpointKey, Weak<EndpointState>>>,
+}
+
+impl Registry {
+    /// The state of this endpoint, made when it is not known. `targets` is used for a new one only.
+    pub fn endpoint(&self, key: EndpointKey, targets: impl FnOnce() -> Vec<Target>) -> Arc<EndpointState> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = endpoints.get(&key).and_then(Weak::upgrade) {
+            return state;
+        }
+        endpoints.retain(|_, state| state.strong_count() > 0);
+        let state = Arc::new(EndpointState::new(key.clone(), targets()));
+        endpoints.insert(key, Arc::downgrade(&state));
+        state
+    }
+
+    /// Every endpoint that something still holds, also those that left the configuration and are finishing.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<EndpointState>> {
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(address: &str) -> EndpointKey {
+        EndpointKey {
+            upstream: "api".into(),
+            address: address.into(),
+        }
+    }
+
+    #[test]
+    fn an_endpoint_held_by_anyone_is_found_again() {
+        let registry = Registry::default();
+        let first = registry.endpoint(key("a:1"), Vec::new);
+        first.request_started();
+        assert!(Arc::ptr_eq(&first, &registry.endpoint(key("a:1"), Vec::new)));
+    }
+
+    #[test]
+    fn an_endpoint_that_nobody_holds_is_forgotten() {
+        let registry = Registry::default();
+        drop(registry.endpoint(key("a:1"), Vec::new));
+        let _other = registry.endpoint(key("a:2"), Vec::new);
+        assert_eq!(registry.all().len(), 1);
+        assert_eq!(registry.endpoints.lock().unwrap().len(), 1);
+    }
+}

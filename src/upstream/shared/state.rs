@@ -1,0 +1,145 @@
+//! The state of one endpoint, shared by all workers and kept over reloads.
+
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Identity of an endpoint: its upstream, and its address as written. The same address in two upstreams is two
+/// endpoints, because their health and load are told apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointKey {
+    pub upstream: Arc<str>,
+    pub address: Arc<str>,
+}
+
+/// A place to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// What a name stands for now. An address that needs no resolving has one target from the start.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    /// In the order to try; empty while the name has not been resolved.
+    pub list: Vec<Target>,
+    /// Why the last resolution failed; the list then holds the last good answer.
+    pub error: Option<String>,
+}
+
+/// Shared state of one endpoint. Counters that several workers write are padded.
+#[derive(Debug)]
+pub struct EndpointState {
+    pub key: EndpointKey,
+    targets: ArcSwap<Targets>,
+    /// Requests now at the endpoint, over all workers; tunnels not counted.
+    in_flight: CachePadded<AtomicU32>,
+    /// Open tunnels (upgraded connections).
+    tunnels: CachePadded<AtomicU32>,
+    /// Failures since the last success.
+    failure_streak: CachePadded<AtomicU32>,
+    /// Where the next connection starts among several targets.
+    next_target: AtomicU64,
+}
+
+impl EndpointState {
+    #[must_use]
+    pub fn new(key: EndpointKey, targets: Vec<Target>) -> Self {
+        Self {
+            key,
+            targets: ArcSwap::from_pointee(Targets {
+                list: targets,
+                error: None,
+            }),
+            in_flight: CachePadded::default(),
+            tunnels: CachePadded::default(),
+            failure_streak: CachePadded::default(),
+            next_target: AtomicU64::new(fastrand::u64(..)),
+        }
+    }
+
+    #[must_use]
+    pub fn targets(&self) -> Arc<Targets> {
+        self.targets.load_full()
+    }
+
+    /// A name was resolved anew. Connections to addresses no longer listed end on their own.
+    pub fn set_targets(&self, list: Vec<Target>) {
+        self.targets.store(Arc::new(Targets { list, error: None }));
+    }
+
+    /// A resolution failed: keep the last good answer, remember why.
+    pub fn resolution_failed(&self, error: String) {
+        let list = self.targets.load().list.clone();
+        self.targets.store(Arc::new(Targets {
+            list,
+            error: Some(error),
+        }));
+    }
+
+    /// The target for a new connection; they take turns.
+    #[must_use]
+    pub fn next_target(&self) -> Option<Target> {
+        let targets = self.targets.load();
+        match targets.list.len() {
+            0 => None,
+            1 => targets.list.first().cloned(),
+            n => {
+                let turn = self.next_target.fetch_add(1, Ordering::Relaxed);
+                targets.list.get((turn % n as u64) as usize).cloned()
+            }
+        }
+    }
+
+    /// Requests and tunnels now at the endpoint: what least-connections compares.
+    #[must_use]
+    pub fn load(&self) -> u32 {
+        self.in_flight().saturating_add(self.tunnels())
+    }
+
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    #[must_use]
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+
+    #[must_use]
+    pub fn failure_streak(&self) -> u32 {
+        self.failure_streak.load(Ordering::Relaxed)
+    }
+
+    /// Called by the guard of `upstream::local` alone, once when a request starts and once when it ends.
+    pub(crate) fn request_started(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(crate) fn request_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+    pub(crate) fn tunnel_opened(&self) {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+    pub(crate) fn tunnel_closed(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An attempt got an answer.
+    pub fn succeeded(&self) {
+        // The line stays shared by all workers as long as nothing fails.
+        if self.failure_streak.load(Ordering::Relaxed) != 0 {
+            self.failure_streak.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// An attempt failed on the endpoint's side.
+    pub fn failed(&self) {
+        self.failure_streak.fetch_add(1, Ordering::Relaxed);
+    }
+}
