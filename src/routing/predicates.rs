@@ -125,7 +125,7 @@ impl Predicates {
     fn failing_header(&self, input: &RouteInput<'_>) -> Option<Failure<'_>> {
         let head = &input.head.buf;
         let failing = self.headers.iter().find(|(id, named)| match id {
-            Name::Other => !named.value.holds(head.find(named.name.as_bytes())),
+            Name::Other | Name::Underscored => !named.value.holds(head.find(named.name.as_bytes())),
             id => !named.value.holds(head.all(*id)),
         });
         failing.map(|(_, named)| Failure::Header(&named.name))

@@ -241,6 +241,7 @@ fn every_predicate_is_asked() {
             ("X-User", "ann"),
             ("cookie", "sid=1; theme=dark"),
             ("Accept", "a"),
+            ("X_Team", "red"),
         ],
     );
     let base = RouteInput {
@@ -279,6 +280,8 @@ fn every_predicate_is_asked() {
         ("x-none", "!", true),
         ("accept", "a", true),
         ("accept", "b", false),
+        ("x_team", "*", true),
+        ("x_other", "*", false),
     ] {
         let mut conditional = route();
         conditional.headers.insert(name.into(), value_pattern(pattern));
