@@ -16,6 +16,7 @@
 //! | [`proxy`] | the life of a request, on the workers |
 //! | [`control`] | the only mutator: reload, listeners, signals, drain |
 //! | [`admin`] | the HTTP shell of control: auth, JSON, metrics |
+//! | [`demo`] | `tidegate demo`: app servers, a gateway of its own and a load, all as processes; uses [`base`] alone |
 //!
 //! `app`, `cli` and `main` wire these together and are the only places that read the process environment.
 //!
@@ -29,6 +30,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod h1;
 pub mod message;
 pub mod net;

@@ -1,1 +1,36 @@
-//! admin.
+//! The HTTP shell of control: who may ask, what can be asked, JSON.
+//!
+//! It decides nothing and changes nothing itself: reads show [`crate::control::status`], writes become
+//! [`crate::control::Command`]s. The same router serves the admin listener, where tokens say who asks, and the
+//! control socket, where the kernel does.
+//!
+//! | file | does |
+//! |---|---|
+//! | [`endpoints`] | the table of everything that can be asked; router and OpenAPI document are made from it |
+//! | [`auth`] | who asks, and whether they may |
+//! | [`reads`], [`writes`] | the answers |
+//! | [`health`] | is it alive, may it have traffic |
+//! | [`problem`] | errors as JSON |
+//! | [`paging`] | lists, piece by piece |
+//! | [`openapi`] | the document |
+//! | [`server`] | sockets, connections and their bounds |
+
+pub mod auth;
+pub mod endpoints;
+pub mod health;
+pub mod openapi;
+pub mod paging;
+pub mod problem;
+pub mod reads;
+pub mod server;
+pub mod writes;
+
+use crate::control::{Commands, Gateway};
+use std::sync::Arc;
+
+/// What the handlers work on.
+#[derive(Clone, Debug)]
+pub struct Api {
+    pub gateway: Arc<Gateway>,
+    pub commands: Commands,
+}

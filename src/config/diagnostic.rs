@@ -1,7 +1,9 @@
 //! What is wrong with a configuration, where, and what would be right.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+/// Errors refuse a configuration, warnings do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Warning,
@@ -16,6 +18,18 @@ pub struct Location {
     pub column: u32,
     /// Byte range in the file, for the excerpt.
     pub bytes: std::ops::Range<usize>,
+    /// What the excerpt is cut from.
+    pub text: SourceText,
+}
+
+/// The text of a file with every secret in it blanked, so that no excerpt can show one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SourceText(pub Arc<str>);
+
+impl std::fmt::Debug for SourceText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// One problem.
@@ -33,6 +47,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// A problem that refuses the configuration.
     #[must_use]
     pub fn error(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
@@ -44,6 +59,7 @@ impl Diagnostic {
         }
     }
 
+    /// A problem that is only told.
     #[must_use]
     pub fn warning(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
@@ -52,6 +68,7 @@ impl Diagnostic {
         }
     }
 
+    /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

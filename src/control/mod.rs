@@ -1,1 +1,39 @@
-//! control.
+//! The only mutator: every change of the running gateway is a [`Command`] that one task carries out, one after
+//! the other, whoever sent it (a changed file, a signal, the admin API, the control socket). Audit entry, event
+//! and log line are written there, once.
+//!
+//! | file | does |
+//! |---|---|
+//! | [`command`] | what can be asked for, by whom, and what can come of it |
+//! | [`mutator`] | the task: takes commands, carries them out, writes them down |
+//! | [`reload`] | load, validate, compile, bind, swap, retire |
+//! | [`listeners`], [`workers`] | the sockets and the threads, which outlive configurations |
+//! | [`supervise`] | looks after the workers and hears their reports |
+//! | [`watch`] | notices that a file changed |
+//! | [`dns`] | keeps endpoint names resolved |
+//! | [`drain`] | the orderly end |
+//! | [`status`] | the view that the API shows, built on demand |
+//! | [`gateway`] | what all of these share |
+//! | [`state_dir`], [`process`], [`cores`], [`memory`], [`systemd`] | the process in its surroundings |
+
+pub mod change;
+pub mod command;
+pub mod cores;
+pub mod dns;
+pub mod drain;
+pub mod gateway;
+pub mod journal;
+pub mod listeners;
+pub mod memory;
+pub mod mutator;
+pub mod process;
+pub mod reload;
+pub mod state_dir;
+pub mod status;
+pub mod supervise;
+pub mod systemd;
+pub mod watch;
+pub mod workers;
+
+pub use command::{Action, Actor, Command, Commands, Outcome};
+pub use gateway::Gateway;

@@ -6,3 +6,6 @@
 pub mod body;
 pub mod parse;
 pub mod write;
+
+#[cfg(test)]
+mod corpus;

@@ -1,8 +1,9 @@
 //! Heads in: the request line or status line and the field lines, in one pass (RFC 9112 sections 2 to 5).
 
-use crate::message::bytes::{find_control, find_name_end, is_target_byte, is_token, is_token_byte};
+use crate::message::bytes::is_token_byte;
 use crate::message::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use crate::message::names::Name;
+use crate::message::scan::{find_control, find_name_end, find_target_end};
 use crate::message::token::{Reject, Token};
 
 /// Bounds of one head.
@@ -229,10 +230,7 @@ fn method_end(input: &[u8], start: usize) -> Scan<usize> {
 
 fn target_end(input: &[u8], start: usize, limit: usize) -> Scan<usize> {
     let rest = input.get(start..).unwrap_or_default();
-    let len = rest
-        .iter()
-        .position(|&b| !is_target_byte(b))
-        .unwrap_or(rest.len());
+    let len = find_target_end(rest, 0);
     if len > limit {
         return Err(Stop::Fault(Reject::new(Token::UriTooLong, "target too long")));
     }
@@ -333,20 +331,7 @@ fn field_lines(input: &[u8], mut at: usize, limit: usize, buf: &mut HeadBuf) -> 
 
 #[inline]
 fn field_line(input: &[u8], start: usize) -> Scan<(Field, usize)> {
-    let name_end = find_name_end(input, start);
-    match input.get(name_end) {
-        Some(b':') => {}
-        Some(b' ' | b'\t') => return Err(malformed("white space in a header name")),
-        Some(b'\r' | b'\n') => return Err(malformed("header line without a colon")),
-        Some(_) => return Err(malformed("control character in a header name")),
-        None => return Err(Stop::Partial),
-    }
-    let name = &input[start..name_end];
-    let id = Name::recognise(name);
-    // A known name is a token.
-    if matches!(id, Name::Other | Name::Underscored) && !is_token(name) {
-        return Err(malformed("invalid header name"));
-    }
+    let (name_end, id) = field_name(input, start)?;
     let mut value_start = name_end + 1;
     while let Some(b' ' | b'\t') = input.get(value_start) {
         value_start += 1;
@@ -362,6 +347,32 @@ fn field_line(input: &[u8], start: usize) -> Scan<(Field, usize)> {
         id,
     };
     Ok((field, next))
+}
+
+/// Where the name that begins here ends, its colon that is, and which one it is.
+#[inline]
+fn field_name(input: &[u8], start: usize) -> Scan<(usize, Name)> {
+    let end = find_name_end(input, start);
+    match input.get(end) {
+        Some(b':') if end > start => Ok((end, Name::recognise_plain(&input[start..end]))),
+        _ => unusual_name(input, start, end),
+    }
+}
+
+/// A name with rarer characters than letters, digits and hyphens, the first of them `at`; or none at all.
+#[cold]
+fn unusual_name(input: &[u8], start: usize, mut at: usize) -> Scan<(usize, Name)> {
+    while input.get(at).is_some_and(|&b| is_token_byte(b)) {
+        at += 1;
+    }
+    match input.get(at) {
+        Some(b':') if at > start => Ok((at, Name::recognise(&input[start..at]))),
+        Some(b':') => Err(malformed("empty header name")),
+        Some(b' ' | b'\t') => Err(malformed("white space in a header name")),
+        Some(b'\r' | b'\n') => Err(malformed("header line without a colon")),
+        Some(_) => Err(malformed("invalid character in a header name")),
+        None => Err(Stop::Partial),
+    }
 }
 
 /// Where the text of this line ends, and where the next line begins.

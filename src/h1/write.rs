@@ -160,9 +160,9 @@ fn field_lines(head: &HeadBuf, from: usize, edits: &Edits, framing: Framing, out
         run = head.line_end(index);
     };
     if kept.all {
-        edits
-            .dropped(head.fields.len())
-            .for_each(|index| skip(index, out));
+        for index in edits.dropped(head.fields.len()) {
+            skip(index, out);
+        }
     } else {
         for (index, field) in head.fields.iter().enumerate() {
             let framing = matches!(field.id, Name::ContentLength | Name::TransferEncoding);

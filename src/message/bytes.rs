@@ -1,4 +1,6 @@
-//! Which bytes may stand where (RFC 9110 section 5.6.2, RFC 9112 section 3.2), and the searches built on it.
+//! Which bytes may stand where (RFC 9110 section 5.6.2, RFC 9112 section 3.2).
+
+use super::scan::find_control;
 
 /// May stand in a token: a method, a field name, a connection option.
 const TOKEN: u8 = 1;
@@ -76,55 +78,6 @@ pub fn blank_controls(text: &mut [u8]) {
     }
 }
 
-const ONES: u64 = u64::MAX / 255;
-const HIGHS: u64 = ONES << 7;
-
-/// The high bit of every byte below `limit` (at most 0x80). Borrows can mark bytes after the first true one,
-/// so only the lowest mark counts.
-const fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(ONES * limit as u64) & !word & HIGHS
-}
-
-/// Position of the first control character (below 0x20, or 0x7F) from `at` on, or the length.
-#[must_use]
-#[inline]
-pub fn find_control(bytes: &[u8], at: usize) -> usize {
-    find(
-        bytes,
-        at,
-        |word| below(word, 0x20) | below(word ^ (ONES * 0x7f), 1),
-        |b| b < 0x20 || b == 0x7f,
-    )
-}
-
-/// Position of the first colon, white space or control character from `at` on, or the length.
-#[must_use]
-#[inline]
-pub fn find_name_end(bytes: &[u8], at: usize) -> usize {
-    find(
-        bytes,
-        at,
-        |word| below(word, 0x21) | below(word ^ (ONES * b':' as u64), 1),
-        |b| b < 0x21 || b == b':',
-    )
-}
-
-/// Eight bytes at a time while there are eight. `word` marks high bits, of which the lowest is exact.
-#[inline(always)]
-fn find(bytes: &[u8], mut at: usize, word: impl Fn(u64) -> u64, byte: impl Fn(u8) -> bool) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let marks = word(u64::from_le_bytes(*chunk));
-        if marks != 0 {
-            return at + (marks.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while at < bytes.len() && !byte(bytes[at]) {
-        at += 1;
-    }
-    at.min(bytes.len())
-}
-
 /// The elements of a comma-separated list over several field lines, white space trimmed (RFC 9110 section
 /// 5.6.1). Empty elements are given too, for callers that refuse them.
 pub fn list<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
@@ -146,7 +99,6 @@ pub fn trim(mut text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn the_classes_are_those_of_the_grammar() {
@@ -167,14 +119,5 @@ mod tests {
         let values: [&[u8]; 2] = [b" a ,b", b",\tc"];
         let all: Vec<&[u8]> = list(values.into_iter()).collect();
         assert_eq!(all, [&b"a"[..], b"b", b"", b"c"]);
-    }
-
-    proptest! {
-        #[test]
-        fn searches_agree_with_a_byte_by_byte_search(bytes in proptest::collection::vec(any::<u8>(), 0..64), at in 0usize..70) {
-            let slow = |stop: fn(u8) -> bool| (at..bytes.len()).find(|&i| stop(bytes[i])).unwrap_or(bytes.len());
-            prop_assert_eq!(find_control(&bytes, at), slow(|b| b < 0x20 || b == 0x7f));
-            prop_assert_eq!(find_name_end(&bytes, at), slow(|b| b < 0x21 || b == b':'));
-        }
     }
 }

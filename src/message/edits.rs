@@ -53,14 +53,21 @@ impl Edits {
 
     /// The indexes of dropped fields among the first `fields`, rising.
     pub fn dropped(&self, fields: usize) -> impl Iterator<Item = usize> {
-        self.drop[..fields.div_ceil(64)]
-            .iter()
-            .enumerate()
-            .flat_map(|(word, &bits)| {
-                std::iter::successors(Some(bits), |bits| Some(bits & bits.wrapping_sub(1)))
-                    .take_while(|&bits| bits != 0)
-                    .map(move |bits| word * 64 + bits.trailing_zeros() as usize)
-            })
+        let words = if self.dropped == 0 { 0 } else { fields.div_ceil(64) };
+        let mut word = 0;
+        let mut bits = self.drop[0];
+        std::iter::from_fn(move || {
+            while word < words {
+                if bits != 0 {
+                    let index = word * 64 + bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    return Some(index);
+                }
+                word += 1;
+                bits = self.drop.get(word).copied().unwrap_or_default();
+            }
+            None
+        })
     }
 
     /// Whether every field is kept.
@@ -97,6 +104,7 @@ impl Edits {
 
     /// Adds the line `name: value`.
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.arena.reserve(name.len() + value.len() + 4);
         self.add_with(name, |out| out.extend_from_slice(value));
     }
 

@@ -38,7 +38,11 @@ pub fn drop_hop_by_hop(head: &HeadBuf, edits: &mut Edits) {
 }
 
 fn drop_nominated(head: &HeadBuf, edits: &mut Edits) {
-    for option in list(head.all(Name::Connection)).take(MAX_CONNECTION_OPTIONS) {
+    // Nearly always there is nothing in it but one common option.
+    let values = head
+        .all(Name::Connection)
+        .filter(|value| !is_common_option(value));
+    for option in list(values).take(MAX_CONNECTION_OPTIONS) {
         if is_common_option(option) || is_protected(option) {
             continue;
         }
@@ -52,7 +56,7 @@ fn drop_nominated(head: &HeadBuf, edits: &mut Edits) {
 
 /// Options that are no fields, or fields that are dropped anyway.
 fn is_common_option(option: &[u8]) -> bool {
-    [&b"close"[..], b"keep-alive", b"upgrade", b"te"]
+    [&b"keep-alive"[..], b"close", b"upgrade", b"te"]
         .iter()
         .any(|known| option.eq_ignore_ascii_case(known))
 }

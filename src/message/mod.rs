@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod edits;
+pub mod error_page;
 pub mod framing;
 pub mod head;
 pub mod hop;
@@ -13,5 +14,6 @@ pub mod host;
 pub mod names;
 pub mod params;
 pub mod path;
+pub mod scan;
 pub mod template;
 pub mod token;

@@ -66,19 +66,59 @@ names! {
 impl Name {
     /// Recognises a field name, whatever its case.
     #[must_use]
-    #[inline]
     pub fn recognise(name: &[u8]) -> Self {
-        if let Some(slot) = slot(name, MULTIPLIER) {
-            let candidate = SLOTS[slot];
-            if candidate != Self::Other && name.eq_ignore_ascii_case(candidate.text().as_bytes()) {
-                return candidate;
-            }
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-';
+        match name.contains(&b'_') {
+            true => Self::Underscored,
+            false if name.iter().all(plain) => Self::recognise_plain(name),
+            false => Self::Other,
         }
-        if name.contains(&b'_') {
-            Self::Underscored
+    }
+
+    /// Recognises a name made of letters, digits and hyphens only.
+    #[must_use]
+    #[inline]
+    pub(crate) fn recognise_plain(name: &[u8]) -> Self {
+        let Some(slot) = slot(name, MULTIPLIER) else {
+            return Self::Other;
+        };
+        let (candidate, text) = SLOTS[slot];
+        if is_same(name, text.as_bytes()) {
+            candidate
         } else {
             Self::Other
         }
+    }
+}
+
+/// Whether a plain name is this lower-case one: setting one bit makes lower case of letters and leaves
+/// digits and hyphens. Compares from both ends in words that may overlap.
+#[inline]
+fn is_same(name: &[u8], known: &[u8]) -> bool {
+    if name.len() != known.len() {
+        return false;
+    }
+    let word = |text: &[u8], at: usize| {
+        text.get(at..at + 8)
+            .and_then(|w| w.first_chunk())
+            .map(|w| u64::from_le_bytes(*w))
+    };
+    let half = |text: &[u8], at: usize| {
+        text.get(at..at + 4)
+            .and_then(|w| w.first_chunk())
+            .map(|w| u32::from_le_bytes(*w))
+    };
+    let len = name.len();
+    match len {
+        8.. => {
+            let lower = |at: usize| word(name, at).map(|w| w | 0x2020_2020_2020_2020);
+            (0..len / 8).all(|i| lower(i * 8) == word(known, i * 8)) && lower(len - 8) == word(known, len - 8)
+        }
+        4..8 => {
+            let lower = |at: usize| half(name, at).map(|w| w | 0x2020_2020);
+            lower(0) == half(known, 0) && lower(len - 4) == half(known, len - 4)
+        }
+        _ => name.iter().zip(known).all(|(a, b)| a | 0x20 == *b),
     }
 }
 
@@ -87,7 +127,7 @@ impl Name {
 
 const SLOT_BITS: u32 = 8;
 const MULTIPLIER: u32 = find_multiplier();
-const SLOTS: [Name; 1 << SLOT_BITS] = fill_slots();
+static SLOTS: [(Name, &str); 1 << SLOT_BITS] = fill_slots();
 
 /// The slot of a name, whatever its case; `None` for names shorter than any known one.
 #[inline]
@@ -130,12 +170,12 @@ const fn is_perfect(multiplier: u32) -> bool {
     true
 }
 
-const fn fill_slots() -> [Name; 1 << SLOT_BITS] {
-    let mut slots = [Name::Other; 1 << SLOT_BITS];
+const fn fill_slots() -> [(Name, &'static str); 1 << SLOT_BITS] {
+    let mut slots = [(Name::Other, ""); 1 << SLOT_BITS];
     let mut index = 0;
     while index < Name::ALL.len() {
         if let Some(slot) = slot(Name::ALL[index].1.as_bytes(), MULTIPLIER) {
-            slots[slot] = Name::ALL[index].0;
+            slots[slot] = Name::ALL[index];
         }
         index += 1;
     }

@@ -3,12 +3,12 @@
 use super::worker::{Command, ListenSocket, Report, Worker};
 use crate::net::listen::Socket;
 use crate::net::transport::Transport;
-use crate::telemetry::metrics::series::ListenerSeries;
+use crate::telemetry::metrics::ListenerSeries;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,7 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An accepted connection that no worker serves yet.
+/// An accepted connection that no worker serves yet. It belongs to no runtime: any worker may take it.
 #[derive(Debug)]
 pub struct Accepted {
     pub listener: Arc<str>,
@@ -77,35 +77,38 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-struct Listening(Socket);
-
-impl AsRawFd for Listening {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 /// The accept loop of one socket. When it is aborted, what the kernel has queued is still accepted before the
 /// descriptor closes, because closing the last descriptor of a socket resets its queue.
 pub(super) async fn run(worker: Rc<Worker>, socket: ListenSocket) {
     let ListenSocket { id, listener, socket } = socket;
     let series = worker.metrics.listener(&listener);
     let count = worker.context.board.listener_count(&listener);
-    let socket = match AsyncFd::with_interest(Listening(socket), Interest::READABLE) {
+    // Deprecated in favour of an unsafe twin, because a type could give a different descriptor each time it is
+    // asked. `Socket` owns one descriptor and gives that one.
+    #[allow(deprecated)]
+    let registered = AsyncFd::with_interest(socket, Interest::READABLE);
+    let socket = match registered {
         Ok(socket) => socket,
         Err(error) => {
             tracing::error!(listener = &*listener, %error, "cannot wait for connections");
             return;
         }
     };
-    let accepting = Accepting { worker, listener, socket, series, count, id };
+    let accepting = Accepting {
+        worker,
+        listener,
+        socket,
+        series,
+        count,
+        id,
+    };
     accepting.forever().await;
 }
 
 struct Accepting {
     worker: Rc<Worker>,
     listener: Arc<str>,
-    socket: AsyncFd<Listening>,
+    socket: AsyncFd<Socket>,
     series: Arc<ListenerSeries>,
     count: Arc<AtomicUsize>,
     id: super::worker::SocketId,
@@ -124,7 +127,9 @@ impl Accepting {
             while !self.has_room() {
                 tokio::time::sleep(ROOM_CHECK).await;
             }
-            let Ok(mut ready) = self.socket.readable().await else { return };
+            let Ok(mut ready) = self.socket.readable().await else {
+                return;
+            };
             match self.turn() {
                 Accept::One => tokio::task::yield_now().await,
                 Accept::QueueEmpty => ready.clear_ready(),
@@ -156,13 +161,15 @@ impl Accepting {
         if process > 0 && self.worker.context.board.connections() >= process {
             return false;
         }
-        let limit = view.listener_named(&self.listener).map_or(0, |l| l.plan.limits.connections);
+        let limit = view
+            .listener_named(&self.listener)
+            .map_or(0, |l| l.plan.limits.connections);
         limit == 0 || self.count.load(Ordering::Relaxed) < limit
     }
 
     fn one(&self) -> Accept {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (socket, peer) = match &self.socket.get_ref().0 {
+        let (socket, peer) = match self.socket.get_ref() {
             Socket::Tcp(listener) => match rustix::net::acceptfrom_with(listener, flags) {
                 Ok((socket, peer)) => (socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())),
                 Err(error) => return refused(error),
@@ -176,7 +183,12 @@ impl Accepting {
         self.series.connections_accepted.inc();
         self.worker.metrics.worker.accepted.inc();
         let count = CountedConnection::new(&self.count);
-        self.place(Accepted { listener: self.listener.clone(), socket, peer, count });
+        self.place(Accepted {
+            listener: self.listener.clone(),
+            socket,
+            peer,
+            count,
+        });
         // The kernel hands out the lowest free descriptor: a high one means that few are left, and those are for
         // the endpoints of the connections accepted already.
         if highest as usize >= self.worker.context.board.accept_fd_limit() {
@@ -221,7 +233,10 @@ impl Drop for Accepting {
             return;
         }
         while matches!(self.one(), Accept::One) {}
-        self.worker.report(Report::Unlistened { worker: self.worker.index, socket: self.id });
+        self.worker.report(Report::Unlistened {
+            worker: self.worker.index,
+            socket: self.id,
+        });
     }
 }
 

@@ -6,7 +6,6 @@ use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::flow::{Flow, Framing};
 use super::service::Rest;
-use crate::config::model::RequestIdPolicy;
 use crate::h1::body::ChunkLimits;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{Method, RequestHead, Span};
@@ -14,6 +13,7 @@ use crate::message::host::{self, Target};
 use crate::message::names::Name;
 use crate::message::path;
 use crate::message::token::{Reject, Token};
+use crate::snapshot::RequestIdPolicy;
 use smallvec::SmallVec;
 
 /// Longest request id taken over from a client.
@@ -26,8 +26,6 @@ pub(super) struct Admitted {
     pub about_the_server: bool,
     /// The target was in absolute form, which endpoints do not expect.
     pub absolute: bool,
-    /// The client waits for 100 (Continue).
-    pub expects_continue: bool,
 }
 
 /// Checks a request and notes its normal forms in the context.
@@ -39,13 +37,16 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
     context.query = found.query;
     context.host = found.host;
     context.path = found.path;
-    context.rest = if found.expects_continue && found.body != BodyKind::None { Rest::Unknown } else { unread(context) };
+    context.rest = if found.expects_continue && found.body != BodyKind::None {
+        Rest::Unknown
+    } else {
+        unread(context)
+    };
     client_ip::resolve(client, context);
     context.request_id = request_id(context);
     Ok(Admitted {
         about_the_server: found.asterisk,
         absolute: found.absolute,
-        expects_continue: found.expects_continue,
     })
 }
 
@@ -63,7 +64,10 @@ fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject
     framing::check_request(head)?;
     let body = framing::request_body(head)?;
     if matches!(head.method, Method::Connect | Method::Trace) {
-        return Err(Reject::new(Token::MethodNotAllowed, "CONNECT and TRACE are not served"));
+        return Err(Reject::new(
+            Token::MethodNotAllowed,
+            "CONNECT and TRACE are not served",
+        ));
     }
     let expects_continue = framing::expects_continue(head)?;
     let named = head.buf.get(Name::Host).map(host::parse_host).transpose()?;
@@ -82,7 +86,11 @@ fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject
         None => Text::default(),
     };
     let asterisk = target.is_asterisk();
-    let path = if asterisk { Text::Own(b"*".to_vec()) } else { normal_path(head, target.path(), context)? };
+    let path = if asterisk {
+        Text::Own(b"*".to_vec())
+    } else {
+        normal_path(head, target.path(), context)?
+    };
     Ok(Found {
         body,
         host,
@@ -96,10 +104,12 @@ fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject
 
 fn normal_path(head: &RequestHead, path: &[u8], context: &RequestContext) -> Result<Text, Reject> {
     let mut out = Vec::new();
-    Ok(match path::normalise(path, &context.listener.plan.path_policy, &mut out)? {
-        path::Normal::AsIs => span_in(head, path).map_or_else(|| Text::Own(path.to_vec()), Text::Head),
-        path::Normal::Written => Text::Own(out),
-    })
+    Ok(
+        match path::normalise(path, &context.listener.plan.path_policy, &mut out)? {
+            path::Normal::AsIs => span_in(head, path).map_or_else(|| Text::Own(path.to_vec()), Text::Head),
+            path::Normal::Written => Text::Own(out),
+        },
+    )
 }
 
 /// Where a piece of the head lies in it; `None` for text from elsewhere.
@@ -108,7 +118,10 @@ fn span_in(head: &RequestHead, piece: &[u8]) -> Option<Span> {
     let piece = piece.as_ptr_range();
     if bytes.start <= piece.start && piece.end <= bytes.end {
         let start = piece.start as usize - bytes.start as usize;
-        return Some(Span::new(start, start + (piece.end as usize - piece.start as usize)));
+        return Some(Span::new(
+            start,
+            start + (piece.end as usize - piece.start as usize),
+        ));
     }
     None
 }
@@ -134,7 +147,10 @@ fn request_id(context: &RequestContext) -> SmallVec<[u8; 32]> {
         RequestIdPolicy::AlwaysKeep => true,
     };
     if keep
-        && let Some(given) = context.request.as_ref().and_then(|head| head.buf.get(Name::XRequestId))
+        && let Some(given) = context
+            .request
+            .as_ref()
+            .and_then(|head| head.buf.get(Name::XRequestId))
         && !given.is_empty()
         && given.len() <= LONGEST_REQUEST_ID
         && given.iter().all(|b| b.is_ascii_graphic())

@@ -80,7 +80,11 @@ impl Board {
     /// Client connections of all workers.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.peers.load().iter().map(|p| p.status.connections.load(Ordering::Relaxed)).sum()
+        self.peers
+            .load()
+            .iter()
+            .map(|p| p.status.connections.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// The least loaded worker, if `mine` is so far above it that a new connection should go there. Small
@@ -116,9 +120,17 @@ impl Board {
 
     /// Counts a connection of this client at this listener, unless it has `limit` already.
     #[must_use]
-    pub fn admit_client(self: &Arc<Self>, listener: &Arc<str>, client: IpAddr, limit: usize) -> Option<ClientPermit> {
+    pub fn admit_client(
+        self: &Arc<Self>,
+        listener: &Arc<str>,
+        client: IpAddr,
+        limit: usize,
+    ) -> Option<ClientPermit> {
         let key = (listener.clone(), client_group(client));
-        self.clients.admit(&key, limit).then(|| ClientPermit { board: self.clone(), key })
+        self.clients.admit(&key, limit).then(|| ClientPermit {
+            board: self.clone(),
+            key,
+        })
     }
 }
 
@@ -154,7 +166,10 @@ struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: std::hash::RandomState::new() }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: std::hash::RandomState::new(),
+        }
     }
 }
 
@@ -197,7 +212,11 @@ mod tests {
         for (index, load) in loads.iter().enumerate() {
             let status = Arc::new(WorkerStatus::default());
             status.connections.store(*load, Ordering::Relaxed);
-            board.join(&Peer { index, status, commands: tokio::sync::mpsc::channel(1).0 });
+            board.join(&Peer {
+                index,
+                status,
+                commands: tokio::sync::mpsc::channel(1).0,
+            });
         }
         board
     }
@@ -217,7 +236,11 @@ mod tests {
         let board = board_with(&[500, 0]);
         board.peers()[1].status.retired.store(true, Ordering::Relaxed);
         assert!(board.better_place(0, 500).is_none());
-        board.join(&Peer { index: 1, status: Arc::default(), commands: tokio::sync::mpsc::channel(1).0 });
+        board.join(&Peer {
+            index: 1,
+            status: Arc::default(),
+            commands: tokio::sync::mpsc::channel(1).0,
+        });
         assert_eq!(board.better_place(0, 500).unwrap().index, 1);
         assert_eq!(board.peers().len(), 2);
     }
@@ -229,15 +252,32 @@ mod tests {
         let ip: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
         let first = board.admit_client(&web, ip, 1);
         assert!(first.is_some());
-        assert!(board.admit_client(&web, "10.0.0.1".parse().unwrap(), 1).is_none(), "the same client in IPv4");
-        assert!(board.admit_client(&"other".into(), ip, 1).is_some(), "counted per listener");
+        assert!(
+            board.admit_client(&web, "10.0.0.1".parse().unwrap(), 1).is_none(),
+            "the same client in IPv4"
+        );
+        assert!(
+            board.admit_client(&"other".into(), ip, 1).is_some(),
+            "counted per listener"
+        );
         drop(first);
         assert!(board.admit_client(&web, ip, 1).is_some());
-        assert!(board.clients.shards.iter().map(|s| s.lock().unwrap().len()).sum::<usize>() == 0);
+        assert!(
+            board
+                .clients
+                .shards
+                .iter()
+                .map(|s| s.lock().unwrap().len())
+                .sum::<usize>()
+                == 0
+        );
     }
 
     #[test]
     fn ipv6_clients_are_counted_by_their_network() {
-        assert_eq!(client_group("2001:db8::1".parse().unwrap()), client_group("2001:db8::2:3".parse().unwrap()));
+        assert_eq!(
+            client_group("2001:db8::1".parse().unwrap()),
+            client_group("2001:db8::2:3".parse().unwrap())
+        );
     }
 }

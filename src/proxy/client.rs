@@ -6,7 +6,7 @@ use crate::net::alarm::Alarm;
 use crate::net::transport::Transport;
 use crate::net::wire::Wire;
 use smallvec::SmallVec;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
@@ -34,15 +34,18 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub fn new(transport: Transport, peer: Option<SocketAddr>, listener: ListenerKey, number: u64) -> io::Result<Self> {
+    pub fn new(
+        transport: Transport,
+        peer: Option<SocketAddr>,
+        listener: ListenerKey,
+        number: u64,
+    ) -> io::Result<Self> {
         let server = match &transport {
             Transport::Tcp(stream) => Some(stream.local_addr()?),
             Transport::Unix(_) => None,
         };
         let ip = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
-        let mut ip_text = SmallVec::new();
-        // Writing to memory cannot fail.
-        let _ok = write!(ip_text, "{ip}");
+        let ip_text = SmallVec::from_slice(ip.to_string().as_bytes());
         Ok(Self {
             wire: Wire::new(transport),
             alarm: Alarm::default(),

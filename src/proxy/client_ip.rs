@@ -42,7 +42,11 @@ fn walk(head: &RequestHead, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let forwarded = !head.buf.has(Name::XForwardedFor);
     let hops = lines.iter().rev().flat_map(|line| line.rsplit(|b| *b == b','));
     for hop in hops.take(MOST_HOPS) {
-        let address = if forwarded { forwarded_for(hop) } else { address(hop) };
+        let address = if forwarded {
+            forwarded_for(hop)
+        } else {
+            address(hop)
+        };
         // What cannot be read hides whatever is left of it.
         let Some(address) = address else { break };
         client = address;
@@ -55,11 +59,15 @@ fn walk(head: &RequestHead, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
 
 /// The address of `for=` in one element of Forwarded.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
-    let pair = element.split(|b| *b == b';').map(<[u8]>::trim_ascii).find(|pair| {
-        pair.len() > 4 && pair[..4].eq_ignore_ascii_case(b"for=")
-    })?;
+    let pair = element
+        .split(|b| *b == b';')
+        .map(<[u8]>::trim_ascii)
+        .find(|pair| pair.len() > 4 && pair[..4].eq_ignore_ascii_case(b"for="))?;
     let value = &pair[4..];
-    let unquoted = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+    let unquoted = value
+        .strip_prefix(b"\"")
+        .and_then(|v| v.strip_suffix(b"\""))
+        .unwrap_or(value);
     address(unquoted)
 }
 
@@ -73,7 +81,10 @@ fn address(text: &[u8]) -> Option<IpAddr> {
         return Some(address.ip().to_canonical());
     }
     let bracketed = text.strip_prefix('[')?.strip_suffix(']')?;
-    bracketed.parse::<std::net::Ipv6Addr>().ok().map(|v6| IpAddr::V6(v6).to_canonical())
+    bracketed
+        .parse::<std::net::Ipv6Addr>()
+        .ok()
+        .map(|v6| IpAddr::V6(v6).to_canonical())
 }
 
 #[cfg(test)]
@@ -83,7 +94,11 @@ mod tests {
 
     fn client_of(fields: &str) -> String {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-        let limits = HeadLimits { head_bytes: 4096, fields: 20, target_bytes: 100 };
+        let limits = HeadLimits {
+            head_bytes: 4096,
+            fields: 20,
+            target_bytes: 100,
+        };
         let mut buf = Box::default();
         let Parsed::Complete { head, .. } = parse_request(text.as_bytes(), &limits, &mut 0, &mut buf) else {
             panic!("{text}")
@@ -94,15 +109,24 @@ mod tests {
 
     #[test]
     fn the_first_untrusted_address_from_the_right_is_the_client() {
-        assert_eq!(client_of("X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.0.0.9\r\n"), "1.2.3.4");
-        assert_eq!(client_of("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\n"), "1.2.3.4");
+        assert_eq!(
+            client_of("X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.0.0.9\r\n"),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            client_of("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\n"),
+            "1.2.3.4"
+        );
         assert_eq!(client_of("X-Forwarded-For: 10.0.0.7, 10.0.0.8\r\n"), "10.0.0.7");
         assert_eq!(client_of(""), "10.0.0.1");
     }
 
     #[test]
     fn what_cannot_be_read_hides_what_is_left_of_it() {
-        assert_eq!(client_of("X-Forwarded-For: 1.2.3.4, unknown, 10.0.0.9\r\n"), "10.0.0.9");
+        assert_eq!(
+            client_of("X-Forwarded-For: 1.2.3.4, unknown, 10.0.0.9\r\n"),
+            "10.0.0.9"
+        );
         assert_eq!(client_of("X-Forwarded-For: garbage\r\n"), "10.0.0.1");
     }
 
@@ -116,8 +140,14 @@ mod tests {
 
     #[test]
     fn forwarded_is_read_when_there_is_no_x_forwarded_for() {
-        assert_eq!(client_of("Forwarded: for=6.6.6.6, for=1.2.3.4;proto=http, For=\"[2001:db8::1]:80\"\r\n"), "1.2.3.4");
-        assert_eq!(client_of("Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\n"), "1.2.3.4");
+        assert_eq!(
+            client_of("Forwarded: for=6.6.6.6, for=1.2.3.4;proto=http, For=\"[2001:db8::1]:80\"\r\n"),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            client_of("Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\n"),
+            "1.2.3.4"
+        );
         assert_eq!(client_of("Forwarded: for=_hidden\r\n"), "10.0.0.1");
     }
 }

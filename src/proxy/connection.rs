@@ -14,7 +14,7 @@ use crate::h1::parse::{self, Parsed, RequestLine};
 use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::FIRST_READ;
-use crate::telemetry::metrics::series::{ListenerSeries, Refusal};
+use crate::telemetry::metrics::{ListenerSeries, Refusal};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,19 +29,27 @@ pub(super) async fn run(
     accepted: Accepted,
     number: u64,
 ) {
-    let Some(listener) = worker.view().listener(entry.listener).cloned() else { return };
-    let Some(_permit) = admit(&worker, &listener, &accepted) else { return };
+    let Some(listener) = worker.view().listener(entry.listener).cloned() else {
+        return;
+    };
+    let Some(_permit) = admit(&worker, &listener, &accepted) else {
+        return;
+    };
     let open = Open::new(&listener.series);
     let peer = accepted.peer;
-    let Ok((transport, count)) = accepted.into_transport() else { return };
-    let Ok(client) = Client::new(transport, peer, entry.listener, number) else { return };
+    let Ok((transport, count)) = accepted.into_transport() else {
+        return;
+    };
+    let Ok(client) = Client::new(transport, peer, entry.listener, number) else {
+        return;
+    };
     drop(listener);
     let mut client = Box::new(client);
     let tunnel = requests(&worker, &entry, &mut client).await;
     if let Some(tunnel) = tunnel {
         // The tunnel is a small task of its own: it may live for hours, and holds nothing it does not need.
         let held = (registered, count, open, _permit);
-        let task = task::spawn_local(tunnel::run(tunnel, *client, held));
+        let task = task::spawn_local(tunnel::run(tunnel, client, held));
         entry.adopt(&task);
     }
 }
@@ -53,8 +61,13 @@ fn admit(
     accepted: &Accepted,
 ) -> Option<Option<super::board::ClientPermit>> {
     let limit = listener.plan.limits.connections_per_ip;
-    let (true, Some(peer)) = (limit > 0, accepted.peer) else { return Some(None) };
-    let permit = worker.context.board.admit_client(&listener.plan.name, peer.ip(), limit);
+    let (true, Some(peer)) = (limit > 0, accepted.peer) else {
+        return Some(None);
+    };
+    let permit = worker
+        .context
+        .board
+        .admit_client(&listener.plan.name, peer.ip(), limit);
     if permit.is_none() {
         listener.series.connections_refused.inc(Refusal::Client);
         client::refuse(accepted);
@@ -80,7 +93,11 @@ impl Drop for Open {
 }
 
 /// Serves requests until the connection ends or becomes a tunnel.
-async fn requests(worker: &Rc<Worker>, entry: &Rc<Entry>, client: &mut Client) -> Option<Box<tunnel::Tunnel>> {
+async fn requests(
+    worker: &Rc<Worker>,
+    entry: &Rc<Entry>,
+    client: &mut Client,
+) -> Option<Box<tunnel::Tunnel>> {
     loop {
         let mut reading = Reading::new(client.opened);
         let next = poll_fn(|cx| reading.poll(cx, worker, entry, client)).await;
@@ -90,7 +107,12 @@ async fn requests(worker: &Rc<Worker>, entry: &Rc<Entry>, client: &mut Client) -
             (_, Some(listener)) => listener,
         };
         client.requests += 1;
-        let context = RequestContext::new(worker.clone(), listener, client, start.unwrap_or_else(Instant::now));
+        let context = RequestContext::new(
+            worker.clone(),
+            listener,
+            client,
+            start.unwrap_or_else(Instant::now),
+        );
         // Boxed, so that an idle connection holds the small loop and not the request's state.
         let after = match next {
             Next::Request(head) => Box::pin(service::serve(client, context, head)).await,
@@ -129,12 +151,26 @@ struct Reading {
 
 impl Reading {
     const fn new(opened: Instant) -> Self {
-        Self { idle_since: None, first_byte: None, listener: None, scanned: 0, opened }
+        Self {
+            idle_since: None,
+            first_byte: None,
+            listener: None,
+            scanned: 0,
+            opened,
+        }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker, entry: &Entry, client: &mut Client) -> Poll<Next> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        entry: &Entry,
+        client: &mut Client,
+    ) -> Poll<Next> {
         let view = worker.view();
-        let Some(listener) = view.listener(client.listener) else { return Poll::Ready(Next::Close) };
+        let Some(listener) = view.listener(client.listener) else {
+            return Poll::Ready(Next::Close);
+        };
         if client.wire.has_unsent() {
             // The end of the last response; its deadline is the next request's.
             match client.wire.poll_flush(cx) {
@@ -164,7 +200,12 @@ impl Reading {
     }
 
     /// One step: parses what is carried, or reads. `None`: something came, go on.
-    fn read(&mut self, cx: &mut Context<'_>, listener: &ListenerView, client: &mut Client) -> Poll<Option<Next>> {
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        listener: &ListenerView,
+        client: &mut Client,
+    ) -> Poll<Option<Next>> {
         let limits = &listener.plan.head_limits;
         if self.first_byte.is_none() && !client.wire.carried().is_empty() {
             self.first_byte = Some(Instant::now());
@@ -184,7 +225,10 @@ impl Reading {
             Ok(Some(next)) => next,
             Ok(None) | Err(_) if self.first_byte.is_none() => Some(Next::Close),
             Ok(None) => {
-                let half = Reject::new(Token::ClientClosed, "the connection ended within the request head");
+                let half = Reject::new(
+                    Token::ClientClosed,
+                    "the connection ended within the request head",
+                );
                 Some(Next::Refused(ProxyError::refused(half)))
             }
             Err(error) => Some(Next::Refused(ProxyError::client_gone(&error))),
@@ -200,11 +244,19 @@ impl Reading {
         !age.is_zero() && self.opened.elapsed() >= age
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, listener: &ListenerView, client: &mut Client) -> Poll<Next> {
+    fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        listener: &ListenerView,
+        client: &mut Client,
+    ) -> Poll<Next> {
         let limits = &listener.plan.limits;
         let (since, allowed) = match self.first_byte {
             Some(first) => (first, limits.header_timeout),
-            None => (*self.idle_since.get_or_insert_with(Instant::now), limits.keep_alive),
+            None => (
+                *self.idle_since.get_or_insert_with(Instant::now),
+                limits.keep_alive,
+            ),
         };
         if allowed.is_zero() || !client.alarm.passed(cx, since + allowed) {
             return Poll::Pending;

@@ -11,7 +11,7 @@ use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span};
 use crate::message::token::Token;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
-use crate::telemetry::metrics::series::RouteSeries;
+use crate::telemetry::metrics::RouteSeries;
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
@@ -151,7 +151,9 @@ impl RequestContext {
 
     /// The request's head. There is one from `begin` on; who asks before gets an internal error, not a panic.
     pub fn head(&self) -> Result<&RequestHead, ProxyError> {
-        self.request.as_ref().ok_or(ProxyError::new(Token::Internal, Side::Gateway))
+        self.request
+            .as_ref()
+            .ok_or(ProxyError::new(Token::Internal, Side::Gateway))
     }
 
     /// Bytes of request body allowed; 0: any.
@@ -176,8 +178,12 @@ impl RequestContext {
     /// Whether this connection may carry another request, as far as it is ours and the head's to say.
     pub fn may_keep_alive(&self) -> bool {
         let limits = &self.listener.plan.limits;
-        let worn_out = limits.requests_per_connection > 0 && self.connection_requests >= limits.requests_per_connection;
-        let wanted = self.request.as_ref().is_some_and(|head| framing::persistent(head.version, &head.buf));
+        let worn_out =
+            limits.requests_per_connection > 0 && self.connection_requests >= limits.requests_per_connection;
+        let wanted = self
+            .request
+            .as_ref()
+            .is_some_and(|head| framing::persistent(head.version, &head.buf));
         wanted && !worn_out && !self.listener.removed && !self.worker.draining.get()
     }
 
@@ -204,7 +210,9 @@ impl RequestContext {
 
     /// Ends the attempt that runs, if one does.
     pub fn end_attempt(&mut self, outcome: Option<Outcome>, now: Instant) {
-        let Some(attempt) = self.attempts.last_mut().filter(|attempt| attempt.ended.is_none()) else { return };
+        let Some(attempt) = self.attempts.last_mut().filter(|attempt| attempt.ended.is_none()) else {
+            return;
+        };
         attempt.ended = Some(now);
         if let Some(outcome) = outcome {
             attempt.outcome = outcome;
@@ -247,11 +255,17 @@ impl RequestContext {
 
     /// As sent; 499 when the client left before anything was.
     fn logged_status(&self) -> u16 {
-        if self.status == 0 { Token::ClientClosed.status() } else { self.status }
+        if self.status == 0 {
+            Token::ClientClosed.status()
+        } else {
+            self.status
+        }
     }
 
     fn write_record(&self, now: Instant) {
-        let Some(access) = &self.listener.plan.access else { return };
+        let Some(access) = &self.listener.plan.access else {
+            return;
+        };
         if !access.sampler.keeps(self.logged_status(), self.token) {
             return;
         }
@@ -270,7 +284,9 @@ impl RequestContext {
             })
             .collect();
         self.record(now, &attempts, |record| {
-            self.worker.access.record(&access.file, |lines| access.format.write(record, lines));
+            self.worker
+                .access
+                .record(&access.file, |lines| access.format.write(record, lines));
         });
     }
 

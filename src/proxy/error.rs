@@ -22,38 +22,59 @@ pub(super) struct ProxyError {
     pub detail: Option<&'static str>,
     /// Key of the deadline that passed.
     pub timeout: Option<&'static str>,
-    /// The operating system's word.
-    pub io: Option<io::ErrorKind>,
 }
 
 impl ProxyError {
     pub const fn new(token: Token, side: Side) -> Self {
-        Self { token, side, unsent: false, detail: None, timeout: None, io: None }
+        Self {
+            token,
+            side,
+            unsent: false,
+            detail: None,
+            timeout: None,
+        }
     }
 
     /// The client's request cannot be taken.
     pub const fn refused(reject: Reject) -> Self {
-        Self { detail: Some(reject.detail), ..Self::new(reject.token, Side::Client) }
+        Self {
+            detail: Some(reject.detail),
+            ..Self::new(reject.token, Side::Client)
+        }
     }
 
     /// The endpoint's answer cannot be taken.
     pub const fn bad_response(detail: &'static str) -> Self {
-        Self { detail: Some(detail), ..Self::new(Token::BadResponse, Side::Endpoint) }
+        Self {
+            detail: Some(detail),
+            ..Self::new(Token::BadResponse, Side::Endpoint)
+        }
+    }
+
+    /// The operating system failed us; its word becomes the detail.
+    pub fn io(token: Token, side: Side, error: &io::Error) -> Self {
+        Self {
+            detail: Some(io_detail(error)),
+            ..Self::new(token, side)
+        }
     }
 
     /// Reading from or writing to the client failed.
     pub fn client_gone(error: &io::Error) -> Self {
-        Self { io: Some(error.kind()), ..Self::new(Token::ClientClosed, Side::Client) }
+        Self::io(Token::ClientClosed, Side::Client, error)
     }
 
     /// Reading from or writing to the endpoint failed.
     pub fn endpoint_gone(error: &io::Error) -> Self {
-        Self { io: Some(error.kind()), ..Self::new(Token::UpstreamReset, Side::Endpoint) }
+        Self::io(Token::UpstreamReset, Side::Endpoint, error)
     }
 
     /// A deadline passed; `key` is where it is configured.
     pub const fn late(token: Token, side: Side, key: &'static str) -> Self {
-        Self { timeout: Some(key), ..Self::new(token, side) }
+        Self {
+            timeout: Some(key),
+            ..Self::new(token, side)
+        }
     }
 
     pub const fn unsent(mut self) -> Self {
@@ -65,5 +86,25 @@ impl ProxyError {
 impl From<Reject> for ProxyError {
     fn from(reject: Reject) -> Self {
         Self::refused(reject)
+    }
+}
+
+/// What the log says of an operating system's error.
+fn io_detail(error: &io::Error) -> &'static str {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => "connection refused",
+        Kind::ConnectionReset => "connection reset",
+        Kind::ConnectionAborted => "connection aborted",
+        Kind::BrokenPipe => "broken pipe",
+        Kind::TimedOut => "no acknowledgement",
+        Kind::HostUnreachable => "host unreachable",
+        Kind::NetworkUnreachable => "network unreachable",
+        Kind::AddrNotAvailable => "no local address or port left",
+        Kind::NotFound => "no such socket",
+        Kind::PermissionDenied => "permission denied",
+        Kind::UnexpectedEof => "unexpected end",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => "too many open files",
+        _ => "input/output error",
     }
 }

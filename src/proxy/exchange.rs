@@ -22,7 +22,11 @@ use std::time::{Duration, Instant};
 /// Interim responses passed on before an endpoint is taken for broken.
 const MOST_INTERIM: u32 = 16;
 /// Bounds of a response head; an endpoint is configured, not hostile, but may be broken.
-pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits { head_bytes: 256 * 1024, fields: 512, target_bytes: 0 };
+pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits {
+    head_bytes: 256 * 1024,
+    fields: 512,
+    target_bytes: 0,
+};
 
 /// Times that bound an exchange, and where each is configured. Zero: no bound.
 #[derive(Clone, Copy, Debug)]
@@ -75,10 +79,21 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     /// An exchange whose request head, written to `out`, has not been sent yet.
-    pub fn new(client: &'a mut Client, conn: &'a mut Conn, body: BodyKind, version: Version, bounds: Bounds) -> Self {
-        let framing = if body == BodyKind::Chunked { Framing::Chunked } else { Framing::Plain };
+    pub fn new(
+        client: &'a mut Client,
+        conn: &'a mut Conn,
+        body: BodyKind,
+        version: Version,
+        bounds: Bounds,
+    ) -> Self {
+        let framing = if body == BodyKind::Chunked {
+            Framing::Chunked
+        } else {
+            Framing::Plain
+        };
         let limits = ChunkLimits::request(&RESPONSE_HEAD);
-        let up = (!matches!(body, BodyKind::None | BodyKind::Length(0))).then(|| Flow::new(body, framing, limits));
+        let up =
+            (!matches!(body, BodyKind::None | BodyKind::Length(0))).then(|| Flow::new(body, framing, limits));
         Self {
             client,
             conn,
@@ -86,7 +101,10 @@ impl<'a> Exchange<'a> {
             interim: version >= Version::H11,
             up,
             up_broken: false,
-            down: Down::Head { scanned: 0, interim: 0 },
+            down: Down::Head {
+                scanned: 0,
+                interim: 0,
+            },
             answered: false,
             end_means_gone: false,
             up_pace: Pace::default(),
@@ -99,7 +117,9 @@ impl<'a> Exchange<'a> {
     pub async fn send_head(&mut self, head: impl FnOnce(&mut Vec<u8>)) -> Result<(), ProxyError> {
         let mut head = Some(head);
         poll_fn(|cx| {
-            let Some(head) = head.take() else { return Poll::Ready(Ok(())) };
+            let Some(head) = head.take() else {
+                return Poll::Ready(Ok(()));
+            };
             scratch::with_out(|out| {
                 head(out);
                 if let Some(up) = &mut self.up {
@@ -145,12 +165,18 @@ impl<'a> Exchange<'a> {
         let mut head = Some(head);
         let mut flow = Flow::new(body, framing, ChunkLimits::response(&RESPONSE_HEAD));
         let sent = poll_fn(|cx| {
-            let Some(head) = head.take() else { return Poll::Ready(Ok(0)) };
+            let Some(head) = head.take() else {
+                return Poll::Ready(Ok(0));
+            };
             scratch::with_out(|out| {
                 head(out);
                 let head_bytes = out.len() as u64;
                 let fed = flow.feed(self.conn.wire.carried(), out);
-                let sent = self.client.wire.send(cx, &[out]).map_err(|error| ProxyError::client_gone(&error));
+                let sent = self
+                    .client
+                    .wire
+                    .send(cx, &[out])
+                    .map_err(|error| ProxyError::client_gone(&error));
                 let used = fed.map_err(down_error)?;
                 self.conn.wire.consume(used);
                 Poll::Ready(sent.map(|_| head_bytes))
@@ -186,7 +212,9 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
-        let Some(up) = &mut self.up else { return self.flush_head(cx) };
+        let Some(up) = &mut self.up else {
+            return self.flush_head(cx);
+        };
         if self.up_broken {
             return Poll::Pending;
         }
@@ -221,13 +249,19 @@ impl<'a> Exchange<'a> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ProxyError>> {
         loop {
-            let Down::Head { scanned, interim } = &mut self.down else { return Poll::Pending };
+            let Down::Head { scanned, interim } = &mut self.down else {
+                return Poll::Pending;
+            };
             let parsed = if !self.conn.wire.carried().is_empty() && *scanned == 0 {
                 let (used, parsed) = parse_head(self.conn.wire.carried(), scanned);
                 self.conn.wire.consume(used);
                 parsed
             } else {
-                match ready!(self.conn.wire.poll_more(cx, FIRST_READ, |bytes| parse_head(bytes, scanned))) {
+                match ready!(
+                    self.conn
+                        .wire
+                        .poll_more(cx, FIRST_READ, |bytes| parse_head(bytes, scanned))
+                ) {
                     Ok(Some(parsed)) => parsed,
                     Ok(None) => return Poll::Ready(Err(self.cut_short())),
                     Err(error) => return Poll::Ready(Err(ProxyError::endpoint_gone(&error))),
@@ -277,8 +311,11 @@ impl<'a> Exchange<'a> {
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
-        let Down::Body(flow) = &mut self.down else { return Poll::Pending };
-        flow.poll(cx, &mut self.conn.wire, &mut self.client.wire).map_err(down_error)
+        let Down::Body(flow) = &mut self.down else {
+            return Poll::Pending;
+        };
+        flow.poll(cx, &mut self.conn.wire, &mut self.client.wire)
+            .map_err(down_error)
     }
 
     /// Nothing can move: is the client still there, and is there time?
@@ -286,8 +323,14 @@ impl<'a> Exchange<'a> {
         if let Err(error) = self.watch_client(cx) {
             return Poll::Ready(error);
         }
-        let Some((deadline, late)) = self.next_deadline(Instant::now()) else { return Poll::Pending };
-        if self.client.alarm.passed(cx, deadline) { Poll::Ready(late) } else { Poll::Pending }
+        let Some((deadline, late)) = self.next_deadline(Instant::now()) else {
+            return Poll::Pending;
+        };
+        if self.client.alarm.passed(cx, deadline) {
+            Poll::Ready(late)
+        } else {
+            Poll::Pending
+        }
     }
 
     /// With the request read, the client's side tells of its end; what it pipelines is kept, one read of it.
@@ -312,16 +355,26 @@ impl<'a> Exchange<'a> {
     fn next_deadline(&mut self, now: Instant) -> Option<(Instant, ProxyError)> {
         let bounds = self.bounds;
         let mut first = First::default();
-        first.offer(bounds.total, || ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total"));
-        let up_since = self.up_pace.note(self.client.wire.bytes_read + self.conn.wire.bytes_written, now);
+        first.offer(bounds.total, || {
+            ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
+        });
+        let up_since = self
+            .up_pace
+            .note(self.client.wire.bytes_read + self.conn.wire.bytes_written, now);
         let waits_for_client = self.up.as_ref().is_some_and(|up| !up.held_up && !self.up_broken);
         if waits_for_client {
             first.offer(Bounds::after(up_since, bounds.body_idle), || {
                 ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.body_idle")
             });
-            first.offer(self.up_pace.too_slow_at(self.client.wire.bytes_read, bounds.min_rate, bounds.body_idle, now), || {
-                ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.min_rate")
-            });
+            first.offer(
+                self.up_pace.too_slow_at(
+                    self.client.wire.bytes_read,
+                    bounds.min_rate,
+                    bounds.body_idle,
+                    now,
+                ),
+                || ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.min_rate"),
+            );
         } else {
             self.up_pace.excused();
         }
@@ -333,14 +386,26 @@ impl<'a> Exchange<'a> {
             }
             Down::Head { .. } => {}
             Down::Body(flow) => {
-                let since = self.down_pace.note(self.conn.wire.bytes_read + self.client.wire.bytes_written, now);
+                let since = self
+                    .down_pace
+                    .note(self.conn.wire.bytes_read + self.client.wire.bytes_written, now);
                 if flow.held_up {
                     first.offer(Bounds::after(since, bounds.send), || {
-                        ProxyError::late(Token::AbortedClient, Side::Client, "listeners.limits.send_timeout")
+                        ProxyError::late(
+                            Token::AbortedClient,
+                            Side::Client,
+                            "listeners.limits.send_timeout",
+                        )
                     });
-                    first.offer(self.down_pace.too_slow_at(self.client.wire.bytes_written, bounds.min_rate, bounds.send, now), || {
-                        ProxyError::late(Token::AbortedClient, Side::Client, "listeners.limits.min_rate")
-                    });
+                    first.offer(
+                        self.down_pace.too_slow_at(
+                            self.client.wire.bytes_written,
+                            bounds.min_rate,
+                            bounds.send,
+                            now,
+                        ),
+                        || ProxyError::late(Token::AbortedClient, Side::Client, "listeners.limits.min_rate"),
+                    );
                 } else {
                     self.down_pace.excused();
                     first.offer(Bounds::after(since, bounds.idle), || {
@@ -402,13 +467,7 @@ fn down_error(error: FlowError) -> ProxyError {
             detail: Some(reject.detail),
             ..ProxyError::new(Token::AbortedUpstream, Side::Endpoint)
         },
-        FlowError::Read(error) => ProxyError {
-            io: Some(error.kind()),
-            ..ProxyError::new(Token::AbortedUpstream, Side::Endpoint)
-        },
-        FlowError::Write(error) => ProxyError {
-            io: Some(error.kind()),
-            ..ProxyError::new(Token::AbortedClient, Side::Client)
-        },
+        FlowError::Read(error) => ProxyError::io(Token::AbortedUpstream, Side::Endpoint, &error),
+        FlowError::Write(error) => ProxyError::io(Token::AbortedClient, Side::Client, &error),
     }
 }

@@ -69,7 +69,13 @@ pub(super) struct Flow {
 impl Flow {
     pub fn new(source: BodyKind, framing: Framing, limits: ChunkLimits) -> Self {
         let decoder = BodyDecoder::new(source, limits);
-        Self { decoder, source, framing, size: ReadSize::default(), held_up: false }
+        Self {
+            decoder,
+            source,
+            framing,
+            size: ReadSize::default(),
+            held_up: false,
+        }
     }
 
     /// Whether the whole body has been read.
@@ -99,7 +105,10 @@ impl Flow {
     /// Canonical chunks pass as they stand.
     fn relay_chunks(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
         let mut made = Vec::new();
-        let relay = self.decoder.relay_chunked(bytes, &mut made).map_err(FlowError::Malformed)?;
+        let relay = self
+            .decoder
+            .relay_chunked(bytes, &mut made)
+            .map_err(FlowError::Malformed)?;
         let verbatim = &bytes[relay.verbatim];
         match (made.is_empty(), verbatim.is_empty()) {
             (true, true) => Ok(()),
@@ -145,7 +154,12 @@ impl Flow {
 
     /// Moves what can be moved. Ready when the whole body was read and written. Nothing is read while something
     /// waits to be written: the slower side sets the pace, and one read is all that is ever held.
-    pub fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire) -> Poll<Result<(), FlowError>> {
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> Poll<Result<(), FlowError>> {
         let mut budget = BYTES_PER_TURN;
         loop {
             self.held_up = to.has_unsent();
@@ -171,10 +185,18 @@ impl Flow {
     }
 
     /// One read, written on at once. Returns its size.
-    fn read(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire) -> Poll<Result<usize, FlowError>> {
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> Poll<Result<usize, FlowError>> {
         let size = self.size.get();
         let mut writing = Context::from_waker(cx.waker());
-        let mut to = ToWire { wire: to, cx: &mut writing };
+        let mut to = ToWire {
+            wire: to,
+            cx: &mut writing,
+        };
         let read = ready!(from.poll_more(cx, size, |bytes| match self.feed(bytes, &mut to) {
             Ok(used) => (used, Ok(bytes.len())),
             Err(error) => (bytes.len(), Err(error)),
@@ -198,10 +220,12 @@ impl Flow {
             from.consume(used);
             return Poll::Ready(Ok(()));
         }
-        let read = ready!(from.poll_more(cx, FIRST_READ, |bytes| match self.feed(bytes, &mut Nowhere) {
-            Ok(used) => (used, Ok(())),
-            Err(error) => (bytes.len(), Err(error)),
-        }));
+        let read = ready!(
+            from.poll_more(cx, FIRST_READ, |bytes| match self.feed(bytes, &mut Nowhere) {
+                Ok(used) => (used, Ok(())),
+                Err(error) => (bytes.len(), Err(error)),
+            })
+        );
         match read.map_err(FlowError::Read)? {
             Some(fed) => Poll::Ready(fed),
             None => Poll::Ready(self.decoder.at_eof().map_err(FlowError::Malformed)),

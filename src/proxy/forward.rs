@@ -86,7 +86,12 @@ async fn try_endpoint(
     prepared: &mut Prepared,
 ) -> Result<Done, ProxyError> {
     let endpoint = upstream.endpoints[index].clone();
-    prepare::set_host(context.head()?, route, &upstream.plan.endpoints[index].authority, &mut prepared.edits);
+    prepare::set_host(
+        context.head()?,
+        route,
+        &upstream.plan.endpoints[index].authority,
+        &mut prepared.edits,
+    );
     let in_flight = InFlight::new(endpoint.clone());
     if let Some(conn) = endpoint.checkout() {
         begin_attempt(context, &endpoint, true);
@@ -101,13 +106,19 @@ async fn try_endpoint(
         }
     }
     begin_attempt(context, &endpoint, false);
-    let conn = connect(client, context, route, &endpoint).await.map_err(ProxyError::unsent)?;
+    let conn = connect(client, context, route, &endpoint)
+        .await
+        .map_err(ProxyError::unsent)?;
     let answer = exchange(client, context, route, matched, prepared, conn).await;
     answer.map_err(|failed| failed.error)?.done(in_flight)
 }
 
 fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, reused: bool) {
-    let now = if context.attempts.is_empty() { context.head_done } else { Instant::now() };
+    let now = if context.attempts.is_empty() {
+        context.head_done
+    } else {
+        Instant::now()
+    };
     endpoint.series.attempts.inc();
     if !context.attempts.is_empty() {
         endpoint.series.retries.inc();
@@ -167,7 +178,7 @@ async fn connect(
         }
         Ok(Err(error)) => {
             series.connects_failed.inc();
-            Err(ProxyError { io: Some(error.kind()), ..ProxyError::new(Token::ConnectFailed, Side::Endpoint) })
+            Err(ProxyError::io(Token::ConnectFailed, Side::Endpoint, &error))
         }
         Err(late) => {
             series.connects_failed.inc();
@@ -193,7 +204,10 @@ struct Failed {
 
 impl From<ProxyError> for Failed {
     fn from(error: ProxyError) -> Self {
-        Self { error, may_repeat: false }
+        Self {
+            error,
+            may_repeat: false,
+        }
     }
 }
 
@@ -253,7 +267,10 @@ async fn exchange(
     };
     match driven {
         Driven::Switched => Ok(Answered::Switched(conn)),
-        Driven::Whole { keep_alive, endpoint_keeps } => {
+        Driven::Whole {
+            keep_alive,
+            endpoint_keeps,
+        } => {
             let now = Instant::now();
             context.end_attempt(None, now);
             context.ended = EndedBy::Done;
@@ -297,36 +314,49 @@ async fn drive(
     {
         let head = context.head()?;
         let body = context.body;
-        exchange.send_head(|out| write::request_head(head, &prepared.edits, body, out)).await?;
+        exchange
+            .send_head(|out| write::request_head(head, &prepared.edits, body, out))
+            .await?;
     }
     let sent = Instant::now();
     let response = exchange.response_head().await?;
     note_answer(context, &response, sent);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
     let method = context.head()?.method;
-    let body = framing::response_body(&response, method).map_err(|reject| ProxyError::bad_response(reject.detail))?;
+    let body = framing::response_body(&response, method)
+        .map_err(|reject| ProxyError::bad_response(reject.detail))?;
     let switched = response.status == 101;
     if switched && !prepared.upgrade {
         context.response = Some(response);
         return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
     }
     let framing = client_framing(context, body);
-    context.ends_by_close = framing == Framing::Plain && matches!(body, BodyKind::UntilClose | BodyKind::Chunked);
+    context.ends_by_close =
+        framing == Framing::Plain && matches!(body, BodyKind::UntilClose | BodyKind::Chunked);
     let keep_alive = context.may_keep_alive() && !context.ends_by_close && !expecting(context, exchange);
     exchange.end_means_gone = is_event_stream(&response);
     let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
     let edits = respond::edits(context, route, matched, prepared, &response, keep_alive)?;
-    let sent_framing = if framing == Framing::Chunked { BodyKind::Chunked } else { body };
+    let sent_framing = if framing == Framing::Chunked {
+        BodyKind::Chunked
+    } else {
+        body
+    };
     context.status = response.status;
     context.head_bytes_sent = exchange
-        .send_response(body, framing, |out| write::response_head(&response, &edits, plain(sent_framing, framing), out))
+        .send_response(body, framing, |out| {
+            write::response_head(&response, &edits, plain(sent_framing, framing), out)
+        })
         .await?;
     context.response = Some(response);
     if switched {
         return Ok(Driven::Switched);
     }
     exchange.relay().await?;
-    Ok(Driven::Whole { keep_alive, endpoint_keeps })
+    Ok(Driven::Whole {
+        keep_alive,
+        endpoint_keeps,
+    })
 }
 
 /// The framing to announce: a body without length goes to the end of the connection.
@@ -339,7 +369,10 @@ const fn plain(body: BodyKind, framing: Framing) -> BodyKind {
 
 /// How the answer's body goes to this client: chunked where its length is not known, if the client knows that.
 fn client_framing(context: &RequestContext, body: BodyKind) -> Framing {
-    let knows_chunked = context.request.as_ref().is_some_and(|head| head.version >= Version::H11);
+    let knows_chunked = context
+        .request
+        .as_ref()
+        .is_some_and(|head| head.version >= Version::H11);
     match body {
         BodyKind::Chunked | BodyKind::UntilClose if knows_chunked => Framing::Chunked,
         _ => Framing::Plain,
@@ -348,23 +381,32 @@ fn client_framing(context: &RequestContext, body: BodyKind) -> Framing {
 
 /// The client waits for leave to send its body and got a final answer instead: it may send it or not.
 fn expecting(context: &RequestContext, exchange: &Exchange<'_>) -> bool {
-    !exchange.request_done() && context.request.as_ref().is_some_and(|head| head.buf.has(Name::Expect))
+    !exchange.request_done()
+        && context
+            .request
+            .as_ref()
+            .is_some_and(|head| head.buf.has(Name::Expect))
 }
 
 fn is_event_stream(response: &ResponseHead) -> bool {
     const EVENT_STREAM: &[u8] = b"text/event-stream";
-    response
-        .buf
-        .get(Name::ContentType)
-        .is_some_and(|kind| kind.len() >= EVENT_STREAM.len() && kind[..EVENT_STREAM.len()].eq_ignore_ascii_case(EVENT_STREAM))
+    response.buf.get(Name::ContentType).is_some_and(|kind| {
+        kind.len() >= EVENT_STREAM.len() && kind[..EVENT_STREAM.len()].eq_ignore_ascii_case(EVENT_STREAM)
+    })
 }
 
 fn note_answer(context: &mut RequestContext, response: &ResponseHead, sent: Instant) {
-    let Some(attempt) = context.attempts.last_mut() else { return };
+    let Some(attempt) = context.attempts.last_mut() else {
+        return;
+    };
     let now = Instant::now();
     attempt.head = Some(now);
     attempt.outcome = Outcome::Answered(response.status);
     attempt.endpoint.state.succeeded();
     attempt.endpoint.series.responses.inc(response.status);
-    attempt.endpoint.series.response_seconds.record(now.saturating_duration_since(sent).max(Duration::ZERO));
+    attempt
+        .endpoint
+        .series
+        .response_seconds
+        .record(now.saturating_duration_since(sent).max(Duration::ZERO));
 }

@@ -22,12 +22,16 @@ pub(super) enum Done {
 /// Serves a request whose head is in the context.
 pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) -> Result<Done, ProxyError> {
     let admitted = admit::admit(client, context)?;
+    #[cfg(feature = "faults")]
+    super::faults::inject(context);
     if admitted.about_the_server {
         return Ok(respond::options(client, context));
     }
     let matched = route(context)?;
     limit_body(context)?;
-    let Some(route) = context.route.clone() else { return Err(no_route()) };
+    let Some(route) = context.route.clone() else {
+        return Err(no_route());
+    };
     match &route.plan.action {
         ActionPlan::Forward(_) => forward::forward(client, context, &route.plan, &matched, admitted).await,
         ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),

@@ -39,20 +39,26 @@ pub(super) fn give(mut head: Box<HeadBuf>) {
 pub(super) struct BorrowedEdits(Option<Box<Edits>>);
 
 pub(super) fn edits() -> BorrowedEdits {
-    BorrowedEdits(Some(EDITS.with(|edits| edits.borrow_mut().pop()).unwrap_or_default()))
+    BorrowedEdits(Some(
+        EDITS.with(|edits| edits.borrow_mut().pop()).unwrap_or_default(),
+    ))
 }
 
 impl std::ops::Deref for BorrowedEdits {
     type Target = Edits;
     fn deref(&self) -> &Edits {
         // Only `drop` takes it out.
-        self.0.as_deref().unwrap_or_else(|| unreachable!("edits are there until dropped"))
+        self.0
+            .as_deref()
+            .unwrap_or_else(|| unreachable!("edits are there until dropped"))
     }
 }
 
 impl std::ops::DerefMut for BorrowedEdits {
     fn deref_mut(&mut self) -> &mut Edits {
-        self.0.as_deref_mut().unwrap_or_else(|| unreachable!("edits are there until dropped"))
+        self.0
+            .as_deref_mut()
+            .unwrap_or_else(|| unreachable!("edits are there until dropped"))
     }
 }
 

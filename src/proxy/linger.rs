@@ -45,7 +45,8 @@ pub(super) async fn flush(client: &mut Client) {
 }
 
 fn poll_close(cx: &mut Context<'_>, client: &mut Client, limit: u64) -> Poll<()> {
-    if ready!(client.wire.poll_flush(cx)).is_err() || ready!(client.wire.transport.poll_shutdown(cx)).is_err() {
+    if ready!(client.wire.poll_flush(cx)).is_err() || ready!(client.wire.transport.poll_shutdown(cx)).is_err()
+    {
         return Poll::Ready(());
     }
     while client.wire.bytes_read < limit {

@@ -11,7 +11,7 @@
 //! | 6 | [`crate::routing`] | the route, and the upstream |
 //! | 7 | `prepare` | the request as the endpoint sees it |
 //! | 8 | `forward` | attempts: pick, connect or reuse, send; `exchange` drives both directions, `flow` one of them |
-//! | 9 | `respond` | the response as the client sees it, or our own; [`error_page`] |
+//! | 9 | `respond` | the response as the client sees it, or our own |
 //! | 10 | `tunnel` | bytes both ways after 101 |
 //!
 //! `view` is the snapshot as one worker sees it; `pace` judges slowness; `linger` closes without losing answers.
@@ -24,8 +24,9 @@ mod client_ip;
 mod connection;
 mod context;
 mod error;
-pub mod error_page;
 mod exchange;
+#[cfg(feature = "faults")]
+mod faults;
 mod flow;
 mod forward;
 mod handle;

@@ -74,7 +74,10 @@ mod tests {
     fn enough_bytes_open_a_new_window() {
         let (mut pace, start) = (Pace::default(), Instant::now());
         let _first = pace.too_slow_at(0, 100, 10 * SECOND, start);
-        assert_eq!(pace.too_slow_at(1000, 100, 10 * SECOND, start + SECOND), Some(start + 11 * SECOND));
+        assert_eq!(
+            pace.too_slow_at(1000, 100, 10 * SECOND, start + SECOND),
+            Some(start + 11 * SECOND)
+        );
     }
 
     #[test]
@@ -82,7 +85,10 @@ mod tests {
         let (mut pace, start) = (Pace::default(), Instant::now());
         let _first = pace.too_slow_at(0, 100, 10 * SECOND, start);
         pace.excused();
-        assert_eq!(pace.too_slow_at(0, 100, 10 * SECOND, start + 60 * SECOND), Some(start + 70 * SECOND));
+        assert_eq!(
+            pace.too_slow_at(0, 100, 10 * SECOND, start + 60 * SECOND),
+            Some(start + 70 * SECOND)
+        );
     }
 
     #[test]

@@ -7,18 +7,18 @@ use super::client::Client;
 use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::heads::{self, BorrowedEdits};
-use crate::config::model::HostHeader;
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
 use crate::message::framing;
 use crate::message::head::RequestHead;
 use crate::message::hop;
+use crate::message::host::Scheme;
 use crate::message::names::Name;
 use crate::routing::Match;
 use crate::routing::rewrite::Applied;
 use crate::routing::variables::RequestVariables;
+use crate::snapshot::HostHeader;
 use crate::snapshot::RoutePlan;
-use crate::message::host::Scheme;
 use std::io::Write;
 
 /// What clients speak to our listeners, as long as none of them terminates TLS.
@@ -47,7 +47,9 @@ pub(super) fn request(
     hop::drop_hop_by_hop(&head.buf, &mut edits);
     hop::drop_underscored(&head.buf, &mut edits);
     let upgrade = keep_upgrade(head, route, &mut edits);
-    if head.buf.has(Name::Te) && list(head.buf.all(Name::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers")) {
+    if head.buf.has(Name::Te)
+        && list(head.buf.all(Name::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+    {
         edits.add(b"TE", b"trailers");
     }
     forwarded(client, context, head, &mut edits);
@@ -60,8 +62,16 @@ pub(super) fn request(
         edits.add(b"Host", context.host_text().as_bytes());
     }
     route.request_headers.apply(&head.buf, &variables, &mut edits);
-    context.listener.plan.request_headers.apply(&head.buf, &variables, &mut edits);
-    Ok(Prepared { edits, upgrade, rewritten })
+    context
+        .listener
+        .plan
+        .request_headers
+        .apply(&head.buf, &variables, &mut edits);
+    Ok(Prepared {
+        edits,
+        upgrade,
+        rewritten,
+    })
 }
 
 /// What templates see of a request.
@@ -79,7 +89,10 @@ pub(super) fn variables<'a>(
         scheme: SCHEME.text(),
         listener: &context.listener.plan.name,
         route: context.route.as_ref().map_or("", |route| &route.plan.name),
-        upstream: context.upstream.as_ref().map_or("", |upstream| &upstream.plan.name),
+        upstream: context
+            .upstream
+            .as_ref()
+            .map_or("", |upstream| &upstream.plan.name),
         captures: matched.captures.as_deref(),
     })
 }
@@ -99,9 +112,14 @@ fn replace_host(head: &RequestHead, host: &[u8], edits: &mut Edits) {
 
 /// Keeps what asks for another protocol, where the route lets it pass.
 fn keep_upgrade(head: &RequestHead, route: &RoutePlan, edits: &mut Edits) -> bool {
-    let Some(protocol) = framing::upgrade_protocol(head) else { return false };
+    let Some(protocol) = framing::upgrade_protocol(head) else {
+        return false;
+    };
     let passes = protocol.eq_ignore_ascii_case(b"websocket")
-        || route.upgrades.iter().any(|allowed| protocol.eq_ignore_ascii_case(allowed.as_bytes()));
+        || route
+            .upgrades
+            .iter()
+            .any(|allowed| protocol.eq_ignore_ascii_case(allowed.as_bytes()));
     if passes {
         edits.add(b"Connection", b"upgrade");
         edits.add(b"Upgrade", protocol);
@@ -139,7 +157,11 @@ fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edit
     }
     if plan.forwarded.via {
         edits.add_with(b"Via", |out| {
-            let version = if head.version == crate::message::head::Version::H10 { "1.0" } else { "1.1" };
+            let version = if head.version == crate::message::head::Version::H10 {
+                "1.0"
+            } else {
+                "1.1"
+            };
             // Writing to memory cannot fail.
             let _ok = write!(out, "{version} tidegate");
         });

@@ -3,11 +3,11 @@
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::ProxyError;
-use super::error_page;
 use super::handle::Done;
 use super::heads::{self, BorrowedEdits};
 use super::prepare::{self, Prepared, SCHEME};
 use crate::h1::write;
+use crate::message::error_page;
 use crate::message::head::{HeadBuf, Method, ResponseHead, Version};
 use crate::message::hop;
 use crate::message::host::parse_host;
@@ -47,8 +47,14 @@ pub(super) fn edits(
         put_back(context, &response.buf, &backward, &mut edits)?;
     }
     let variables = prepare::variables(context, matched)?;
-    route.response_headers.apply(&response.buf, &variables, &mut edits);
-    context.listener.plan.response_headers.apply(&response.buf, &variables, &mut edits);
+    route
+        .response_headers
+        .apply(&response.buf, &variables, &mut edits);
+    context
+        .listener
+        .plan
+        .response_headers
+        .apply(&response.buf, &variables, &mut edits);
     Ok(edits)
 }
 
@@ -69,16 +75,28 @@ fn put_back(
     backward: &Backward<'_>,
     edits: &mut BorrowedEdits,
 ) -> Result<(), ProxyError> {
-    let Some(host) = context.head()?.buf.get(Name::Host).and_then(|host| parse_host(host).ok()) else {
+    let Some(host) = context
+        .head()?
+        .buf
+        .get(Name::Host)
+        .and_then(|host| parse_host(host).ok())
+    else {
         return Ok(());
     };
-    let endpoint = context.attempts.last().map_or("", |attempt| &attempt.endpoint.state.key.address);
+    let endpoint = context
+        .attempts
+        .last()
+        .map_or("", |attempt| &attempt.endpoint.state.key.address);
     let sent_host = context.route.as_ref().and_then(|route| match &route.plan.host {
-        crate::config::model::HostHeader::Name(name) => Some(name.as_bytes()),
+        crate::snapshot::HostHeader::Name(name) => Some(name.as_bytes()),
         _ => None,
     });
     let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];
-    let seen = Seen { scheme: SCHEME, host, endpoint: &authorities };
+    let seen = Seen {
+        scheme: SCHEME,
+        host,
+        endpoint: &authorities,
+    };
     let mut value = Vec::new();
     for index in 0..head.fields.len() {
         let (id, given) = (head.fields[index].id, head.value(index));
@@ -107,11 +125,28 @@ struct Own<'a> {
 /// Sends it as far as the socket takes it at once; the rest goes out before the next request is read, or while
 /// the connection closes.
 fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done {
-    let Own { status, mut fields, body, keep_alive } = own;
-    let is_head = context.request.as_ref().is_some_and(|head| head.method == Method::Head);
+    let Own {
+        status,
+        mut fields,
+        body,
+        keep_alive,
+    } = own;
+    let is_head = context
+        .request
+        .as_ref()
+        .is_some_and(|head| head.method == Method::Head);
     let date = crate::base::http_date::now();
     fields.push(("Date", date.as_bytes()));
-    connection(context, keep_alive, |value| fields.push(("Connection", if value == b"close" { b"close" } else { b"keep-alive" })));
+    connection(context, keep_alive, |value| {
+        fields.push((
+            "Connection",
+            if value == b"close" {
+                b"close"
+            } else {
+                b"keep-alive"
+            },
+        ))
+    });
     let written = scratch::with_out(|out| {
         write::simple_response(status, &fields, body, !is_head, out);
         let body_bytes = if is_head { 0 } else { body.len() };
@@ -131,15 +166,24 @@ fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done
 }
 
 /// The page for a failed request. Returns whether the connection may be kept.
-pub(super) fn error(client: &mut Client, context: &mut RequestContext, token: Token, keep_alive: bool) -> bool {
+pub(super) fn error(
+    client: &mut Client,
+    context: &mut RequestContext,
+    token: Token,
+    keep_alive: bool,
+) -> bool {
     let listener = context.listener.clone();
     let plan = &listener.plan;
     let status = token.status();
     let request_id = context.request_id.clone();
-    let accept = context.request.as_ref().and_then(|head| head.buf.get(Name::Accept)).map(<[u8]>::to_vec);
+    let accept = context
+        .request
+        .as_ref()
+        .and_then(|head| head.buf.get(Name::Accept))
+        .map(<[u8]>::to_vec);
     let mut body = Vec::new();
     let content_type = match plan.error_pages.get(&status) {
-        Some(page) => error_page::own(&page.text, page.content_type, token, &request_id, &mut body),
+        Some(page) => page.render(status, token, &request_id, &mut body),
         None => error_page::render(status, token, &request_id, accept.as_deref(), &mut body),
     };
     let mut fields: Vec<(&str, &[u8])> = vec![("Content-Type", content_type.as_bytes())];
@@ -152,14 +196,35 @@ pub(super) fn error(client: &mut Client, context: &mut RequestContext, token: To
     if status == 503 {
         fields.push(("Retry-After", b"1"));
     }
-    matches!(send(client, context, Own { status, fields, body: &body, keep_alive }), Done::Answered { keep_alive: true })
+    matches!(
+        send(
+            client,
+            context,
+            Own {
+                status,
+                fields,
+                body: &body,
+                keep_alive
+            }
+        ),
+        Done::Answered { keep_alive: true }
+    )
 }
 
 /// `OPTIONS *`: what the gateway as a whole understands.
 pub(super) fn options(client: &mut Client, context: &mut RequestContext) -> Done {
     let keep_alive = context.may_keep_alive();
     let fields: Vec<(&str, &[u8])> = vec![("Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")];
-    send(client, context, Own { status: 200, fields, body: b"", keep_alive })
+    send(
+        client,
+        context,
+        Own {
+            status: 200,
+            fields,
+            body: b"",
+            keep_alive,
+        },
+    )
 }
 
 pub(super) fn redirect(
@@ -191,7 +256,11 @@ pub(super) fn fixed(
         value.render(&variables, &mut rendered);
         own.push((name.clone(), rendered));
     }
-    if !body.is_empty() && !own.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+    if !body.is_empty()
+        && !own
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+    {
         own.push(("Content-Type".into(), b"text/plain; charset=utf-8".to_vec()));
     }
     answer(client, context, route, matched, fixed.status, own, &body)
@@ -214,10 +283,23 @@ fn answer(
     let variables = prepare::variables(context, matched)?;
     let none = HeadBuf::default();
     route.response_headers.apply(&none, &variables, &mut edits);
-    context.listener.plan.response_headers.apply(&none, &variables, &mut edits);
+    context
+        .listener
+        .plan
+        .response_headers
+        .apply(&none, &variables, &mut edits);
     let fields = edits.lines().filter_map(field).collect();
     let keep_alive = context.may_keep_alive();
-    Ok(send(client, context, Own { status, fields, body, keep_alive }))
+    Ok(send(
+        client,
+        context,
+        Own {
+            status,
+            fields,
+            body,
+            keep_alive,
+        },
+    ))
 }
 
 /// Name and value of an added line.

@@ -83,7 +83,14 @@ async fn finish(client: &mut Client, context: &mut RequestContext, keep_alive: b
             linger::flush(client).await;
             After::Close
         }
-        Rest::Unread(flow) if keep_alive && linger::discard(client, flow).await => After::KeepAlive,
-        Rest::Unread(_) | Rest::Unknown => After::Linger,
+        Rest::Unread(flow) => {
+            let discarded = keep_alive && linger::discard(client, flow).await;
+            if discarded {
+                After::KeepAlive
+            } else {
+                After::Linger
+            }
+        }
+        Rest::Unknown => After::Linger,
     }
 }

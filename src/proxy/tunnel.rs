@@ -14,7 +14,7 @@ use crate::message::framing::BodyKind;
 use crate::message::token::Token;
 use crate::net::wire::Wire;
 use crate::telemetry::access::EndedBy;
-use crate::telemetry::metrics::series::RouteSeries;
+use crate::telemetry::metrics::RouteSeries;
 use crate::upstream::conn::Conn;
 use crate::upstream::local::OpenTunnel;
 use std::future::poll_fn;
@@ -40,7 +40,14 @@ impl Tunnel {
     pub fn new(conn: Conn, open: OpenTunnel, mut context: RequestContext) -> Self {
         context.tunnel = true;
         let counted = Counted::new(context.series.clone());
-        Self { conn, context, up: Direction::new(), down: Direction::new(), _open: open, _counted: counted }
+        Self {
+            conn,
+            context,
+            up: Direction::new(),
+            down: Direction::new(),
+            _open: open,
+            _counted: counted,
+        }
     }
 
     /// Moves both directions; ready when both have ended or one has failed.
@@ -53,7 +60,11 @@ impl Tunnel {
         if let Poll::Ready(Err(error)) = down {
             return Poll::Ready(Err(down_error(&error)));
         }
-        if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if up.is_ready() && down.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     fn moved(&self, client: &Client) -> u64 {
@@ -73,7 +84,11 @@ pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, hel
             (moved, since) = (now_moved, Instant::now());
         }
         if client.alarm.passed(cx, since + IDLE) {
-            return Poll::Ready(Err(ProxyError::late(Token::AbortedClient, Side::Gateway, "tunnel idle")));
+            return Poll::Ready(Err(ProxyError::late(
+                Token::AbortedClient,
+                Side::Gateway,
+                "tunnel idle",
+            )));
         }
         Poll::Pending
     })
@@ -96,7 +111,10 @@ struct Direction {
 impl Direction {
     fn new() -> Self {
         let limits = ChunkLimits::response(&RESPONSE_HEAD);
-        Self { flow: Flow::new(BodyKind::UntilClose, Framing::Plain, limits), ended: false }
+        Self {
+            flow: Flow::new(BodyKind::UntilClose, Framing::Plain, limits),
+            ended: false,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire) -> Poll<Result<(), FlowError>> {
@@ -112,20 +130,16 @@ impl Direction {
 
 fn up_error(error: &FlowError) -> ProxyError {
     match error {
-        FlowError::Read(io) => ProxyError { io: Some(io.kind()), ..ProxyError::new(Token::AbortedClient, Side::Client) },
-        FlowError::Write(io) => {
-            ProxyError { io: Some(io.kind()), ..ProxyError::new(Token::AbortedUpstream, Side::Endpoint) }
-        }
+        FlowError::Read(error) => ProxyError::io(Token::AbortedClient, Side::Client, error),
+        FlowError::Write(error) => ProxyError::io(Token::AbortedUpstream, Side::Endpoint, error),
         FlowError::Malformed(_) => ProxyError::new(Token::Internal, Side::Gateway),
     }
 }
 
 fn down_error(error: &FlowError) -> ProxyError {
     match error {
-        FlowError::Read(io) => {
-            ProxyError { io: Some(io.kind()), ..ProxyError::new(Token::AbortedUpstream, Side::Endpoint) }
-        }
-        FlowError::Write(io) => ProxyError { io: Some(io.kind()), ..ProxyError::new(Token::AbortedClient, Side::Client) },
+        FlowError::Read(error) => ProxyError::io(Token::AbortedUpstream, Side::Endpoint, error),
+        FlowError::Write(error) => ProxyError::io(Token::AbortedClient, Side::Client, error),
         FlowError::Malformed(_) => ProxyError::new(Token::Internal, Side::Gateway),
     }
 }

@@ -7,7 +7,7 @@ use super::board::WorkerStatus;
 use super::worker::WorkerContext;
 use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot, Target};
 use crate::telemetry::metrics::WorkerMetrics;
-use crate::telemetry::metrics::series::{ListenerSeries, RouteSeries};
+use crate::telemetry::metrics::{ListenerSeries, RouteSeries};
 use crate::upstream::local::{Endpoints, LocalUpstream};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -58,7 +58,10 @@ impl View {
     }
 
     pub fn listener_named(&self, name: &str) -> Option<&Rc<ListenerView>> {
-        self.listeners.iter().flatten().find(|listener| *listener.plan.name == *name)
+        self.listeners
+            .iter()
+            .flatten()
+            .find(|listener| *listener.plan.name == *name)
     }
 }
 
@@ -75,12 +78,21 @@ impl Views {
         let mut endpoints = Endpoints::default();
         let mut keys = HashMap::new();
         let current = build(context.live.load(), &[], &mut endpoints, &mut keys, metrics);
-        Self { current, endpoints, keys }
+        Self {
+            current,
+            endpoints,
+            keys,
+        }
     }
 
     /// The view of the snapshot that is live now.
     #[inline]
-    pub fn current(&mut self, context: &WorkerContext, metrics: &WorkerMetrics, status: &WorkerStatus) -> Rc<View> {
+    pub fn current(
+        &mut self,
+        context: &WorkerContext,
+        metrics: &WorkerMetrics,
+        status: &WorkerStatus,
+    ) -> Rc<View> {
         if context.live.generation() != self.current.snapshot.generation {
             self.rebuild(context, metrics, status);
         }
@@ -90,8 +102,16 @@ impl Views {
     #[cold]
     fn rebuild(&mut self, context: &WorkerContext, metrics: &WorkerMetrics, status: &WorkerStatus) {
         let before = self.current.clone();
-        self.current = build(context.live.load(), &before.listeners, &mut self.endpoints, &mut self.keys, metrics);
-        status.generation.store(self.current.snapshot.generation, Ordering::Relaxed);
+        self.current = build(
+            context.live.load(),
+            &before.listeners,
+            &mut self.endpoints,
+            &mut self.keys,
+            metrics,
+        );
+        status
+            .generation
+            .store(self.current.snapshot.generation, Ordering::Relaxed);
     }
 
     /// The number of a listener's name; new names get the next one.
@@ -120,14 +140,28 @@ fn build(
     listeners.resize(keys.len(), None);
     for (index, plan) in snapshot.listeners.iter().enumerate() {
         let series = metrics.listener(&plan.name);
-        let view = ListenerView { plan: plan.clone(), index: index as u32, removed: false, series };
+        let view = ListenerView {
+            plan: plan.clone(),
+            index: index as u32,
+            removed: false,
+            series,
+        };
         if let Some(key) = keys.get(&plan.name) {
             listeners[key.0] = Some(Rc::new(view));
         }
     }
     let upstreams = endpoints.rebuild(&snapshot.upstreams, metrics);
-    let routes = snapshot.routes.iter().map(|plan| Rc::new(route_view(plan, &snapshot, metrics))).collect();
-    Rc::new(View { listeners, routes, upstreams, snapshot })
+    let routes = snapshot
+        .routes
+        .iter()
+        .map(|plan| Rc::new(route_view(plan, &snapshot, metrics)))
+        .collect();
+    Rc::new(View {
+        listeners,
+        routes,
+        upstreams,
+        snapshot,
+    })
 }
 
 fn removed(view: &Rc<ListenerView>) -> Rc<ListenerView> {
@@ -135,7 +169,12 @@ fn removed(view: &Rc<ListenerView>) -> Rc<ListenerView> {
         return view.clone();
     }
     let (plan, series) = (view.plan.clone(), view.series.clone());
-    Rc::new(ListenerView { plan, index: u32::MAX, removed: true, series })
+    Rc::new(ListenerView {
+        plan,
+        index: u32::MAX,
+        removed: true,
+        series,
+    })
 }
 
 fn route_view(plan: &Arc<RoutePlan>, snapshot: &Snapshot, metrics: &WorkerMetrics) -> RouteView {
@@ -144,5 +183,8 @@ fn route_view(plan: &Arc<RoutePlan>, snapshot: &Snapshot, metrics: &WorkerMetric
     if series.is_empty() {
         series.push(metrics.route(&plan.name));
     }
-    RouteView { plan: plan.clone(), series }
+    RouteView {
+        plan: plan.clone(),
+        series,
+    }
 }

@@ -64,11 +64,21 @@ pub enum Command {
 /// What a worker tells. Sent with `try_send`: a full queue drops the report and counts it.
 #[derive(Debug)]
 pub enum Report {
-    Unlistened { worker: usize, socket: SocketId },
+    Unlistened {
+        worker: usize,
+        socket: SocketId,
+    },
     /// This many tasks panicked since the last report.
-    Panicked { worker: usize, count: u64 },
+    Panicked {
+        worker: usize,
+        count: u64,
+    },
     /// Descriptors or memory ran out; accepting pauses.
-    AcceptPaused { worker: usize, listener: Arc<str>, error: String },
+    AcceptPaused {
+        worker: usize,
+        listener: Arc<str>,
+        error: String,
+    },
 }
 
 /// What workers share with control.
@@ -97,22 +107,39 @@ pub struct WorkerHandle {
 pub fn spawn(index: usize, context: WorkerContext) -> io::Result<WorkerHandle> {
     let (commands, inbox) = mpsc::channel(COMMAND_QUEUE);
     let status = Arc::new(WorkerStatus::default());
-    status.last_tick_ms.store(context.board.now_ms(), Ordering::Relaxed);
+    status
+        .last_tick_ms
+        .store(context.board.now_ms(), Ordering::Relaxed);
     let metrics = context.metrics.add_worker(index);
     let own_status = status.clone();
     let board = context.board.clone();
-    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                tracing::error!(worker = index, %error, "worker could not make its runtime");
-                return;
-            }
-        };
-        runtime.block_on(async move { Worker::new(index, context, own_status, metrics).run(inbox).await });
-    })?;
-    board.join(&Peer { index, status: status.clone(), commands: commands.clone() });
-    Ok(WorkerHandle { index, commands, status, thread })
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(Default::default())
+            {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    tracing::error!(worker = index, %error, "worker could not make its runtime");
+                    return;
+                }
+            };
+            runtime
+                .block_on(async move { Worker::new(index, context, own_status, metrics).run(inbox).await });
+        })?;
+    board.join(&Peer {
+        index,
+        status: status.clone(),
+        commands: commands.clone(),
+    });
+    Ok(WorkerHandle {
+        index,
+        commands,
+        status,
+        thread,
+    })
 }
 
 /// What the worker knows of one of its connections.
@@ -202,7 +229,9 @@ impl Worker {
 
     /// The view of the current snapshot.
     pub fn view(&self) -> Rc<View> {
-        self.views.borrow_mut().current(&self.context, &self.metrics, &self.status)
+        self.views
+            .borrow_mut()
+            .current(&self.context, &self.metrics, &self.status)
     }
 
     fn listen(self: &Rc<Self>, socket: ListenSocket) {
@@ -220,7 +249,10 @@ impl Worker {
 
     fn snapshot_moved(&self) {
         let view = self.view();
-        self.wake_idle(|entry| view.listener(entry.listener).is_none_or(|listener| listener.removed));
+        self.wake_idle(|entry| {
+            view.listener(entry.listener)
+                .is_none_or(|listener| listener.removed)
+        });
     }
 
     fn drain(&self) {
@@ -241,13 +273,20 @@ impl Worker {
     /// Starts serving a connection.
     pub fn register(self: Rc<Self>, accepted: Accepted) {
         let key = self.views.borrow_mut().key(&accepted.listener);
-        let entry = Rc::new(Entry { listener: key, idle: RefCell::default(), abort: RefCell::default() });
+        let entry = Rc::new(Entry {
+            listener: key,
+            idle: RefCell::default(),
+            abort: RefCell::default(),
+        });
         let slot = self.connections.borrow_mut().insert(entry.clone());
         self.count_connections();
         self.next_connection.set(self.next_connection.get() + 1);
         // Numbers are told apart over workers by their rest.
         let number = self.next_connection.get() * 1024 + self.index as u64;
-        let registered = Registered { worker: self.clone(), slot };
+        let registered = Registered {
+            worker: self.clone(),
+            slot,
+        };
         let task = task::spawn_local(connection::run(self, registered, entry.clone(), accepted, number));
         *entry.abort.borrow_mut() = Some(task.abort_handle());
     }
@@ -265,7 +304,12 @@ impl Worker {
     }
 
     fn cut_all(&self) {
-        let entries: Vec<_> = self.connections.borrow().iter().map(|(_, entry)| entry.clone()).collect();
+        let entries: Vec<_> = self
+            .connections
+            .borrow()
+            .iter()
+            .map(|(_, entry)| entry.clone())
+            .collect();
         for entry in entries {
             if let Some(task) = &*entry.abort.borrow() {
                 task.abort();
@@ -284,7 +328,9 @@ impl Worker {
             let now = Instant::now();
             let late = now.saturating_duration_since(due);
             due = now + TICK;
-            self.status.last_tick_ms.store(self.context.board.now_ms(), Ordering::Relaxed);
+            self.status
+                .last_tick_ms
+                .store(self.context.board.now_ms(), Ordering::Relaxed);
             let series = &self.metrics.worker;
             series.loop_ticks.inc();
             series.loop_lag.record(late);
@@ -293,7 +339,10 @@ impl Worker {
             let count = task::panics_on_this_thread();
             if count > panics {
                 series.panics.add(count - panics);
-                self.report(Report::Panicked { worker: self.index, count: count - panics });
+                self.report(Report::Panicked {
+                    worker: self.index,
+                    count: count - panics,
+                });
                 panics = count;
             }
             if turn % SWEEP_TICKS == 0 {

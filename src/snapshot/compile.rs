@@ -1,11 +1,10 @@
 //! From the configuration to a snapshot: names become indexes, texts become tables, and every mistake is found.
 
-use super::{
-    ActionPlan, ErrorPage, FixedResponse, HeaderPlan, ListenerPlan, RoutePlan, Snapshot, Target,
-};
+use super::{ActionPlan, FixedResponse, HeaderPlan, ListenerPlan, RoutePlan, Snapshot, Target};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::model::{self, AccessFormat, Action, Config, EndpointAddress};
 use crate::h1::parse::HeadLimits;
+use crate::message::error_page::OwnPage;
 use crate::message::template::Template;
 use crate::routing::RouteTable;
 use crate::routing::redirect::Redirect;
@@ -15,7 +14,6 @@ use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::upstream::shared::{EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 /// What a snapshot is built upon and outlives it.
@@ -35,12 +33,23 @@ pub fn compile(
     parts: Parts<'_>,
 ) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut found = Vec::new();
-    let listeners: Vec<_> =
-        config.listeners.iter().map(|(name, listener)| listener_plan(name, listener, config, parts, &mut found)).collect();
-    let listener_index: HashMap<&str, u32> =
-        config.listeners.keys().enumerate().map(|(index, name)| (name.as_str(), index as u32)).collect();
-    let upstream_index: HashMap<&str, usize> =
-        config.upstreams.keys().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
+    let listeners: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|(name, listener)| listener_plan(name, listener, config, parts, &mut found))
+        .collect();
+    let listener_index: HashMap<&str, u32> = config
+        .listeners
+        .keys()
+        .enumerate()
+        .map(|(index, name)| (name.as_str(), index as u32))
+        .collect();
+    let upstream_index: HashMap<&str, usize> = config
+        .upstreams
+        .keys()
+        .enumerate()
+        .map(|(index, name)| (name.as_str(), index))
+        .collect();
     let routes: Vec<_> = config
         .routes
         .iter()
@@ -61,7 +70,10 @@ pub fn compile(
         return Err(found);
     };
     // Last, when nothing can fail any more: a refused configuration makes no endpoints known.
-    let upstreams = config.upstreams.iter().map(|(name, upstream)| upstream_plan(name, upstream, parts.registry));
+    let upstreams = config
+        .upstreams
+        .iter()
+        .map(|(name, upstream)| upstream_plan(name, upstream, parts.registry));
     let snapshot = Snapshot {
         generation,
         max_connections: config.runtime.max_connections,
@@ -81,9 +93,20 @@ fn listener_plan(
     found: &mut Vec<Diagnostic>,
 ) -> Option<Arc<ListenerPlan>> {
     let key = format!("listeners.{name}");
-    let own = listener.access_log.as_ref().map(|log| (log, format!("{key}.access_log")));
-    let access = own.or_else(|| config.log.access.as_ref().map(|log| (log, "log.access".to_owned())));
-    let access = access.filter(|(log, _)| !log.off).and_then(|(log, key)| access_log(log, &key, parts.access, found));
+    let own = listener
+        .access_log
+        .as_ref()
+        .map(|log| (log, format!("{key}.access_log")));
+    let access = own.or_else(|| {
+        config
+            .log
+            .access
+            .as_ref()
+            .map(|log| (log, "log.access".to_owned()))
+    });
+    let access = access
+        .filter(|(log, _)| !log.off)
+        .and_then(|(log, key)| access_log(log, &key, parts.access, found));
     let limits = &listener.limits;
     Some(Arc::new(ListenerPlan {
         name: name.into(),
@@ -101,8 +124,16 @@ fn listener_plan(
         error_header: listener.error_header,
         forwarded: listener.forwarded,
         access,
-        request_headers: HeaderPlan::compile(&listener.request_headers, &format!("{key}.request_headers"), found),
-        response_headers: HeaderPlan::compile(&listener.response_headers, &format!("{key}.response_headers"), found),
+        request_headers: HeaderPlan::compile(
+            &listener.request_headers,
+            &format!("{key}.request_headers"),
+            found,
+        ),
+        response_headers: HeaderPlan::compile(
+            &listener.response_headers,
+            &format!("{key}.response_headers"),
+            found,
+        ),
     }))
 }
 
@@ -134,12 +165,12 @@ fn error_pages(
     files: &BTreeMap<u16, std::path::PathBuf>,
     key: &str,
     found: &mut Vec<Diagnostic>,
-) -> BTreeMap<u16, ErrorPage> {
+) -> BTreeMap<u16, OwnPage> {
     let mut pages = BTreeMap::new();
     for (status, path) in files {
         match std::fs::read(path) {
             Ok(text) => {
-                pages.insert(*status, ErrorPage { content_type: content_type(path), text: text.into() });
+                pages.insert(*status, OwnPage::new(path, text));
             }
             Err(error) => found.push(Diagnostic::error(
                 format!("{key}.error_pages.{status}"),
@@ -148,16 +179,6 @@ fn error_pages(
         }
     }
     pages
-}
-
-/// By the file's extension; text when that says nothing.
-fn content_type(path: &Path) -> &'static str {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("html" | "htm") => "text/html; charset=utf-8",
-        Some("json") => "application/json",
-        Some("xml") => "application/xml",
-        _ => "text/plain; charset=utf-8",
-    }
 }
 
 fn route_plan(
@@ -173,8 +194,10 @@ fn route_plan(
         found.extend(errors);
         None
     });
-    let request_headers = HeaderPlan::compile(&route.request_headers, &format!("{key}.request_headers"), found);
-    let response_headers = HeaderPlan::compile(&route.response_headers, &format!("{key}.response_headers"), found);
+    let request_headers =
+        HeaderPlan::compile(&route.request_headers, &format!("{key}.request_headers"), found);
+    let response_headers =
+        HeaderPlan::compile(&route.response_headers, &format!("{key}.response_headers"), found);
     Some(Arc::new(RoutePlan {
         name: route.name.as_str().into(),
         action: action?,
@@ -227,7 +250,11 @@ fn action(
                 None
             }
         },
-        Action::Respond { status, body, headers } => fixed(*status, body, headers, key, found).map(ActionPlan::Respond),
+        Action::Respond {
+            status,
+            body,
+            headers,
+        } => fixed(*status, body, headers, key, found).map(ActionPlan::Respond),
     }
 }
 
@@ -239,16 +266,32 @@ fn fixed(
     found: &mut Vec<Diagnostic>,
 ) -> Option<FixedResponse> {
     let mut parse = |key: String, text: &str| {
-        Template::parse(text).map_err(|error| found.push(Diagnostic::error(key, error.to_string()))).ok()
+        Template::parse(text)
+            .map_err(|error| found.push(Diagnostic::error(key, error.to_string())))
+            .ok()
     };
     let headers: Option<Vec<_>> = headers
         .iter()
-        .map(|(name, value)| Some((name.as_str().into(), parse(format!("{key}.respond.headers.{name}"), value)?)))
+        .map(|(name, value)| {
+            Some((
+                name.as_str().into(),
+                parse(format!("{key}.respond.headers.{name}"), value)?,
+            ))
+        })
         .collect();
     let body = Template::parse_body(body)
-        .map_err(|error| found.push(Diagnostic::error(format!("{key}.respond.body"), error.to_string())))
+        .map_err(|error| {
+            found.push(Diagnostic::error(
+                format!("{key}.respond.body"),
+                error.to_string(),
+            ))
+        })
         .ok();
-    Some(FixedResponse { status, body: body?, headers: headers? })
+    Some(FixedResponse {
+        status,
+        body: body?,
+        headers: headers?,
+    })
 }
 
 fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) -> Arc<UpstreamPlan> {
@@ -257,7 +300,10 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
         .endpoints
         .iter()
         .map(|endpoint| {
-            let key = EndpointKey { upstream: name.clone(), address: endpoint.text.as_str().into() };
+            let key = EndpointKey {
+                upstream: name.clone(),
+                address: endpoint.text.as_str().into(),
+            };
             let authority = match &endpoint.address {
                 // A path is no authority; applications behind a unix socket expect this name.
                 EndpointAddress::Unix(_) => "localhost".into(),
@@ -271,7 +317,12 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
             }
         })
         .collect();
-    Arc::new(UpstreamPlan { name, balance: upstream.balance, endpoints, pool: upstream.pool })
+    Arc::new(UpstreamPlan {
+        name,
+        balance: upstream.balance,
+        endpoints,
+        pool: upstream.pool,
+    })
 }
 
 /// What an address stands for without asking anybody; names are resolved by control.

@@ -23,13 +23,20 @@ impl HeaderPlan {
             for (name, value) in values {
                 match Template::parse(value) {
                     Ok(value) => compiled.push((name.as_bytes().into(), value)),
-                    Err(error) => errors.push(Diagnostic::error(format!("{key}.{part}.{name}"), error.to_string())),
+                    Err(error) => errors.push(Diagnostic::error(
+                        format!("{key}.{part}.{name}"),
+                        error.to_string(),
+                    )),
                 }
             }
             compiled
         };
         let (set, add) = (values("set", &edits.set), values("add", &edits.add));
-        Self { remove: edits.remove.iter().map(|name| name.as_bytes().into()).collect(), set, add }
+        Self {
+            remove: edits.remove.iter().map(|name| name.as_bytes().into()).collect(),
+            set,
+            add,
+        }
     }
 
     /// Lays the changes over a head. Values see the request as it was received.

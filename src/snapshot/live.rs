@@ -17,7 +17,10 @@ impl Live {
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Self {
         let generation = AtomicU64::new(snapshot.generation);
-        Self { snapshot: ArcSwap::from_pointee(snapshot), generation }
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            generation,
+        }
     }
 
     #[must_use]

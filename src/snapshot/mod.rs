@@ -8,8 +8,11 @@ pub use compile::{Parts, compile};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
-use crate::config::model::{Forwarded, HostHeader, Limits, ListenAddress, RequestIdPolicy, Timeouts};
+pub use crate::config::model::{Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts};
+
+use crate::config::model::ListenAddress;
 use crate::h1::parse::HeadLimits;
+use crate::message::error_page::OwnPage;
 use crate::message::path::PathPolicy;
 use crate::message::template::Template;
 use crate::routing::RouteTable;
@@ -48,19 +51,12 @@ pub struct ListenerPlan {
     pub path_policy: PathPolicy,
     pub trusted_proxies: Vec<IpNet>,
     pub request_id: RequestIdPolicy,
-    pub error_pages: BTreeMap<u16, ErrorPage>,
+    pub error_pages: BTreeMap<u16, OwnPage>,
     pub error_header: bool,
     pub forwarded: Forwarded,
     pub access: Option<AccessLog>,
     pub request_headers: HeaderPlan,
     pub response_headers: HeaderPlan,
-}
-
-/// A page from a file, read when the configuration was.
-#[derive(Clone, Debug)]
-pub struct ErrorPage {
-    pub content_type: &'static str,
-    pub text: Arc<[u8]>,
 }
 
 /// A route, compiled.

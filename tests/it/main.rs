@@ -1,1 +1,64 @@
-fn main() {}
+//! The gateway as its users meet it: the real binary, real sockets, real files. One file per behaviour; a test
+//! carries the configuration it needs.
+
+// Helpers of tests are tests too, but clippy knows only functions marked as such.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::string_slice,
+    clippy::let_underscore_must_use
+)]
+
+use testkit::{Backend, Builder, Gateway};
+
+mod access_log;
+mod admin;
+mod bad_input;
+mod balancing;
+mod check;
+mod cli;
+mod config_examples;
+mod differential;
+mod drain;
+mod errors;
+mod failover;
+mod fds;
+mod forwarding;
+mod framing;
+mod headers;
+mod kit;
+mod limits;
+mod listeners;
+mod reload;
+mod rewrites;
+mod routing;
+mod timeouts;
+mod tunnel;
+mod workers;
+
+/// The binary under test: the one just built, or another one named by `TIDEGATE_TEST_BINARY`.
+fn binary() -> String {
+    std::env::var("TIDEGATE_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidegate").to_owned())
+}
+
+/// A gateway with this configuration.
+fn gateway(config: &str) -> Builder {
+    Gateway::builder(&binary()).config(config)
+}
+
+/// One listener, `web`, that sends everything to `@app@`.
+const PLAIN: &str = r#"
+[listeners.web]
+address = "127.0.0.1:0"
+
+[[routes]]
+upstream = "app"
+
+[upstreams.app]
+endpoints = [{ address = "@app@" }]
+"#;
+
+/// A gateway that sends everything to one backend.
+fn in_front_of(backend: &Backend) -> Gateway {
+    gateway(PLAIN).with("app", backend.address()).start()
+}

@@ -138,7 +138,7 @@ fn a_socket_file_that_somebody_else_made_since_stays() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("web.sock");
     let bound = bind(&Address::Unix(path.clone()), 1, OPTIONS).unwrap();
-    let file = bound.file.clone().unwrap();
+    let file = bound.file.unwrap();
     // Keep the old inode in use, so that the new file cannot get the same number.
     fs::rename(&path, directory.path().join("old.sock")).unwrap();
     let _other = UnixListener::bind(&path).unwrap();

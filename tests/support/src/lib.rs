@@ -1,1 +1,33 @@
-//! Black-box test tools.
+//! Black-box test tools: the real binary, real backends that can misbehave, a fault relay between them.
+//!
+//! Nothing here knows the gateway's library: what a test sees is what a user sees, bytes on sockets, files, exit
+//! codes, the admin API. Everything is blocking sockets and threads, so that a test reads from top to
+//! bottom and every wait has a deadline ([`eventually`]).
+//!
+//! - [`gateway`] starts the binary and talks to its admin listener, [`cli`] runs its other commands;
+//! - [`raw`] is a connection as bytes, with a strict response reader that doubles as an oracle;
+//! - [`backend`] scripted servers, [`ws`] WebSocket peers, [`fault`] the relay, [`net`] addresses that refuse or hang;
+//! - [`load`] a keep-alive load client that counts what failed and why.
+
+pub mod address;
+pub mod backend;
+pub mod cli;
+pub mod eventually;
+pub mod fault;
+pub mod gateway;
+pub mod load;
+pub mod message;
+pub mod net;
+pub mod pattern;
+pub mod raw;
+pub mod ws;
+
+pub use address::Address;
+pub use backend::{Backend, Gate, Reply};
+pub use cli::{Ran, run};
+pub use eventually::{eventually, eventually_some, holds_for, pace, patience};
+pub use fault::{Fault, Relay};
+pub use gateway::{Builder, Gateway};
+pub use load::Load;
+pub use message::{Request, Response};
+pub use raw::{Broken, Conn};

@@ -8,7 +8,7 @@ use crate::procfs::cpu_ns;
 use rustix::net::{SendFlags, send};
 use serde_json::json;
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,12 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     };
     let mut load = Load::open(settings)?;
     load.measure()
+}
+
+/// Writes the bytes of a request, for a load that is not ours to send the same.
+pub fn write_request(args: &Args) -> Result<(), Box<dyn Error>> {
+    let plan = Plan::new(args.require("kind")?);
+    Ok(io::stdout().write_all(&plan.request)?)
 }
 
 impl Load {

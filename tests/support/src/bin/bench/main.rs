@@ -21,6 +21,7 @@ usage: bench-tool origin --port P [--port P2]
        bench-tool relay  --port P --to P [--buffer BYTES]
        bench-tool load   --port P [--kind small|down|up|echo] [--connections 64] [--seconds 1] [--warm 0.3]
                          [--rate R] [--requests N] [--new-connections] [--pids 1,2]
+       bench-tool request --kind small|down|up   (writes the request's bytes)
        bench-tool idle   --port P --kind websocket|keep-alive --connections N [--settle 1] [--pids 1,2]";
 
 fn main() -> ExitCode {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         "relay" => relay::run(&args),
         "load" => load::run(&args),
         "idle" => idle::run(&args),
+        "request" => load::write_request(&args),
         _ => Err(USAGE.into()),
     });
     match outcome {

@@ -1,0 +1,68 @@
+"""Tables from samples: the best round of each proxy, and ratios of best rounds.
+
+Best, not mean: on a shared machine noise only adds. See the machine's regimes in the medians beside them.
+"""
+
+import statistics
+
+from workloads import FOREIGN_LIMIT, WORKLOADS, bad
+
+KEYS = {"µs/request": "us_per_request", "s/GB": "cpu_seconds_per_gb", "KiB/connection": "kib_per_connection"}
+
+
+def tables(samples):
+    """Markdown, one table a workload."""
+    parts = [table(name, samples) for name in WORKLOADS]
+    return "\n".join(part for part in parts if part)
+
+
+def table(name, samples):
+    workload = WORKLOADS[name]
+    key = KEYS[workload.unit]
+    rows = {}
+    for sample in samples:
+        if sample["workload"] == name:
+            rows.setdefault(sample["proxy"], []).append(sample)
+    if not rows:
+        return ""
+    best = {proxy: best_of(taken, key) for proxy, taken in rows.items()}
+    lines = [f"### {name}: {workload.what}", ""]
+    if workload.goal:
+        lines += [f"Goal: {workload.goal}.", ""]
+    latency = any("p50_us" in sample for taken in rows.values() for sample in taken)
+    titles = ["proxy", workload.unit, "ratio to nginx", "median", "clean rounds"]
+    titles += ["requests/s", "p50 µs", "p99 µs"] if latency else ["RSS MiB"]
+    lines += ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
+    for proxy, taken in rows.items():
+        lines.append("| " + " | ".join(cells(proxy, taken, best, key, latency)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def cells(proxy, taken, best, key, latency):
+    good = [sample for sample in taken if not bad(sample)]
+    chosen, base = best[proxy], best.get("nginx")
+    if not chosen:
+        return [proxy, f"failed: {bad(taken[-1]).splitlines()[0]}"]
+    clean = sum(sample["foreign"] <= FOREIGN_LIMIT for sample in good)
+    ratio = f"{chosen[key] / base[key]:.2f}" if base and base[key] > 0 else "-"
+    digits = 3 if key == "cpu_seconds_per_gb" else 2
+    row = [proxy, f"{chosen[key]:.{digits}f}", ratio,
+           f"{statistics.median(sample[key] for sample in good):.{digits}f}", f"{clean}/{len(taken)}"]
+    if latency:
+        return row + [f"{chosen['requests_per_second']:.0f}", f"{chosen['p50_us']:.0f}", f"{chosen['p99_us']:.0f}"]
+    return row + [f"{chosen['rss_after_kib'] / 1024:.1f}"]
+
+
+def best_of(taken, key):
+    """The cheapest good sample, of the clean ones if there are any."""
+    good = [sample for sample in taken if not bad(sample)]
+    clean = [sample for sample in good if sample["foreign"] <= FOREIGN_LIMIT]
+    return min(clean or good, key=lambda sample: sample[key], default=None)
+
+
+def one_line(sample):
+    if bad(sample):
+        return f"FAILED {bad(sample)}"
+    figure = next(f"{sample[key]:.3f} {unit}" for unit, key in reversed(KEYS.items()) if key in sample)
+    rate = f", {sample['requests_per_second']:.0f}/s, p50 {sample['p50_us']:.0f} µs" if "p50_us" in sample else ""
+    return f"{figure}{rate}, foreign {sample['foreign']:.0%}"

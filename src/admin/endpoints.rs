@@ -1,0 +1,170 @@
+//! The table of everything that can be asked. Router and OpenAPI document are both made from it, so neither can
+//! have what the other has not.
+
+use super::auth::{self, Need, Peer};
+use super::problem::Problem;
+use super::{Api, health, reads, writes};
+use crate::config::model::Role;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post, put};
+use axum::{Extension, Router};
+
+/// Bytes that a request body may have.
+const MAX_BODY: usize = 64 * 1024;
+
+const VIEWER: Need = Need::Role(Role::Viewer);
+const ADMIN: Need = Need::Role(Role::Admin);
+
+/// How a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Put,
+    Post,
+}
+
+impl Verb {
+    /// As OpenAPI writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Post => "post",
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Copy)]
+pub struct Endpoint {
+    pub verb: Verb,
+    pub path: &'static str,
+    pub need: Need,
+    pub summary: &'static str,
+    /// Query parameters, by name.
+    pub params: &'static [&'static str],
+    handler: fn() -> MethodRouter<Api>,
+}
+
+macro_rules! endpoints {
+    ($($verb:ident $path:literal $need:ident $handler:path, $params:expr, $summary:literal;)*) => {
+        &[$(Endpoint {
+            verb: endpoints!(@verb $verb),
+            path: $path,
+            need: $need,
+            summary: $summary,
+            params: &$params,
+            handler: || $verb($handler),
+        }),*]
+    };
+    (@verb get) => { Verb::Get };
+    (@verb put) => { Verb::Put };
+    (@verb post) => { Verb::Post };
+}
+
+const NOTHING: Need = Need::Nothing;
+const LIST: [&str; 2] = ["limit", "cursor"];
+const FEED: [&str; 3] = ["limit", "cursor", "since"];
+
+/// Every endpoint.
+pub const ENDPOINTS: &[Endpoint] = endpoints! {
+    get "/health" NOTHING health::health, [], "Whether the gateway is well, with its workers and memory";
+    get "/livez" NOTHING health::livez, [], "503 when no worker turns any more";
+    get "/readyz" NOTHING health::readyz, [], "503 before the gateway serves and from the first moment of a drain on";
+    get "/health/workers" VIEWER reads::workers, [], "Each worker: connections, requests, CPU, loop lag, restarts";
+    get "/stats" VIEWER reads::stats, [], "Everything at a glance";
+    get "/api/stats" VIEWER reads::stats, [], "Everything at a glance";
+    get "/metrics" VIEWER reads::metrics, [], "Prometheus text or OpenMetrics, by Accept";
+    get "/api/v1/upstreams" VIEWER reads::upstreams, LIST, "Upstreams with the live state of their endpoints";
+    get "/api/v1/upstreams/{name}" VIEWER reads::upstream, [], "One upstream";
+    get "/api/v1/routes" VIEWER reads::routes, LIST, "Routes with what was counted for them";
+    get "/api/v1/listeners" VIEWER reads::listeners, LIST, "Listeners with the addresses really bound";
+    get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
+    get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";
+    post "/api/v1/config/reload" ADMIN writes::reload, ["dry_run"], "Loads the configuration anew; with dry_run says what would change";
+    get "/api/v1/events" VIEWER reads::events, FEED, "What happened to the gateway, the oldest first";
+    get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";
+    put "/api/v1/log" ADMIN writes::log_level, ["dry_run"], "Another level of the application log, for a while";
+    post "/api/v1/log/reopen" ADMIN writes::reopen_logs, ["dry_run"], "Opens log files anew after they were rotated";
+    get "/api/v1/openapi.json" VIEWER reads::openapi_document, [], "This document";
+};
+
+/// The router of the table.
+pub fn router(api: &Api) -> Router {
+    let mut router = Router::new();
+    for endpoint in ENDPOINTS {
+        let guard = middleware::from_fn_with_state((api.clone(), endpoint.need), guard);
+        router = router.route(endpoint.path, (endpoint.handler)().route_layer(guard));
+    }
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(api.clone(), around))
+        .with_state(api.clone())
+}
+
+async fn not_found() -> Problem {
+    Problem::not_found("there is nothing at this path").hint("GET /api/v1/openapi.json lists everything")
+}
+
+async fn wrong_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path has no such method",
+    )
+    .hint("GET /api/v1/openapi.json lists everything")
+}
+
+/// Lets in who may, and tells the handler who it is.
+async fn guard(
+    State((api, need)): State<(Api, Need)>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let running = api.gateway.running.load_full();
+    match auth::authorize(peer, request.headers(), running.config.admin.as_ref(), need) {
+        Ok(actor) => {
+            request.extensions_mut().insert(actor);
+            next.run(request).await
+        }
+        Err(problem) => {
+            api.gateway.metrics.control.admin_denied.inc();
+            tracing::warn!(path = ?request.uri().path(), ?peer, "admin request refused");
+            problem.into_response()
+        }
+    }
+}
+
+/// Around everything: a request id, counting, problems as JSON, and nothing that a browser may keep.
+async fn around(State(api): State<Api>, request: Request, next: Next) -> Response {
+    api.gateway.metrics.control.admin_requests.inc();
+    let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let headers = std::mem::take(response.headers_mut());
+        response = problem.answer(&id);
+        // `Allow`, for one.
+        for (name, value) in headers {
+            if let Some(name) = name
+                && !response.headers().contains_key(&name)
+                && name != axum::http::header::CONTENT_LENGTH
+            {
+                response.headers_mut().insert(name, value);
+            }
+        }
+    }
+    let headers = response.headers_mut();
+    headers.insert("cache-control", HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert("x-request-id", id);
+    }
+    response
+}

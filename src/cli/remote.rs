@@ -1,0 +1,167 @@
+//! Commands that talk to a running gateway: over its control socket, or its admin listener.
+
+mod client;
+mod show;
+
+use super::{ConfigFile, EXIT_USAGE, complain, say};
+use crate::app::Surroundings;
+use crate::control::state_dir::CONTROL_SOCKET;
+use anyhow::{Context, bail};
+use clap::Args;
+use client::{Answer, Target};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Which gateway, and how to reach it.
+#[derive(Debug, Args)]
+struct Reach {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Control socket of the gateway [default: control.sock in its state directory]
+    #[arg(long, value_name = "PATH", conflicts_with = "admin")]
+    control: Option<PathBuf>,
+    /// Address of the gateway's admin listener, such as http://127.0.0.1:9900
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// Token for the admin listener
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        requires = "admin",
+        env = "TIDEGATE_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReloadArgs {
+    #[command(flatten)]
+    reach: Reach,
+    /// Say what would change, change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    reach: Reach,
+    /// As the API gives it
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn reload(args: &ReloadArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
+    let path = if args.dry_run {
+        "/api/v1/config/reload?dry_run=true"
+    } else {
+        "/api/v1/config/reload"
+    };
+    let answer = ask(&args.reach, surroundings, "POST", path)?;
+    if answer.status == 422 {
+        complain(&show::rejected(&answer.body));
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
+    say(&show::reloaded(&expect_ok(answer)?));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn status(args: &StatusArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
+    let stats = expect_ok(ask(&args.reach, surroundings, "GET", "/stats")?)?;
+    say(&if args.json {
+        format!("{stats:#}")
+    } else {
+        show::status(&stats)
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn expect_ok(answer: Answer) -> anyhow::Result<Value> {
+    if answer.status == 200 {
+        return Ok(answer.body);
+    }
+    let error = &answer.body["error"];
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    match text("hint") {
+        hint if hint.is_empty() => bail!("the gateway answers {}: {}", answer.status, text("message")),
+        hint => bail!(
+            "the gateway answers {}: {} ({hint})",
+            answer.status,
+            text("message")
+        ),
+    }
+}
+
+fn ask(reach: &Reach, surroundings: &Surroundings, method: &str, path: &str) -> anyhow::Result<Answer> {
+    let target = match &reach.admin {
+        Some(url) => Target::Admin {
+            address: address_of(url)?.to_owned(),
+            token: reach.token.clone(),
+        },
+        None => Target::Control(control_sockets(reach, surroundings)),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the client could not be started")?;
+    runtime.block_on(client::ask(&target, method, path))
+}
+
+fn address_of(url: &str) -> anyhow::Result<&str> {
+    if url.starts_with("https://") {
+        bail!("the admin listener speaks plain HTTP: {url}");
+    }
+    Ok(url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/'))
+}
+
+/// Where the control socket may be, most likely first: as the running gateway found its state directory, though
+/// the configuration may be broken by now, which is what a reload is to tell.
+fn control_sockets(reach: &Reach, surroundings: &Surroundings) -> Vec<PathBuf> {
+    if let Some(path) = &reach.control {
+        return vec![path.clone()];
+    }
+    let from_environment = surroundings
+        .environment
+        .get("TIDEGATE_RUNTIME__STATE_DIR")
+        .map(PathBuf::from);
+    let from_file = || reach.file.find().ok().and_then(|path| state_dir_in(&path));
+    let configured = from_environment.or_else(from_file);
+    let candidates = surroundings.state_candidates(configured);
+    candidates
+        .paths()
+        .into_iter()
+        .map(|path| path.join(CONTROL_SOCKET))
+        .collect()
+}
+
+/// `runtime.state_dir` of a file that may be wrong otherwise. Relative paths start at the file.
+fn state_dir_in(path: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let table: toml::Table = text.parse().ok()?;
+    let state_dir = table.get("runtime")?.get("state_dir")?.as_str()?;
+    Some(path.parent().unwrap_or_else(|| Path::new("")).join(state_dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_directory_is_found_in_a_configuration_that_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gate.toml");
+        std::fs::write(&path, "nonsense = 1\n[runtime]\nstate_dir = \"state\"\n").unwrap();
+        assert_eq!(state_dir_in(&path), Some(directory.path().join("state")));
+        std::fs::write(&path, "[runtime\n").unwrap();
+        assert_eq!(state_dir_in(&path), None);
+    }
+
+    #[test]
+    fn an_admin_address_is_taken_as_people_write_it() {
+        assert_eq!(address_of("http://127.0.0.1:9900/").unwrap(), "127.0.0.1:9900");
+        assert_eq!(address_of("127.0.0.1:9900").unwrap(), "127.0.0.1:9900");
+        assert!(address_of("https://127.0.0.1:9900").is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! Answers of a gateway, for people.
+
+use serde_json::Value;
+use std::fmt::Write;
+
+/// What a reload came to.
+pub(super) fn reloaded(answer: &Value) -> String {
+    let generation = &answer["generation"];
+    let trial = if answer["dry_run"] == true {
+        " (dry run)"
+    } else {
+        ""
+    };
+    let mut text = match answer["outcome"].as_str() {
+        Some("applied") if trial.is_empty() => format!("applied: generation {generation}\n"),
+        Some("applied") => format!("would be applied{trial}\n"),
+        _ => format!("unchanged: generation {generation}\n"),
+    };
+    for change in list(&answer["changes"]) {
+        let sign = match change["change"].as_str() {
+            Some("added") => '+',
+            Some("removed") => '-',
+            _ => '~',
+        };
+        line(
+            &mut text,
+            format_args!("  {sign} {} {}", word(&change["object"]), word(&change["name"])),
+        );
+    }
+    for warning in list(&answer["warnings"]) {
+        line(&mut text, format_args!("  warning: {}", problem(warning)));
+    }
+    text
+}
+
+/// Why a reload was refused.
+pub(super) fn rejected(answer: &Value) -> String {
+    let error = &answer["error"];
+    let mut text = format!("rejected: {}\n", word(&error["message"]));
+    for diagnostic in list(&error["diagnostics"]) {
+        line(
+            &mut text,
+            format_args!("  {}: {}", word(&diagnostic["severity"]), problem(diagnostic)),
+        );
+    }
+    text
+}
+
+fn problem(diagnostic: &Value) -> String {
+    let mut text = String::new();
+    let file = word(&diagnostic["file"]);
+    if !file.is_empty() {
+        text = format!("{file}:{}:{}: ", diagnostic["line"], diagnostic["column"]);
+    }
+    let key = word(&diagnostic["key"]);
+    if !key.is_empty() {
+        text = format!("{text}{key}: ");
+    }
+    text.push_str(word(&diagnostic["message"]));
+    let hint = word(&diagnostic["hint"]);
+    if hint.is_empty() {
+        text
+    } else {
+        format!("{text} ({hint})")
+    }
+}
+
+/// Everything at a glance.
+pub(super) fn status(stats: &Value) -> String {
+    let mut text = String::new();
+    let (node, totals) = (&stats["node"], &stats["totals"]);
+    line(
+        &mut text,
+        format_args!(
+            "tidegate {} is {}: pid {}, up {} s, generation {}",
+            word(&node["version"]),
+            word(&node["state"]),
+            node["pid"],
+            node["uptime_seconds"],
+            stats["config"]["generation"],
+        ),
+    );
+    line(
+        &mut text,
+        format_args!(
+            "{} connections, {} requests in flight, {} open WebSockets, {} requests so far",
+            totals["connections"], totals["in_flight"], totals["open_websockets"], totals["requests_total"],
+        ),
+    );
+    let reload = &stats["config"]["last_reload"];
+    if reload["outcome"] == "rejected" {
+        line(
+            &mut text,
+            format_args!("the last reload, by {}, was rejected:", word(&reload["actor"])),
+        );
+        for error in list(&reload["errors"]) {
+            line(&mut text, format_args!("  {}", word(error)));
+        }
+    }
+    table(
+        &mut text,
+        "LISTENER",
+        &["ADDRESS", "OPEN", "REQUESTS"],
+        list(&stats["listeners"]),
+        |row| {
+            vec![
+                word(&row["name"]).to_owned(),
+                word(&row["address"]).to_owned(),
+                show(&row["connections"]),
+                show(&row["requests"]),
+            ]
+        },
+    );
+    let endpoints: Vec<(&str, &Value)> = list(&stats["upstreams"])
+        .iter()
+        .flat_map(|upstream| {
+            list(&upstream["endpoints"])
+                .iter()
+                .map(|e| (word(&upstream["name"]), e))
+        })
+        .collect();
+    let columns = [
+        "ENDPOINT",
+        "STATE",
+        "WEIGHT",
+        "IN FLIGHT",
+        "WEBSOCKETS",
+        "REQUESTS",
+        "FAILURES",
+        "P99 MS",
+    ];
+    table(&mut text, "UPSTREAM", &columns, &endpoints, |(upstream, row)| {
+        let p99 = row["latency"]["p99_ms"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
+        let mut cells = vec![
+            (*upstream).to_owned(),
+            word(&row["address"]).to_owned(),
+            word(&row["state"]).to_owned(),
+        ];
+        cells.extend(
+            ["weight", "in_flight", "open_websockets", "requests", "failures"].map(|key| show(&row[key])),
+        );
+        cells.push(p99);
+        cells
+    });
+    table(
+        &mut text,
+        "WORKER",
+        &["STATE", "CONNECTIONS", "REQUESTS", "RESTARTS"],
+        list(&stats["workers"]),
+        |row| {
+            vec![
+                show(&row["worker"]),
+                word(&row["state"]).to_owned(),
+                show(&row["connections"]),
+                show(&row["requests"]),
+                show(&row["restarts"]),
+            ]
+        },
+    );
+    text
+}
+
+/// Rows under a head, each column as wide as it must be.
+fn table<T>(text: &mut String, first: &str, others: &[&str], rows: &[T], cells: impl Fn(&T) -> Vec<String>) {
+    if rows.is_empty() {
+        return;
+    }
+    let head = std::iter::once(first)
+        .chain(others.iter().copied())
+        .map(str::to_owned)
+        .collect();
+    let mut lines: Vec<Vec<String>> = vec![head];
+    lines.extend(rows.iter().map(cells));
+    let width = |column: usize| {
+        lines
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..=others.len()).map(width).collect();
+    text.push('\n');
+    for row in &lines {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        line(text, format_args!("{}", cells.join("  ").trim_end()));
+    }
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _infallible = text.write_fmt(content);
+    text.push('\n');
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn show(value: &Value) -> String {
+    value.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_reload_is_told_object_by_object() {
+        let answer = json!({
+            "outcome": "applied", "dry_run": false, "generation": 4,
+            "changes": [{ "object": "route", "name": "api", "change": "added" }],
+            "warnings": [],
+        });
+        assert_eq!(reloaded(&answer), "applied: generation 4\n  + route api\n");
+    }
+
+    #[test]
+    fn a_rejection_shows_every_problem_with_its_place() {
+        let problem = json!({
+            "severity": "error", "file": "gate.toml", "line": 3, "column": 1, "key": "nonsense",
+            "message": "is not a key", "hint": null,
+        });
+        let answer = json!({ "error": { "message": "refused", "diagnostics": [problem] } });
+        assert_eq!(
+            rejected(&answer),
+            "rejected: refused\n  error: gate.toml:3:1: nonsense: is not a key\n"
+        );
+    }
+
+    #[test]
+    fn status_shows_endpoints_in_columns() {
+        let endpoint = json!({
+            "address": "127.0.0.1:3000", "state": "active", "weight": 1, "in_flight": 2, "open_websockets": 0,
+            "requests": 10, "failures": 0, "latency": { "p99_ms": 1.25 },
+        });
+        let stats = json!({ "upstreams": [{ "name": "app", "endpoints": [endpoint] }] });
+        let text = status(&stats);
+        assert!(text.contains("app       127.0.0.1:3000  active"), "{text}");
+    }
+}

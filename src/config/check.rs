@@ -1,0 +1,367 @@
+//! What only shows when keys are looked at together: references, contradictions, files that are named.
+
+use super::diagnostic::Diagnostic;
+use super::files::{Files, MAX_PAGE_BYTES};
+use super::model::{Admin, Config, Endpoint, ListenAddress, Listener, PathPattern};
+use super::path::{index, join};
+use super::problems::Problems;
+use super::read::route_name;
+use super::settings::Table;
+use super::source::{Origin, Sources};
+use super::suggest;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+/// The keys of a route of which exactly one is written.
+const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
+/// The keys of a route that only say how a request is forwarded.
+const FORWARDING: [&str; 7] = [
+    "strip_prefix",
+    "add_prefix",
+    "rewrite",
+    "host",
+    "request_headers",
+    "timeouts",
+    "upgrades",
+];
+const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
+
+/// Checks a configuration. `root` holds also what was too wrong to get into the model, so that a reference to it
+/// is not told as well.
+pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files, problems: &mut Problems) {
+    let mut checker = Checker {
+        config,
+        root,
+        sources,
+        problems,
+        lost: false,
+    };
+    checker.dns();
+    checker.addresses();
+    for (name, listener) in &config.listeners {
+        checker.listener(&join("listeners", name), listener);
+    }
+    checker.error_pages(files);
+    checker.route_names();
+    for (at, table) in root.tables("routes").iter().enumerate() {
+        let at = index("routes", at);
+        checker.actions(&at, table);
+        checker.route(&at, table);
+    }
+    checker.upstreams();
+    if !checker.lost {
+        checker.usage();
+    }
+    if let Some(admin) = &config.admin {
+        checker.admin(admin);
+    }
+}
+
+struct Checker<'a> {
+    config: &'a Config,
+    root: &'a Table,
+    sources: &'a Sources,
+    problems: &'a mut Problems,
+    /// A reference leads nowhere: what nothing uses may be what was meant.
+    lost: bool,
+}
+
+impl Checker<'_> {
+    fn error(&mut self, key: String, message: String) {
+        self.problems.add(Diagnostic::error(key, message));
+    }
+
+    fn warning(&mut self, key: String, message: String, hint: Option<String>) {
+        let mut told = Diagnostic::warning(key, message);
+        told.hint = hint;
+        self.problems.add(told);
+    }
+
+    /// Where an object stands, to name it from elsewhere.
+    fn place(&self, table: Option<&Table>) -> String {
+        match table.map(|table| &table.origin) {
+            Some(Origin::File(place)) => format!(" (at {})", self.sources.describe(place)),
+            _ => String::new(),
+        }
+    }
+
+    fn dns(&mut self) {
+        let dns = &self.config.dns;
+        if dns.min_ttl > dns.max_ttl {
+            self.error(
+                "dns.min_ttl".to_owned(),
+                "dns.min_ttl is longer than dns.max_ttl".to_owned(),
+            );
+        }
+    }
+
+    fn addresses(&mut self) {
+        if self.root.named("listeners").next().is_none() {
+            let told = Diagnostic::error("listeners", "there is no listener: nothing would be served");
+            self.problems
+                .add(told.hint("[listeners.web] with address = \"127.0.0.1:8080\""));
+        }
+        let listeners = self
+            .config
+            .listeners
+            .iter()
+            .map(|(name, listener)| (join("listeners", name), &listener.address));
+        let admin = self
+            .config
+            .admin
+            .iter()
+            .map(|admin| ("admin".to_owned(), &admin.address));
+        let all: Vec<(String, &ListenAddress)> = listeners.chain(admin).collect();
+        for (at, (name, address)) in all.iter().enumerate() {
+            if let Some((other, _)) = all.iter().take(at).find(|(_, other)| overlap(address, other)) {
+                let message = format!("this address is taken by {other}");
+                self.error(join(name, "address"), message);
+            }
+        }
+    }
+
+    fn listener(&mut self, at: &str, listener: &Listener) {
+        let limits = &listener.limits;
+        if limits.uri_bytes > limits.header_bytes {
+            let message =
+                "uri_bytes is larger than header_bytes, which counts the request line too".to_owned();
+            self.error(join(&join(at, "limits"), "uri_bytes"), message);
+        }
+        if listener.mode.is_some() && matches!(listener.address, ListenAddress::Tcp(_)) {
+            let message = "mode is for unix sockets and has no effect here".to_owned();
+            self.warning(join(at, "mode"), message, None);
+        }
+    }
+
+    /// Error pages are read by whoever compiles them; here they are found missing while the operator looks.
+    fn error_pages(&mut self, files: &mut Files) {
+        let mut read = BTreeSet::new();
+        for (name, listener) in &self.config.listeners {
+            for (status, path) in &listener.error_pages {
+                if !read.insert((path, *status)) {
+                    continue;
+                }
+                if let Err(error) = files.read(path, MAX_PAGE_BYTES, false) {
+                    let at = join(
+                        &join(&join("listeners", name), "error_pages"),
+                        &status.to_string(),
+                    );
+                    self.error(at, format!("{} {error}", path.display()));
+                }
+            }
+        }
+    }
+
+    fn route_names(&mut self) {
+        let tables = self.root.tables("routes");
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for (at, table) in tables.iter().enumerate() {
+            let name = route_name(table, at);
+            match seen.get(&name) {
+                Some(first) => {
+                    let place = self.place(tables.get(*first));
+                    let message = format!("the name `{name}` is taken by routes[{first}]{place}");
+                    self.error(join(&index("routes", at), "name"), message);
+                }
+                None => drop(seen.insert(name, at)),
+            }
+        }
+    }
+
+    fn actions(&mut self, at: &str, table: &Table) {
+        let given: Vec<&str> = ACTIONS.into_iter().filter(|name| table.given(name)).collect();
+        if given.len() != 1 {
+            let found = if given.is_empty() {
+                "none".to_owned()
+            } else {
+                given.join(" and ")
+            };
+            let message = format!(
+                "a route has one action; found {found}; accepted: one of {}",
+                ACTIONS.join(", ")
+            );
+            // At the second one, if there is one.
+            let key = given.get(1).map_or_else(|| at.to_owned(), |name| join(at, name));
+            self.error(key, message);
+        }
+        let answers = table.given("redirect") || table.given("respond");
+        for name in FORWARDING.into_iter().filter(|name| answers && table.given(name)) {
+            let message = format!("`{name}` has no effect: the route does not forward");
+            self.warning(join(at, name), message, None);
+        }
+    }
+
+    fn route(&mut self, at: &str, table: &Table) {
+        for (position, name) in table
+            .list::<String>("listeners")
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
+            self.reference(
+                "listeners",
+                "listener",
+                name,
+                index(&join(at, "listeners"), position),
+            );
+        }
+        if let Some(name) = table.get::<String>("upstream") {
+            self.reference("upstreams", "upstream", &name, join(at, "upstream"));
+        }
+        if let Some(split) = table.map::<u32>("split") {
+            for name in split.keys() {
+                self.reference("upstreams", "upstream", name, join(&join(at, "split"), name));
+            }
+            let at = join(at, "split");
+            if split.values().all(|weight| *weight == 0) && !self.problems.any_under(&at) {
+                let message = "no upstream has a weight above 0: nothing would be forwarded".to_owned();
+                self.error(at, message);
+            }
+        }
+        let status: Option<u16> = table
+            .table("redirect")
+            .and_then(|redirect| redirect.get("status"));
+        if let Some(status) = status.filter(|status| !REDIRECTS.contains(status)) {
+            let message = format!("found {status}; accepted: 301, 302, 303, 307 or 308");
+            self.error(join(&join(at, "redirect"), "status"), message);
+        }
+        self.strip_prefix(at, table);
+    }
+
+    fn strip_prefix(&mut self, at: &str, table: &Table) {
+        let Some(prefix) = table.get::<String>("strip_prefix") else {
+            return;
+        };
+        for path in table.list::<PathPattern>("paths").unwrap_or_default() {
+            let (PathPattern::Exact(text) | PathPattern::Prefix(text)) = path else {
+                continue;
+            };
+            if !text.starts_with(prefix.trim_end_matches('/')) {
+                let message = format!("{text} does not begin with {prefix}: nothing is taken off such paths");
+                self.warning(join(at, "strip_prefix"), message, None);
+            }
+        }
+    }
+
+    /// A name that must be that of an object.
+    fn reference(&mut self, table: &str, what: &str, name: &str, at: String) {
+        if self.root.has_named(table, name) {
+            return;
+        }
+        self.lost = true;
+        let known: Vec<&str> = self.root.named(table).map(|(name, _)| name.as_str()).collect();
+        let there = if known.is_empty() {
+            format!("there is no {what}")
+        } else {
+            suggest::list(&known)
+        };
+        let mut told = Diagnostic::error(at, format!("found {what} `{name}`; accepted: {there}"));
+        told.hint = suggest::did_you_mean(name, known)
+            .or_else(|| Some(format!("add a table [{}]", join(table, name))));
+        self.problems.add(told);
+    }
+
+    fn upstreams(&mut self) {
+        for (name, table) in self.root.named("upstreams") {
+            let at = join("upstreams", name);
+            if table.tables("endpoints").is_empty() && !self.problems.any_under(&at) {
+                self.error(at, "the upstream has no endpoint".to_owned());
+            }
+        }
+        for (name, upstream) in &self.config.upstreams {
+            self.endpoints(&join(&join("upstreams", name), "endpoints"), &upstream.endpoints);
+        }
+    }
+
+    fn endpoints(&mut self, at: &str, endpoints: &[Endpoint]) {
+        let mut seen = HashMap::new();
+        for (position, endpoint) in endpoints.iter().enumerate() {
+            match seen.get(&endpoint.address) {
+                Some(first) => {
+                    let message = format!("the endpoint {} is endpoints[{first}] already", endpoint.text);
+                    self.error(join(&index(at, position), "address"), message);
+                }
+                None => drop(seen.insert(&endpoint.address, position)),
+            }
+        }
+        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+            let message = "no endpoint has a weight above 0: none takes requests".to_owned();
+            self.warning(at.to_owned(), message, None);
+        }
+    }
+
+    /// What nothing uses.
+    fn usage(&mut self) {
+        let mut used: BTreeSet<String> = BTreeSet::new();
+        for table in self.root.tables("routes") {
+            used.extend(table.get::<String>("upstream"));
+            used.extend(table.map::<u32>("split").unwrap_or_default().into_keys());
+        }
+        for (name, _) in self
+            .root
+            .named("upstreams")
+            .filter(|(name, _)| !used.contains(*name))
+        {
+            let message = format!("no route uses the upstream `{name}`");
+            self.warning(join("upstreams", name), message, None);
+        }
+        let everywhere = self
+            .root
+            .tables("routes")
+            .iter()
+            .any(|table| !table.given("listeners"));
+        for (name, _) in self.root.named("listeners").filter(|_| !everywhere) {
+            let reached = self
+                .config
+                .routes
+                .iter()
+                .any(|r| r.listeners.is_empty() || r.listeners.contains(name));
+            if !reached {
+                let message =
+                    format!("no route is for the listener `{name}`: it answers everything with 404");
+                self.warning(join("listeners", name), message, None);
+            }
+        }
+    }
+
+    fn admin(&mut self, admin: &Admin) {
+        let remote = match &admin.address {
+            ListenAddress::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+            ListenAddress::Unix(_) => false,
+        };
+        let tokens = self
+            .root
+            .table("admin")
+            .map_or(&[][..], |admin| admin.tables("tokens"));
+        if remote && tokens.is_empty() {
+            let told = Diagnostic::error(
+                "admin.address",
+                "an admin API without tokens may only be on a loopback address or a unix socket",
+            );
+            self.problems
+                .add(told.hint("add `tokens`, or listen on 127.0.0.1"));
+        }
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for (at, token) in admin.tokens.iter().enumerate() {
+            if !names.insert(&token.name) {
+                let message = format!("the name `{}` is taken by an earlier token", token.name);
+                self.error(join(&index("admin.tokens", at), "name"), message);
+            }
+        }
+    }
+}
+
+/// Whether the kernel would refuse one of these when the other is bound.
+fn overlap(a: &ListenAddress, b: &ListenAddress) -> bool {
+    match (a, b) {
+        (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => {
+            let wild = |x: &SocketAddr| x.ip().is_unspecified();
+            let same_family = a.is_ipv4() == b.is_ipv4();
+            a.port() != 0 && a.port() == b.port() && same_family && (a.ip() == b.ip() || wild(a) || wild(b))
+        }
+        (ListenAddress::Unix(a), ListenAddress::Unix(b)) => a == b,
+        (ListenAddress::Tcp(_), ListenAddress::Unix(_)) | (ListenAddress::Unix(_), ListenAddress::Tcp(_)) => {
+            false
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The words that enumerations have in a configuration, both ways.
+
+use super::model::{
+    Balance, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
+};
+
+/// An enumeration written as one of a few words.
+pub trait Choice: Copy + Sized + 'static {
+    /// The words, in the order they are told.
+    const NAMES: &'static [&'static str];
+
+    /// The value of a word.
+    fn from_name(name: &str) -> Option<Self>;
+
+    /// The word of a value.
+    fn name(self) -> &'static str;
+}
+
+macro_rules! choices {
+    ($( $type:ident { $( $name:literal $variant:ident ),* $(,)? } )*) => { $(
+        impl Choice for $type {
+            const NAMES: &'static [&'static str] = &[ $( $name ),* ];
+
+            fn from_name(name: &str) -> Option<Self> {
+                match name { $( $name => Some(Self::$variant), )* _ => None }
+            }
+
+            fn name(self) -> &'static str {
+                match self { $( Self::$variant => $name ),* }
+            }
+        }
+    )* };
+}
+
+choices! {
+    LogLevel { "error" Error, "warn" Warn, "info" Info, "debug" Debug, "trace" Trace }
+    LogFormat { "text" Text, "json" Json }
+    RequestIdPolicy { "generate" Generate, "if_trusted" IfTrusted, "always_keep" AlwaysKeep, "off" Off }
+    DotSegments { "resolve" Resolve, "reject" Reject, "keep" Keep }
+    DoubleSlash { "merge" Merge, "reject" Reject, "keep" Keep }
+    EncodedSlash { "reject" Reject, "keep" Keep, "decode" Decode }
+    Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections }
+    Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
+}

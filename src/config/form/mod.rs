@@ -1,0 +1,335 @@
+//! Forms of single values: what is accepted, in words for messages, docs and schema, and reading it.
+
+pub mod address;
+pub mod header;
+pub mod pattern;
+pub mod quantity;
+
+use super::model::{AccessFormat, Workers};
+use super::scalar::Scalar;
+use super::suggest;
+use super::tree::{Value, quote};
+use std::path::Path;
+
+/// Why a value was not accepted, beyond what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// May be empty: then the type was wrong, and what is accepted says all.
+    pub reason: String,
+    pub hint: Option<String>,
+}
+
+impl Complaint {
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            hint: None,
+        }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With the value to write in place of the one found.
+    #[must_use]
+    pub fn instead(self, value: &str) -> Self {
+        self.hint(format!("write {}", quote(value)))
+    }
+
+    const fn wrong_type() -> Self {
+        Self {
+            reason: String::new(),
+            hint: None,
+        }
+    }
+}
+
+/// The form of one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Bool,
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    /// `auto` or a number.
+    Workers,
+    /// 0 to 1.
+    Ratio,
+    /// Whether zero, for "no limit", is accepted.
+    Duration {
+        zero: bool,
+    },
+    Size {
+        min: u64,
+        max: u64,
+    },
+    Choice(&'static [&'static str]),
+    /// Any text, with variables.
+    Body,
+    /// Text that is not empty and has no control characters.
+    Word,
+    /// Name of a listener, route, upstream or token.
+    Name,
+    Path,
+    /// Path whose parts may have `*` and `?`.
+    Glob,
+    Listen,
+    Endpoint,
+    Cidr,
+    Host,
+    PathPattern,
+    /// A path that is put before, or taken off, another.
+    Prefix,
+    Method,
+    HeaderName,
+    /// With variables.
+    HeaderValue,
+    ValuePattern,
+    HostHeader,
+    /// Permission bits.
+    Mode,
+    AccessFormat,
+    Regex,
+    /// URL, with variables.
+    Target,
+    Upgrade,
+    /// Read from where it says by the caller, see [`super::secret`].
+    Secret,
+}
+
+/// Most workers that can be asked for.
+const MAX_WORKERS: i64 = 1024;
+
+impl Form {
+    /// What is accepted.
+    #[must_use]
+    pub fn accepts(self) -> String {
+        let text = match self {
+            Self::Bool => "true or false",
+            Self::Integer { min, max } => return format!("an integer from {min} to {max}"),
+            Self::Workers => return format!("\"auto\" or an integer from 1 to {MAX_WORKERS}"),
+            Self::Ratio => "a number from 0 to 1",
+            Self::Duration { zero: true } => "a duration such as \"500ms\", \"5s\", \"1h30m\", or \"0s\"",
+            Self::Duration { zero: false } => "a duration above 0 such as \"500ms\", \"5s\", \"1h30m\"",
+            Self::Size { min: 0, max: _ } => "a size such as \"64KiB\", \"10MB\", or bytes as an integer",
+            Self::Size { min, max } => {
+                let (min, max) = (quantity::write_size(min), quantity::write_size(max));
+                return format!(
+                    "a size from \"{min}\" to \"{max}\", such as \"64KiB\", or bytes as an integer"
+                );
+            }
+            Self::Choice(names) => return join_or(names),
+            Self::Body => "a text; ${variables} are filled in",
+            Self::Word => "a string that is not empty",
+            Self::Name => "a name of 1 to 64 characters A-Z a-z 0-9 _ . -",
+            Self::Path => "a path; relative ones start from the directory of this file",
+            Self::Glob => "a path in which * and ? stand for parts of a name",
+            Self::Listen => "\"IP:PORT\", \"[IPV6]:PORT\" or \"unix:/PATH\"",
+            Self::Endpoint => "\"HOST:PORT\", \"IP:PORT\", \"[IPV6]:PORT\" or \"unix:/PATH\"",
+            Self::Cidr => "an IP address or a network such as \"10.0.0.0/8\"",
+            Self::Host => "a host such as \"example.com\", \"*.example.com\" or \"~REGEX\"",
+            Self::PathPattern => "\"/prefix\", \"=/exact\" or \"~REGEX\"",
+            Self::Prefix => "a path that begins with /",
+            Self::Method => "a method such as \"GET\"",
+            Self::HeaderName => "the name of a header that is not about framing or the connection",
+            Self::HeaderValue => "the value of a header; ${variables} are filled in",
+            Self::ValuePattern => "\"value\", \"~REGEX\", \"*\" (present) or \"!\" (absent)",
+            Self::HostHeader => "\"preserve\", \"endpoint\" or a host name",
+            Self::Mode => "permission bits such as \"0660\"",
+            Self::AccessFormat => "\"combined\", \"json\" or an nginx log_format string",
+            Self::Regex => "a regular expression",
+            Self::Target => "a URL or path; ${variables} are filled in",
+            Self::Upgrade => "the name of a protocol such as \"websocket\"",
+            Self::Secret => "\"env:NAME\" or \"file:/PATH\"",
+        };
+        text.to_owned()
+    }
+
+    /// Gives a text the type that this form has in TOML: values from the environment and defaults are texts.
+    #[must_use]
+    pub fn value_of_text(self, text: &str) -> Value {
+        let typed = match self {
+            Self::Bool => text.parse().ok().map(Value::Bool),
+            Self::Integer { .. } | Self::Workers => text.replace('_', "").parse().ok().map(Value::Integer),
+            Self::Ratio => text
+                .parse()
+                .ok()
+                .filter(|n: &f64| n.is_finite())
+                .map(Value::Float),
+            _ => None,
+        };
+        typed.unwrap_or_else(|| Value::Text(text.to_owned()))
+    }
+
+    /// Reads a value; relative paths start from `base`.
+    pub fn read(self, value: &Value, base: &Path) -> Result<Scalar, Complaint> {
+        match (self, value) {
+            (Self::Bool, Value::Bool(b)) => Ok(Scalar::Bool(*b)),
+            (Self::Integer { min, max }, Value::Integer(n)) => integer(*n, min, max).map(Scalar::Integer),
+            (Self::Workers, Value::Integer(n)) => integer(*n, 1, MAX_WORKERS)
+                .map(|n| Scalar::Workers(Workers::Count(usize::try_from(n).unwrap_or(1)))),
+            (Self::Workers, Value::Text(text)) if text == "auto" => Ok(Scalar::Workers(Workers::Auto)),
+            (Self::Ratio, Value::Integer(n)) => ratio(if *n == 0 || *n == 1 { *n as f64 } else { 2.0 }),
+            (Self::Ratio, Value::Float(n)) => ratio(*n),
+            (Self::Duration { zero }, Value::Text(text)) => duration(text, zero),
+            // Zero is the one number of which the unit doesn't matter.
+            (Self::Duration { zero: true }, Value::Integer(0)) => duration("0s", true),
+            (Self::Duration { .. }, Value::Integer(n)) => {
+                Err(Complaint::new("it has no unit").instead(&format!("{n}s")))
+            }
+            (Self::Size { min, max }, Value::Text(text)) => size(quantity::size(text)?, min, max),
+            (Self::Size { min, max }, Value::Integer(n)) => match u64::try_from(*n) {
+                Ok(n) => size(n, min, max),
+                Err(_) => Err(Complaint::new("it is out of range")),
+            },
+            (Self::Mode, Value::Integer(n)) => mode(u32::try_from(*n).ok()),
+            (_, Value::Text(text)) => self.read_text(text, base),
+            _ => Err(Complaint::wrong_type()),
+        }
+    }
+
+    fn read_text(self, text: &str, base: &Path) -> Result<Scalar, Complaint> {
+        match self {
+            Self::Choice(names) => choice(text, names),
+            Self::Body => header::body(text).map(Scalar::Text),
+            Self::Word => word(text).map(Scalar::Text),
+            Self::Name => name(text).map(Scalar::Text),
+            Self::Path => file_path(text, base),
+            Self::Glob => word(text).map(Scalar::Text),
+            Self::Listen => address::listen(text, base).map(Scalar::Listen),
+            Self::Endpoint => address::endpoint(text, base).map(|it| Scalar::endpoint(it, text)),
+            Self::Cidr => address::cidr(text).map(Scalar::Cidr),
+            Self::Host => address::host_pattern(text).map(Scalar::Host),
+            Self::PathPattern => pattern::path(text).map(Scalar::PathPattern),
+            Self::Prefix => pattern::plain_path(text).map(|()| Scalar::Text(text.to_owned())),
+            Self::Method => header::method(text).map(Scalar::Text),
+            Self::HeaderName => header::edited_name(text).map(Scalar::Text),
+            Self::HeaderValue => header::template(text).map(Scalar::Text),
+            Self::ValuePattern => pattern::value(text).map(Scalar::ValuePattern),
+            Self::HostHeader => address::host_header(text).map(Scalar::HostHeader),
+            Self::Mode => mode(u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()),
+            Self::AccessFormat => access_format(text),
+            Self::Regex => pattern::regex(text).map(Scalar::Text),
+            Self::Target => word(text)
+                .and_then(|text| header::template(&text))
+                .map(Scalar::Text),
+            Self::Upgrade => header::upgrade(text).map(Scalar::Text),
+            Self::Bool
+            | Self::Integer { .. }
+            | Self::Workers
+            | Self::Ratio
+            | Self::Duration { .. }
+            | Self::Size { .. }
+            | Self::Secret => Err(Complaint::wrong_type()),
+        }
+    }
+}
+
+fn integer(n: i128, min: i64, max: i64) -> Result<i64, Complaint> {
+    i64::try_from(n)
+        .ok()
+        .filter(|n| (min..=max).contains(n))
+        .ok_or_else(|| Complaint::new("it is out of range"))
+}
+
+fn ratio(n: f64) -> Result<Scalar, Complaint> {
+    if (0.0..=1.0).contains(&n) {
+        Ok(Scalar::Ratio(n))
+    } else {
+        Err(Complaint::new("it is out of range"))
+    }
+}
+
+fn duration(text: &str, zero: bool) -> Result<Scalar, Complaint> {
+    let value = quantity::duration(text)?;
+    if value.is_zero() && !zero {
+        return Err(Complaint::new("this limit can't be turned off"));
+    }
+    Ok(Scalar::Duration(value, text.into()))
+}
+
+fn size(value: u64, min: u64, max: u64) -> Result<Scalar, Complaint> {
+    if (min..=max).contains(&value) {
+        Ok(Scalar::Size(value))
+    } else {
+        Err(Complaint::new("it is out of range"))
+    }
+}
+
+fn choice(text: &str, names: &'static [&'static str]) -> Result<Scalar, Complaint> {
+    if let Some(name) = names.iter().find(|name| **name == text) {
+        return Ok(Scalar::Choice(name));
+    }
+    let mut complaint = Complaint::wrong_type();
+    complaint.hint = suggest::did_you_mean(text, names.iter().copied());
+    Err(complaint)
+}
+
+fn word(text: &str) -> Result<String, Complaint> {
+    if text.trim().is_empty() {
+        return Err(Complaint::new("it is empty"));
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(Complaint::new(format!("it contains {c:?}"))),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Checks the name of an object.
+pub fn name(text: &str) -> Result<String, Complaint> {
+    let well = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    if well && (1..=64).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(Complaint::wrong_type())
+    }
+}
+
+fn file_path(text: &str, base: &Path) -> Result<Scalar, Complaint> {
+    let text = word(text)?;
+    // Standard output, where a path to write to is asked for.
+    Ok(Scalar::Path(if text == "-" {
+        text.into()
+    } else {
+        base.join(text)
+    }))
+}
+
+fn mode(bits: Option<u32>) -> Result<Scalar, Complaint> {
+    bits.filter(|bits| *bits <= 0o777)
+        .map(Scalar::Mode)
+        .ok_or_else(|| Complaint::new("it is not permission bits").hint("write \"0660\" or 0o660"))
+}
+
+fn access_format(text: &str) -> Result<Scalar, Complaint> {
+    let format = match text {
+        "combined" => AccessFormat::Combined,
+        "json" => AccessFormat::Json,
+        _ if text.contains('$') => AccessFormat::Template(text.to_owned()),
+        _ => {
+            let mut complaint = Complaint::new("a format of one's own has $variables");
+            complaint.hint = suggest::did_you_mean(text, ["combined", "json"]);
+            return Err(complaint);
+        }
+    };
+    Ok(Scalar::AccessFormat(format))
+}
+
+/// `"a", "b" or "c"`.
+fn join_or(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

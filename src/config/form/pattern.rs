@@ -1,0 +1,113 @@
+//! Patterns that requests are matched against.
+
+use super::Complaint;
+use crate::config::model::{PathPattern, ValuePattern};
+
+/// Bytes that one compiled regular expression may take.
+pub const REGEX_SIZE_LIMIT: usize = 1 << 20;
+
+/// Checks that a regular expression compiles within its limit, and gives it back. It will match bytes, and its
+/// classes are those of ASCII, as hosts and paths are.
+pub fn regex(text: &str) -> Result<String, Complaint> {
+    if text.is_empty() {
+        return Err(Complaint::new("the regular expression is empty"));
+    }
+    match regex::bytes::RegexBuilder::new(text)
+        .unicode(false)
+        .size_limit(REGEX_SIZE_LIMIT)
+        .build()
+    {
+        Ok(_) => Ok(text.to_owned()),
+        Err(regex::Error::CompiledTooBig(_)) => Err(Complaint::new(
+            "the regular expression is too large when compiled",
+        )),
+        Err(error) => {
+            // The crate draws a picture over several lines; its last line says what is wrong.
+            let told = error.to_string();
+            let last = told.lines().last().unwrap_or_default().trim();
+            let reason = last.strip_prefix("error: ").unwrap_or(last);
+            Err(Complaint::new(format!(
+                "the regular expression does not compile: {reason}"
+            )))
+        }
+    }
+}
+
+/// Reads `/prefix`, `=/exact`, `~^/regex$`.
+pub fn path(text: &str) -> Result<PathPattern, Complaint> {
+    if let Some(regex_text) = text.strip_prefix('~') {
+        return regex(regex_text).map(PathPattern::Regex);
+    }
+    let (exact, path) = text.strip_prefix('=').map_or((false, text), |path| (true, path));
+    plain_path(path)?;
+    Ok(if exact {
+        PathPattern::Exact(path.to_owned())
+    } else {
+        PathPattern::Prefix(path.to_owned())
+    })
+}
+
+/// Checks a path that is no pattern.
+pub fn plain_path(text: &str) -> Result<(), Complaint> {
+    if !text.starts_with('/') {
+        let instead = if text.starts_with('^') {
+            format!("~{text}")
+        } else {
+            format!("/{text}")
+        };
+        return Err(Complaint::new("a path begins with /").instead(&instead));
+    }
+    if let Some(c) = text.chars().find(|c| matches!(c, '?' | '#')) {
+        return Err(Complaint::new(format!("a path has no {c:?}")).hint("match parameters with `query`"));
+    }
+    if let Some(c) = text.chars().find(|c| c.is_control() || *c == ' ') {
+        return Err(Complaint::new(format!("a path has no {c:?}")));
+    }
+    Ok(())
+}
+
+/// Reads `value`, `~regex`, `*`, `!`.
+pub fn value(text: &str) -> Result<ValuePattern, Complaint> {
+    match text {
+        "*" => return Ok(ValuePattern::Present),
+        "!" => return Ok(ValuePattern::Absent),
+        _ => {}
+    }
+    match text.strip_prefix('~') {
+        Some(regex_text) => regex(regex_text).map(ValuePattern::Regex),
+        None => super::header::value(text).map(ValuePattern::Exact),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_prefix_exact_or_regex() {
+        assert_eq!(path("/ws"), Ok(PathPattern::Prefix("/ws".into())));
+        assert_eq!(path("=/ws"), Ok(PathPattern::Exact("/ws".into())));
+        assert_eq!(path("~^/ws$"), Ok(PathPattern::Regex("^/ws$".into())));
+        for text in ["", "ws", "=ws", "~", "~[", "/a?b", "/a#b", "/a b", "/a\n"] {
+            assert!(path(text).is_err(), "{text:?}");
+        }
+        assert_eq!(path("^/ws").unwrap_err().hint.as_deref(), Some("write \"~^/ws\""));
+    }
+
+    #[test]
+    fn regexes_are_held_to_a_size() {
+        let complaint = regex(r"\w{1000}{1000}").unwrap_err();
+        assert!(complaint.reason.contains("too large"), "{complaint:?}");
+        let complaint = regex("a(b").unwrap_err();
+        assert!(complaint.reason.ends_with("unclosed group"), "{complaint:?}");
+    }
+
+    #[test]
+    fn values_are_exact_regex_present_or_absent() {
+        assert_eq!(value("*"), Ok(ValuePattern::Present));
+        assert_eq!(value("!"), Ok(ValuePattern::Absent));
+        assert_eq!(value("~^v"), Ok(ValuePattern::Regex("^v".into())));
+        assert_eq!(value(""), Ok(ValuePattern::Exact(String::new())));
+        assert!(value("a\nb").is_err());
+    }
+}

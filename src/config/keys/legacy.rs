@@ -1,0 +1,79 @@
+//! Variables that users' systems already carry, for keys that have them.
+
+use crate::config::choices::Choice;
+use crate::config::form::quantity;
+use crate::config::model::Balance;
+use std::time::Duration;
+
+/// A variable for one key.
+#[derive(Debug)]
+pub struct Legacy {
+    pub variable: &'static str,
+    /// The text of the value in our terms, or what is wrong with it.
+    pub translate: fn(&str) -> Result<String, String>,
+    /// Whether it wins over the file: so for what a node has once; what stands for every upstream or route is
+    /// a default, that the one which says otherwise is not bound by.
+    pub wins: bool,
+}
+
+/// Algorithm of every upstream that does not name one.
+pub const ALGORITHM: Legacy = Legacy {
+    variable: "LB_ALGORITHM",
+    translate: algorithm,
+    wins: false,
+};
+
+/// Seconds that an endpoint has to answer, where the route does not say.
+pub const TIMEOUT: Legacy = Legacy {
+    variable: "LB_TIMEOUT",
+    translate: seconds,
+    wins: false,
+};
+
+/// Client connections of the node.
+pub const MAX_CONNECTIONS: Legacy = Legacy {
+    variable: "MAX_CONNECTIONS",
+    translate: as_it_is,
+    wins: true,
+};
+
+/// Workers of the node.
+pub const WORKERS: Legacy = Legacy {
+    variable: "CLUSTER_WORKERS",
+    translate: as_it_is,
+    wins: true,
+};
+
+fn algorithm(text: &str) -> Result<String, String> {
+    const ALIASES: [(&str, Balance); 3] = [
+        ("weighted_round_robin", Balance::Weighted),
+        ("least_conn", Balance::LeastConnections),
+        ("leastconn", Balance::LeastConnections),
+    ];
+    let lower = text.trim().to_ascii_lowercase().replace('-', "_");
+    let alias = ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == lower)
+        .map(|(_, balance)| *balance);
+    match alias.or_else(|| Balance::from_name(&lower)) {
+        Some(balance) => Ok(balance.name().to_owned()),
+        None => Err(format!("this version has {}", Balance::NAMES.join(", "))),
+    }
+}
+
+fn seconds(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let value = text
+        .parse::<f64>()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .or_else(|| quantity::duration(text).ok())
+        .filter(|value| *value <= quantity::MAX_DURATION);
+    value
+        .map(quantity::write_duration)
+        .ok_or_else(|| "accepted: a number of seconds".to_owned())
+}
+
+fn as_it_is(text: &str) -> Result<String, String> {
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,624 @@
+//! The table of keys. Texts here are what operators read in the reference file, the docs, and their editors.
+
+use super::legacy;
+use super::{Key, MapKey, Shape};
+use crate::config::choices::Choice;
+use crate::config::form::Form;
+use crate::config::model::{
+    Balance, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
+};
+
+const MIB: u64 = 1 << 20;
+/// Where zero means "no limit" and nothing else bounds the number.
+const COUNT: Form = Form::Integer {
+    min: 0,
+    max: u32::MAX as i64,
+};
+const WEIGHT: Form = Form::Integer {
+    min: 0,
+    max: 1_000_000,
+};
+const TIME: Form = Form::Duration { zero: true };
+const DEADLINE: Form = Form::Duration { zero: false };
+/// A head that passes can be held: one less than the fields a head has room for, with some for the gateway's own.
+const MAX_HEADERS: i64 = 1000;
+
+/// A whole configuration.
+pub const ROOT: &[Key] = &[
+    Key::list(
+        "include",
+        Form::Glob,
+        "",
+        "Further files, read after this one in the order of their names. Paths start from the directory of this file; `*` and `?` stand for parts of a name, not for a leading dot. Routes are appended; a table or key that is written twice is an error.",
+    )
+    .example("[\"conf.d/*.toml\"]"),
+    Key::table("runtime", RUNTIME, "The process."),
+    Key::table("log", LOG, "Logs. The application log goes to standard error."),
+    Key::table("dns", DNS, "Names of endpoints are resolved again when their answers expire."),
+    Key {
+        shape: Shape::Named(LISTENER, "web"),
+        ..Key::table("listeners", LISTENER, "Where clients connect, by name.")
+    },
+    Key {
+        shape: Shape::Tables(ROUTE, None),
+        ..Key::table(
+            "routes",
+            ROUTE,
+            "Which requests go where. The most specific route wins: priority, then host (exact, wildcard, regex, any), then path (exact, longest prefix, regex, any), then the number of further conditions, then order.",
+        )
+    },
+    Key {
+        shape: Shape::Named(UPSTREAM, "app"),
+        ..Key::table("upstreams", UPSTREAM, "Groups of endpoints that requests are spread over, by name.")
+    },
+    Key::optional_table("admin", ADMIN, "The admin API. Absent: off."),
+];
+
+const RUNTIME: &[Key] = &[
+    Key::new(
+        "workers",
+        Form::Workers,
+        "auto",
+        "Single-threaded workers; `auto` is one for each usable core, counting affinity and the cgroup's quota.",
+    )
+    .legacy(&legacy::WORKERS)
+    .restart(),
+    Key::new(
+        "drain_delay",
+        TIME,
+        "0s",
+        "How long readiness fails, on shutdown, before listeners stop: time for load balancers to notice.",
+    ),
+    Key::new("drain_timeout", TIME, "30s", "How long requests and tunnels may take to finish on shutdown."),
+    Key::optional(
+        "state_dir",
+        Form::Path,
+        "\"/var/lib/tidegate\"",
+        "Where state and the control socket live. Default: /var/lib/tidegate if that can be written, else below the user's state directory.",
+    )
+    .restart(),
+    Key::optional("user", Form::Word, "\"tidegate\"", "User to become after binding.").restart(),
+    Key::optional("group", Form::Word, "\"tidegate\"", "Group to become after binding. Default: the user's.")
+        .restart(),
+    Key::optional("pid_file", Form::Path, "\"/run/tidegate.pid\"", "File to write the process id to.").restart(),
+    Key::new(
+        "max_connections",
+        COUNT,
+        "100000",
+        "Client connections over all listeners; beyond it accepting waits. 0: no limit.",
+    )
+    .legacy(&legacy::MAX_CONNECTIONS),
+];
+
+const LOG: &[Key] = &[
+    Key::new(
+        "level",
+        Form::Choice(LogLevel::NAMES),
+        "info",
+        "Least severity that is written.",
+    ),
+    Key::new(
+        "format",
+        Form::Choice(LogFormat::NAMES),
+        "text",
+        "Form of the application log.",
+    ),
+    Key::optional_table(
+        "access",
+        ACCESS_LOG,
+        "One line per request, for every listener without `access_log` of its own. Absent: none.",
+    ),
+];
+
+const ACCESS_LOG: &[Key] = &[
+    Key::new("off", Form::Bool, "false", "Write nothing."),
+    Key::new(
+        "path",
+        Form::Path,
+        "-",
+        "File to append to; `-` is standard output.",
+    ),
+    Key::new(
+        "format",
+        Form::AccessFormat,
+        "combined",
+        "`combined`, `json`, or an nginx log_format string with $variables.",
+    ),
+    Key::new(
+        "sample",
+        Form::Ratio,
+        "1.0",
+        "Share of the requests that is written. Failed ones (status 500 and above, or with an error token) always are.",
+    ),
+    Key::list(
+        "redact_query",
+        Form::Word,
+        "access_token,api_key,password,secret,token",
+        "Query parameters whose values are written as `***`.",
+    ),
+];
+
+const DNS: &[Key] = &[
+    Key::new("min_ttl", DEADLINE, "1s", "Answers are kept at least this long."),
+    Key::new("max_ttl", DEADLINE, "60s", "Answers are kept at most this long."),
+];
+
+const LISTENER: &[Key] = &[
+    Key::required(
+        "address",
+        Form::Listen,
+        "\"127.0.0.1:8080\"",
+        "Address to listen on: `IP:PORT`, `[IPV6]:PORT` or `unix:/PATH`. Port 0 takes a free one and keeps it over reloads.",
+    ),
+    Key::list("protocols", Form::Choice(&["h1"]), "h1", "Protocols spoken here; HTTP/1.1 is the only one so far."),
+    Key::optional("mode", Form::Mode, "\"0660\"", "Permission bits of a unix socket. Default: by the umask."),
+    Key::new(
+        "backlog",
+        Form::Integer { min: 1, max: 65_535 },
+        "4096",
+        "Connections that the kernel keeps waiting; it caps this at net.core.somaxconn.",
+    ),
+    Key::list(
+        "trusted_proxies",
+        Form::Cidr,
+        "",
+        "Networks whose X-Forwarded-* and Forwarded headers are believed, walked from right to left. Default: nobody's.",
+    )
+    .example("[\"10.0.0.0/8\"]"),
+    Key::table("limits", LIMITS, "Limits for clients."),
+    Key::table(
+        "path_policy",
+        PATH_POLICY,
+        "The one form of a path that is matched and forwarded.",
+    ),
+    Key::new(
+        "request_id",
+        Form::Choice(RequestIdPolicy::NAMES),
+        "if_trusted",
+        "X-Request-Id: always a new one, the client's if the client is a trusted proxy, the client's whoever it is, or none.",
+    ),
+    Key::map("error_pages", MapKey::Status, Form::Path, "Pages to send in place of the built-in ones, by status.")
+        .example("{ 502 = \"errors/502.html\" }"),
+    Key::new(
+        "error_header",
+        Form::Bool,
+        "true",
+        "Send X-Tidegate-Error with the token of a request that the gateway failed.",
+    ),
+    Key::table("forwarded", FORWARDED, "What endpoints are told of the client."),
+    Key::optional_table("access_log", ACCESS_LOG, "Access log of this listener. Absent: that of `log.access`."),
+    Key::table("request_headers", HEADER_EDITS, "Changes to every request, after those of the route."),
+    Key::table("response_headers", HEADER_EDITS, "Changes to every response, after those of the route."),
+];
+
+const LIMITS: &[Key] = &[
+    Key::new(
+        "header_bytes",
+        Form::Size {
+            min: 256,
+            max: 16 * MIB,
+        },
+        "32KiB",
+        "A request head; beyond it 431.",
+    ),
+    Key::new(
+        "headers",
+        Form::Integer {
+            min: 1,
+            max: MAX_HEADERS,
+        },
+        "100",
+        "Header fields in a head; beyond it 431.",
+    ),
+    Key::new(
+        "uri_bytes",
+        Form::Size {
+            min: 16,
+            max: 16 * MIB,
+        },
+        "8KiB",
+        "The request target; beyond it 414. At most `header_bytes`.",
+    ),
+    Key::new(
+        "body",
+        Form::Size {
+            min: 0,
+            max: i64::MAX as u64,
+        },
+        "10MB",
+        "A request body; beyond it 413. 0: no limit.",
+    ),
+    Key::new(
+        "header_timeout",
+        DEADLINE,
+        "10s",
+        "From the first byte of a head to its last; then 408.",
+    ),
+    Key::new(
+        "body_idle",
+        DEADLINE,
+        "30s",
+        "Longest silence while a request body is awaited; then 408.",
+    ),
+    Key::new(
+        "send_timeout",
+        DEADLINE,
+        "60s",
+        "Longest time in which a client takes nothing of its response.",
+    ),
+    Key::new(
+        "keep_alive",
+        DEADLINE,
+        "75s",
+        "Idle time between requests; then the connection is closed.",
+    ),
+    Key::new(
+        "requests_per_connection",
+        COUNT,
+        "0",
+        "Requests on one connection. 0: no limit.",
+    ),
+    Key::new(
+        "min_rate",
+        Form::Size {
+            min: 0,
+            max: i64::MAX as u64,
+        },
+        "100B",
+        "Bytes per second, measured over `body_idle` or `send_timeout`, below which a client that sends a body or takes a response is cut. 0: no limit.",
+    ),
+    Key::new(
+        "connections",
+        COUNT,
+        "0",
+        "Connections of this listener; beyond it accepting waits. 0: no limit.",
+    ),
+    Key::new(
+        "connections_per_ip",
+        COUNT,
+        "0",
+        "Connections of one client address (a /64 for IPv6); beyond it they are closed. 0: no limit.",
+    ),
+    Key::new(
+        "max_connection_age",
+        TIME,
+        "0s",
+        "Age at which a connection is closed after the request it is at. 0s: none.",
+    ),
+];
+
+const PATH_POLICY: &[Key] = &[
+    Key::new(
+        "dot_segments",
+        Form::Choice(DotSegments::NAMES),
+        "resolve",
+        "`/./` and `/../`.",
+    ),
+    Key::new("double_slash", Form::Choice(DoubleSlash::NAMES), "merge", "`//`."),
+    Key::new(
+        "encoded_slash",
+        Form::Choice(EncodedSlash::NAMES),
+        "reject",
+        "`%2F`.",
+    ),
+];
+
+const FORWARDED: &[Key] = &[
+    Key::new(
+        "x_forwarded",
+        Form::Bool,
+        "true",
+        "Send X-Forwarded-For, -Proto, -Host, -Port and X-Real-IP; an untrusted client's own are replaced.",
+    ),
+    Key::new("forwarded", Form::Bool, "false", "Send Forwarded (RFC 7239)."),
+    Key::new("via", Form::Bool, "false", "Send Via."),
+];
+
+const HEADER_EDITS: &[Key] = &[
+    Key::map(
+        "set",
+        MapKey::EditedHeader,
+        Form::HeaderValue,
+        "Headers to replace. `${variables}` are filled in: client_ip, request_id, host, path, query, uri, method, scheme, listener, route, upstream, header.NAME, cookie.NAME, arg.NAME, and the groups of a regex as path.GROUP and host.GROUP; `$$` is a dollar sign.",
+    )
+    .example("{ X-Client = \"${client_ip}\" }"),
+    Key::map(
+        "add",
+        MapKey::EditedHeader,
+        Form::HeaderValue,
+        "Headers to add to those there are.",
+    )
+    .example("{ X-Gateway = \"tidegate\" }"),
+    Key::list(
+        "remove",
+        Form::HeaderName,
+        "",
+        "Headers to leave out; done before `set` and `add`.",
+    )
+    .example("[\"X-Powered-By\"]"),
+];
+
+const ROUTE: &[Key] = &[
+    Key::optional(
+        "name",
+        Form::Name,
+        "\"app\"",
+        "Name in logs, metrics and the API. Default: `route-N` by position.",
+    ),
+    Key::list(
+        "hosts",
+        Form::Host,
+        "",
+        "Hosts: `example.com`, `*.example.com` (any depth), `~REGEX`. Empty: every host.",
+    )
+    .example("[\"example.com\", \"*.example.com\"]"),
+    Key::list(
+        "paths",
+        Form::PathPattern,
+        "",
+        "Paths: `/prefix` by whole segments, `=/exact`, `~REGEX`. Empty: every path.",
+    )
+    .example("[\"/api\", \"=/favicon.ico\"]"),
+    Key::list("methods", Form::Method, "", "Methods. Empty: every method.").example("[\"GET\", \"HEAD\"]"),
+    Key::map(
+        "headers",
+        MapKey::Header,
+        Form::ValuePattern,
+        "Conditions on headers, by name: `value`, `~REGEX`, `*` (present), `!` (absent).",
+    )
+    .example("{ X-Beta = \"yes\" }"),
+    Key::map(
+        "query",
+        MapKey::Parameter,
+        Form::ValuePattern,
+        "Conditions on query parameters.",
+    )
+    .example("{ version = \"2\" }"),
+    Key::map(
+        "cookies",
+        MapKey::Cookie,
+        Form::ValuePattern,
+        "Conditions on cookies.",
+    )
+    .example("{ beta = \"*\" }"),
+    Key::list(
+        "client_ip",
+        Form::Cidr,
+        "",
+        "Networks of the client. Empty: every client.",
+    )
+    .example("[\"10.0.0.0/8\"]"),
+    Key::list("listeners", Form::Name, "", "Listeners. Empty: every listener.").example("[\"web\"]"),
+    Key::new(
+        "priority",
+        Form::Integer {
+            min: i32::MIN as i64,
+            max: i32::MAX as i64,
+        },
+        "0",
+        "Higher is tried first, before anything else is compared.",
+    ),
+    Key::optional(
+        "upstream",
+        Form::Name,
+        "\"app\"",
+        "Action: forward to this upstream. Exactly one of `upstream`, `split`, `redirect`, `respond` is written.",
+    ),
+    Key {
+        shape: Shape::Map(MapKey::Upstream, WEIGHT),
+        ..Key::optional(
+            "split",
+            WEIGHT,
+            "{ app = 95, canary = 5 }",
+            "Action: forward to these upstreams by weight.",
+        )
+    },
+    Key::optional_table("redirect", REDIRECT, "Action: send the client elsewhere."),
+    Key::optional_table("respond", RESPOND, "Action: answer at once."),
+    Key::optional(
+        "strip_prefix",
+        Form::Prefix,
+        "\"/api\"",
+        "Taken off the path before it is forwarded; Location, Refresh and cookie paths get it back.",
+    ),
+    Key::optional(
+        "add_prefix",
+        Form::Prefix,
+        "\"/v2\"",
+        "Put before the path, after `strip_prefix` and `rewrite`.",
+    ),
+    Key::optional_table(
+        "rewrite",
+        REWRITE,
+        "Change of the path by a regular expression, after `strip_prefix`.",
+    ),
+    Key::new(
+        "host",
+        Form::HostHeader,
+        "preserve",
+        "The Host that the endpoint sees: `preserve` the client's, the `endpoint`'s address, or a name.",
+    ),
+    Key::table("request_headers", HEADER_EDITS, "Changes to the request."),
+    Key::table("response_headers", HEADER_EDITS, "Changes to the response."),
+    Key::table(
+        "timeouts",
+        TIMEOUTS,
+        "Deadlines of the endpoint's side. 0s: none.",
+    ),
+    Key::optional(
+        "body_limit",
+        Form::Size {
+            min: 0,
+            max: i64::MAX as u64,
+        },
+        "\"1GB\"",
+        "Largest request body here, in place of the listener's `limits.body`. 0: no limit.",
+    ),
+    Key::list(
+        "upgrades",
+        Form::Upgrade,
+        "",
+        "Protocols that `Upgrade` may switch to here, besides websocket.",
+    )
+    .example("[\"custom/1\"]"),
+];
+
+const REDIRECT: &[Key] = &[
+    Key::required(
+        "to",
+        Form::Target,
+        "\"https://${host}${uri}\"",
+        "Where to. `${variables}` are filled in, as in headers.",
+    ),
+    Key::new(
+        "status",
+        Form::Integer { min: 301, max: 308 },
+        "308",
+        "301, 302, 303, 307 or 308; the last two keep method and body.",
+    ),
+];
+
+const RESPOND: &[Key] = &[
+    Key::new("status", Form::Integer { min: 200, max: 599 }, "200", "Status."),
+    Key::new(
+        "body",
+        Form::Body,
+        "",
+        "Body. `${variables}` are filled in, as in headers.",
+    ),
+    Key::map(
+        "headers",
+        MapKey::EditedHeader,
+        Form::HeaderValue,
+        "Headers; Content-Type is text/plain unless given.",
+    )
+    .example("{ Content-Type = \"application/json\" }"),
+];
+
+const REWRITE: &[Key] = &[
+    Key::required(
+        "regex",
+        Form::Regex,
+        "\"^/old/(.*)$\"",
+        "What is replaced in the path.",
+    ),
+    Key::required(
+        "to",
+        Form::Target,
+        "\"/new/${1}\"",
+        "What replaces it. `${1}` is the first group, `${path.NAME}` a named one. A `?` begins a query, to which that of the request is added.",
+    ),
+];
+
+const TIMEOUTS: &[Key] = &[
+    Key::new("connect", TIME, "1s", "To connect to an endpoint."),
+    Key::new(
+        "response",
+        TIME,
+        "30s",
+        "From the request sent to the response's head, for each attempt.",
+    )
+    .legacy(&legacy::TIMEOUT),
+    Key::new(
+        "idle",
+        TIME,
+        "60s",
+        "Longest silence in a response body, or in a tunnel in both directions.",
+    ),
+    Key::new(
+        "total",
+        TIME,
+        "0s",
+        "From the request's head to the last byte, all attempts together.",
+    ),
+];
+
+const UPSTREAM: &[Key] = &[
+    Key::new(
+        "balance",
+        Form::Choice(Balance::NAMES),
+        "round_robin",
+        "Who is picked: by turns, heeding weights (`weighted` is the same), or whoever has the fewest requests for its weight.",
+    )
+    .legacy(&legacy::ALGORITHM),
+    Key {
+        shape: Shape::Tables(ENDPOINT, Some("address")),
+        ..Key::table(
+            "endpoints",
+            ENDPOINT,
+            "The servers behind it. A string stands for an endpoint with only an address.",
+        )
+    },
+    Key::table("pool", POOL, "Connections kept for reuse."),
+];
+
+const ENDPOINT: &[Key] = &[
+    Key::required(
+        "address",
+        Form::Endpoint,
+        "\"127.0.0.1:3000\"",
+        "`HOST:PORT`, `IP:PORT`, `[IPV6]:PORT` or `unix:/PATH`.",
+    ),
+    Key::new(
+        "weight",
+        WEIGHT,
+        "1",
+        "Share of the requests, compared with the others. 0: no new requests.",
+    ),
+    Key::new(
+        "backup",
+        Form::Bool,
+        "false",
+        "Takes requests only when no other endpoint can.",
+    ),
+];
+
+const POOL: &[Key] = &[
+    Key::new(
+        "idle_per_worker",
+        Form::Integer { min: 0, max: 65_535 },
+        "64",
+        "Idle connections kept for each endpoint by each worker. 0: none are reused.",
+    ),
+    Key::new(
+        "idle_timeout",
+        DEADLINE,
+        "55s",
+        "Age of an idle connection at which it is closed; below what the servers have.",
+    ),
+    Key::new(
+        "max_requests",
+        COUNT,
+        "0",
+        "Requests on one connection. 0: no limit.",
+    ),
+];
+
+const ADMIN: &[Key] = &[
+    Key::required(
+        "address",
+        Form::Listen,
+        "\"127.0.0.1:9900\"",
+        "Address of the admin API. Without tokens it is read-only, and only on loopback or a unix socket.",
+    ),
+    Key {
+        shape: Shape::Tables(ADMIN_TOKEN, None),
+        ..Key::table("tokens", ADMIN_TOKEN, "Who may do what.")
+    },
+];
+
+const ADMIN_TOKEN: &[Key] = &[
+    Key::required("name", Form::Name, "\"ops\"", "Name in the audit log."),
+    Key::new(
+        "role",
+        Form::Choice(Role::NAMES),
+        "viewer",
+        "`viewer` reads; `operator` also drains and weighs; `admin` also changes the configuration.",
+    ),
+    Key::required(
+        "token",
+        Form::Secret,
+        "\"env:TIDEGATE_ADMIN_TOKEN\"",
+        "The bearer token: `env:NAME` or `file:/PATH`.",
+    ),
+];

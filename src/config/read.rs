@@ -1,0 +1,262 @@
+//! From settings to the model. Everything has a type and a default by now; what is left out here was found wrong
+//! before, and told.
+
+use super::keys::Presence;
+use super::keys::table::ROOT;
+use super::model::{
+    AccessLog, Action, Admin, AdminToken, Config, Dns, Endpoint, Forwarded, HeaderEdits, Limits, Listener,
+    Log, PathPolicy, Pool, Rewrite, Route, Runtime, Timeouts, Upstream,
+};
+use super::scalar::{Chosen, FromScalar, Mode};
+use super::settings::Table;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Reads a whole configuration; `None` only if something was found wrong.
+pub fn config(root: &Table) -> Option<Config> {
+    debug_assert!(ROOT.iter().all(|key| key.presence != Presence::Required));
+    Some(Config {
+        runtime: runtime(root.table("runtime")?)?,
+        log: log(root.table("log")?)?,
+        dns: dns(root.table("dns")?)?,
+        listeners: named(root, "listeners", listener),
+        routes: root
+            .tables("routes")
+            .iter()
+            .enumerate()
+            .filter_map(|(at, table)| route(table, at))
+            .collect(),
+        upstreams: named(root, "upstreams", upstream),
+        admin: root.table("admin").and_then(admin),
+    })
+}
+
+fn named<T>(root: &Table, name: &str, read: impl Fn(&Table) -> Option<T>) -> BTreeMap<String, T> {
+    root.named(name)
+        .filter_map(|(name, table)| Some((name.clone(), read(table)?)))
+        .collect()
+}
+
+fn chosen<T>(table: &Table, name: &str) -> Option<T>
+where
+    Chosen<T>: FromScalar,
+{
+    table.get(name).map(|Chosen(value)| value)
+}
+
+fn runtime(t: &Table) -> Option<Runtime> {
+    Some(Runtime {
+        workers: t.get("workers")?,
+        drain_delay: t.get("drain_delay")?,
+        drain_timeout: t.get("drain_timeout")?,
+        state_dir: t.get("state_dir"),
+        user: t.get("user"),
+        group: t.get("group"),
+        pid_file: t.get("pid_file"),
+        max_connections: t.get("max_connections")?,
+    })
+}
+
+fn log(t: &Table) -> Option<Log> {
+    Some(Log {
+        level: chosen(t, "level")?,
+        format: chosen(t, "format")?,
+        access: t.table("access").and_then(access_log),
+    })
+}
+
+fn access_log(t: &Table) -> Option<AccessLog> {
+    Some(AccessLog {
+        off: t.get("off")?,
+        path: t.get("path")?,
+        format: t.get("format")?,
+        sample: t.get("sample")?,
+        redact_query: t.list("redact_query")?,
+    })
+}
+
+fn dns(t: &Table) -> Option<Dns> {
+    Some(Dns {
+        min_ttl: t.get("min_ttl")?,
+        max_ttl: t.get("max_ttl")?,
+    })
+}
+
+fn listener(t: &Table) -> Option<Listener> {
+    Some(Listener {
+        address: t.get("address")?,
+        mode: t.get("mode").map(|Mode(bits)| bits),
+        backlog: t.get("backlog")?,
+        trusted_proxies: t.list("trusted_proxies")?,
+        limits: limits(t.table("limits")?)?,
+        path_policy: path_policy(t.table("path_policy")?)?,
+        request_id: chosen(t, "request_id")?,
+        error_pages: error_pages(t)?,
+        error_header: t.get("error_header")?,
+        forwarded: forwarded(t.table("forwarded")?)?,
+        access_log: t.table("access_log").and_then(access_log),
+        request_headers: header_edits(t.table("request_headers")?)?,
+        response_headers: header_edits(t.table("response_headers")?)?,
+    })
+}
+
+fn error_pages(t: &Table) -> Option<BTreeMap<u16, PathBuf>> {
+    let pages = t.map::<PathBuf>("error_pages")?;
+    pages
+        .into_iter()
+        .map(|(status, path)| Some((status.parse().ok()?, path)))
+        .collect()
+}
+
+fn limits(t: &Table) -> Option<Limits> {
+    Some(Limits {
+        header_bytes: t.get("header_bytes")?,
+        headers: t.get("headers")?,
+        uri_bytes: t.get("uri_bytes")?,
+        body: t.get("body")?,
+        header_timeout: t.get("header_timeout")?,
+        body_idle: t.get("body_idle")?,
+        send_timeout: t.get("send_timeout")?,
+        keep_alive: t.get("keep_alive")?,
+        requests_per_connection: t.get("requests_per_connection")?,
+        min_rate: t.get("min_rate")?,
+        connections: t.get("connections")?,
+        connections_per_ip: t.get("connections_per_ip")?,
+        max_connection_age: t.get("max_connection_age")?,
+    })
+}
+
+fn path_policy(t: &Table) -> Option<PathPolicy> {
+    Some(PathPolicy {
+        dot_segments: chosen(t, "dot_segments")?,
+        double_slash: chosen(t, "double_slash")?,
+        encoded_slash: chosen(t, "encoded_slash")?,
+    })
+}
+
+fn forwarded(t: &Table) -> Option<Forwarded> {
+    Some(Forwarded {
+        x_forwarded: t.get("x_forwarded")?,
+        forwarded: t.get("forwarded")?,
+        via: t.get("via")?,
+    })
+}
+
+fn header_edits(t: &Table) -> Option<HeaderEdits> {
+    Some(HeaderEdits {
+        set: t.map("set")?,
+        add: t.map("add")?,
+        remove: t.list("remove")?,
+    })
+}
+
+/// Name of a route: given, or by position.
+pub fn route_name(t: &Table, position: usize) -> String {
+    t.get("name").unwrap_or_else(|| format!("route-{}", position + 1))
+}
+
+fn route(t: &Table, position: usize) -> Option<Route> {
+    Some(Route {
+        name: route_name(t, position),
+        hosts: t.list("hosts")?,
+        paths: t.list("paths")?,
+        methods: t.list("methods")?,
+        headers: t.map("headers")?,
+        query: t.map("query")?,
+        cookies: t.map("cookies")?,
+        client_ip: t.list("client_ip")?,
+        listeners: t.list("listeners")?,
+        priority: t.get("priority")?,
+        action: action(t)?,
+        rewrite: rewrite(t),
+        host: t.get("host")?,
+        request_headers: header_edits(t.table("request_headers")?)?,
+        response_headers: header_edits(t.table("response_headers")?)?,
+        timeouts: timeouts(t.table("timeouts")?)?,
+        body_limit: t.get("body_limit"),
+        upgrades: t.list("upgrades")?,
+    })
+}
+
+fn action(t: &Table) -> Option<Action> {
+    if let Some(name) = t.get("upstream") {
+        return Some(Action::Upstream(name));
+    }
+    if let Some(split) = t.map("split") {
+        return Some(Action::Split(split));
+    }
+    if let Some(t) = t.table("redirect") {
+        return Some(Action::Redirect {
+            to: t.get("to")?,
+            status: t.get("status")?,
+        });
+    }
+    let t = t.table("respond")?;
+    Some(Action::Respond {
+        status: t.get("status")?,
+        body: t.get("body")?,
+        headers: t.map("headers")?,
+    })
+}
+
+fn rewrite(t: &Table) -> Rewrite {
+    let regex = t
+        .table("rewrite")
+        .and_then(|t| Some((t.get("regex")?, t.get("to")?)));
+    Rewrite {
+        strip_prefix: t.get("strip_prefix"),
+        add_prefix: t.get("add_prefix"),
+        regex,
+    }
+}
+
+fn timeouts(t: &Table) -> Option<Timeouts> {
+    Some(Timeouts {
+        connect: t.get("connect")?,
+        response: t.get("response")?,
+        idle: t.get("idle")?,
+        total: t.get("total")?,
+    })
+}
+
+fn upstream(t: &Table) -> Option<Upstream> {
+    Some(Upstream {
+        balance: chosen(t, "balance")?,
+        endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
+        pool: pool(t.table("pool")?)?,
+    })
+}
+
+fn endpoint(t: &Table) -> Option<Endpoint> {
+    let (address, text) = t.get("address")?;
+    Some(Endpoint {
+        address,
+        text,
+        weight: t.get("weight")?,
+        backup: t.get("backup")?,
+    })
+}
+
+fn pool(t: &Table) -> Option<Pool> {
+    Some(Pool {
+        idle_per_worker: t.get("idle_per_worker")?,
+        idle_timeout: t.get("idle_timeout")?,
+        max_requests: t.get("max_requests")?,
+    })
+}
+
+fn admin(t: &Table) -> Option<Admin> {
+    let tokens = t.tables("tokens").iter().filter_map(admin_token).collect();
+    Some(Admin {
+        address: t.get("address")?,
+        tokens,
+    })
+}
+
+fn admin_token(t: &Table) -> Option<AdminToken> {
+    Some(AdminToken {
+        name: t.get("name")?,
+        role: chosen(t, "role")?,
+        token: t.get("token")?,
+    })
+}

@@ -1,0 +1,204 @@
+//! Every key of the table is read, and can be set from the environment.
+
+use super::*;
+use crate::config::form::Form;
+use crate::config::keys::table::ROOT;
+use crate::config::keys::{Key, Presence, Shape, walk};
+
+/// A configuration in which every table is there.
+const FULL: &str = "\
+[log.access]
+[listeners.web]
+address = 'unix:/run/web.sock'
+[listeners.web.access_log]
+[[routes]]
+upstream = 'app'
+rewrite = { regex = 'a', to = 'b' }
+[[routes]]
+redirect = { to = '/x' }
+[[routes]]
+respond = {}
+[upstreams.app]
+endpoints = [{ address = '127.0.0.1:3000' }]
+[admin]
+address = '127.0.0.1:9900'
+tokens = [{ name = 'a', token = 'env:T' }]
+";
+
+/// A value that is no key's default.
+fn other(form: Form) -> &'static str {
+    match form {
+        Form::Bool | Form::Choice(_) => unreachable!("depends on the key"),
+        Form::Integer { .. } => "301",
+        Form::Workers => "7",
+        Form::Ratio => "0.5",
+        Form::Duration { .. } => "17s",
+        Form::Size { .. } => "12345B",
+        Form::Listen => "127.0.0.9:9999",
+        Form::Endpoint => "other:99",
+        Form::HostHeader => "endpoint",
+        Form::Mode => "0606",
+        Form::AccessFormat => "$status",
+        Form::Prefix | Form::Target => "/other",
+        Form::Secret => "env:OTHER",
+        Form::Name if true => "app",
+        Form::Body | Form::Word | Form::Path | Form::Regex | Form::Name => "other",
+        Form::Glob
+        | Form::Cidr
+        | Form::Host
+        | Form::PathPattern
+        | Form::Method
+        | Form::HeaderName
+        | Form::HeaderValue
+        | Form::ValuePattern
+        | Form::Upgrade => unreachable!("only in lists and maps"),
+    }
+}
+
+fn value(key: &Key, form: Form) -> String {
+    let default = match key.presence {
+        Presence::Default(text) => text,
+        Presence::Optional | Presence::Required => "",
+    };
+    match form {
+        Form::Bool => (default != "true").to_string(),
+        Form::Choice(names) => names.iter().find(|name| **name != default).unwrap().to_string(),
+        // The names of things that are not referred to.
+        Form::Name if key.name == "name" => "fresh".to_owned(),
+        form => other(form).to_owned(),
+    }
+}
+
+/// The variable that sets the key of this pattern in [`FULL`].
+fn variable(pattern: &str) -> String {
+    let row = match pattern {
+        _ if pattern.starts_with("routes[].redirect") => "routes.1",
+        _ if pattern.starts_with("routes[].respond") => "routes.2",
+        _ => "routes.0",
+    };
+    let path = pattern
+        .replace("routes[]", row)
+        .replace("listeners.*", "listeners.web")
+        .replace("upstreams.*", "upstreams.app")
+        .replace("endpoints[]", "endpoints.0")
+        .replace("tokens[]", "tokens.0");
+    format!("TIDEGATE_{}", path.replace('.', "__").to_ascii_uppercase())
+}
+
+#[test]
+fn every_single_value_can_be_set_from_the_environment_and_is_read() {
+    let base = load_text("full", FULL, &environment(&[("T", "t"), ("OTHER", "o")])).unwrap();
+    let mut tried = 0;
+    walk(ROOT, &mut |pattern, key| {
+        let Shape::Scalar(form) = key.shape else { return };
+        // A second action is refused; the one there is read by the tests of actions.
+        if pattern == "routes[].upstream" {
+            return;
+        }
+        let (variable, value) = (variable(pattern), value(key, form));
+        let env = environment(&[("T", "t"), ("OTHER", "o"), (variable.as_str(), value.as_str())]);
+        let loaded = match load_text("full", FULL, &env) {
+            Ok(loaded) => loaded,
+            Err(rejected) => panic!(
+                "{variable}={value}: {}",
+                render::text(&rejected.diagnostics, false)
+            ),
+        };
+        assert_ne!(loaded.config, base.config, "{pattern} is not read");
+        assert_ne!(loaded.fingerprint, base.fingerprint, "{pattern}");
+        assert!(
+            effective::toml(&loaded).contains(&format!("# env {variable}")),
+            "{pattern}"
+        );
+        tried += 1;
+    });
+    assert!(tried > 60, "{tried}");
+}
+
+#[test]
+fn every_list_and_map_is_read() {
+    let base = load_text("full", FULL, &environment(&[("T", "t")])).unwrap();
+    walk(ROOT, &mut |pattern, key| {
+        let single = matches!(key.shape, Shape::List(_) | Shape::Map(..));
+        // Read before, spoken in one way only, needs a file, or a second action.
+        let elsewhere = [
+            "include",
+            "listeners.*.protocols",
+            "listeners.*.error_pages",
+            "routes[].split",
+            "routes[].listeners",
+        ];
+        if !single || elsewhere.contains(&pattern) {
+            return;
+        }
+        let written = match key.name {
+            "redact_query" => "['other']",
+            _ => key.example,
+        };
+        let (table, name) = pattern.rsplit_once('.').unwrap();
+        let table = table.replace("listeners.*", "listeners.web").replace("[]", "");
+        let text = match table.as_str() {
+            "routes" => FULL.replacen("[[routes]]", &format!("[[routes]]\n{name} = {written}"), 1),
+            "routes.respond" => FULL.replace("respond = {}", &format!("respond.{name} = {written}")),
+            "log.access" | "listeners.web.access_log" => {
+                FULL.replace(&format!("[{table}]"), &format!("[{table}]\n{name} = {written}"))
+            }
+            _ if table.starts_with("routes.") => {
+                let inner = table.trim_start_matches("routes.");
+                FULL.replacen(
+                    "[[routes]]",
+                    &format!("[[routes]]\n{inner}.{name} = {written}"),
+                    1,
+                )
+            }
+            _ if table == "listeners.web" => {
+                FULL.replace("[listeners.web]", &format!("[listeners.web]\n{name} = {written}"))
+            }
+            _ => {
+                let inner = table.trim_start_matches("listeners.web.");
+                FULL.replace(
+                    "[listeners.web]",
+                    &format!("[listeners.web]\n{inner}.{name} = {written}"),
+                )
+            }
+        };
+        let loaded = match load_text("full", &text, &environment(&[("T", "t")])) {
+            Ok(loaded) => loaded,
+            Err(rejected) => panic!("{pattern}: {}", render::text(&rejected.diagnostics, false)),
+        };
+        assert_ne!(loaded.config, base.config, "{pattern} is not read");
+    });
+}
+
+#[test]
+fn names_in_the_table_are_unique_and_snake_case() {
+    fn check(keys: &'static [Key]) {
+        for (at, key) in keys.iter().enumerate() {
+            assert!(
+                key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{}",
+                key.name
+            );
+            assert!(
+                keys[..at].iter().all(|other| other.name != key.name),
+                "{} is there twice",
+                key.name
+            );
+            check(key.children());
+        }
+    }
+    check(ROOT);
+}
+
+#[test]
+fn every_default_is_accepted_by_its_own_form() {
+    walk(ROOT, &mut |pattern, key| {
+        let Presence::Default(text) = key.presence else {
+            return;
+        };
+        if let Shape::Scalar(form) = key.shape {
+            let read = form.read(&form.value_of_text(text), std::path::Path::new("/"));
+            assert!(read.is_ok(), "{pattern} = {text}: {read:?}");
+        }
+    });
+}

@@ -1,0 +1,149 @@
+//! What can be asked of the gateway, by whom, and what can come of it.
+
+use super::change::Change;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::model::{LogLevel, Role};
+use std::fmt;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that may wait. One more is refused: whoever sends that many doesn't need them all.
+const QUEUE: usize = 64;
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A file of the configuration changed.
+    FileWatch,
+    Signal(&'static str),
+    /// A user of the admin API, by the name of the token.
+    Token {
+        name: String,
+        role: Role,
+    },
+    /// Somebody on the same host who may open the control socket.
+    ControlSocket {
+        uid: u32,
+    },
+    /// The admin API without tokens.
+    Anonymous,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FileWatch => f.write_str("file watch"),
+            Self::Signal(name) => write!(f, "signal {name}"),
+            Self::Token { name, .. } => write!(f, "token {name}"),
+            Self::ControlSocket { uid } => write!(f, "control socket uid {uid}"),
+            Self::Anonymous => f.write_str("anonymous"),
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Reload,
+    /// Another level of the application log, back to the configured one after `revert_after`.
+    SetLogLevel {
+        level: LogLevel,
+        revert_after: Option<Duration>,
+    },
+    ReopenLogs,
+}
+
+impl Action {
+    /// The word for it in the audit log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reload => "config.reload",
+            Self::SetLogLevel { .. } => "log.level",
+            Self::ReopenLogs => "log.reopen",
+        }
+    }
+}
+
+/// One request for a change.
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub actor: Actor,
+    /// Say what would happen, change nothing.
+    pub dry_run: bool,
+    pub action: Action,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is in force, or would be if this were no dry run.
+    Applied {
+        generation: u64,
+        changes: Vec<Change>,
+        warnings: Vec<Diagnostic>,
+    },
+    /// There was nothing to do.
+    Unchanged { generation: u64 },
+    /// Everything is as before, for these reasons.
+    Rejected(Vec<Diagnostic>),
+    /// A command without a configuration was carried out.
+    Done,
+}
+
+impl Outcome {
+    /// The word for it in the audit log.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Applied { .. } => "applied",
+            Self::Unchanged { .. } => "unchanged",
+            Self::Rejected(_) => "rejected",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    #[error("{QUEUE} commands wait already")]
+    Busy,
+    #[error("the gateway is ending")]
+    Ending,
+}
+
+/// A command on its way, with where the outcome goes.
+#[derive(Debug)]
+pub(super) struct Submitted {
+    pub command: Command,
+    pub answer: oneshot::Sender<Outcome>,
+}
+
+/// The way to the mutator.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    queue: mpsc::Sender<Submitted>,
+}
+
+impl Commands {
+    pub(super) fn channel() -> (Self, mpsc::Receiver<Submitted>) {
+        let (queue, inbox) = mpsc::channel(QUEUE);
+        (Self { queue }, inbox)
+    }
+
+    /// Sends a command and waits for what comes of it.
+    ///
+    /// # Errors
+    /// The queue is full, or the gateway is ending.
+    pub async fn submit(&self, command: Command) -> Result<Outcome, SubmitError> {
+        let (answer, outcome) = oneshot::channel();
+        self.queue
+            .try_send(Submitted { command, answer })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
+                mpsc::error::TrySendError::Closed(_) => SubmitError::Ending,
+            })?;
+        outcome.await.map_err(|_| SubmitError::Ending)
+    }
+}

@@ -1,0 +1,225 @@
+//! The task that changes the gateway. It takes one command at a time, so no two changes ever meet.
+//!
+//! Reloads that wait together are one: each reads the files as they are when it starts, so the first of them
+//! does what all of them ask for.
+
+use super::command::{Action, Actor, Commands, Outcome, Submitted};
+use super::gateway::Gateway;
+use super::reload::{Reloaded, Reloader, Watched};
+use super::systemd;
+use crate::config::model::{LogFormat, LogLevel};
+use crate::telemetry::access_log::AccessWriter;
+use crate::telemetry::log::{LogControl, Style};
+use crate::telemetry::metrics::ReloadResult;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
+
+/// What the mutator works with.
+#[derive(Debug)]
+pub struct Mutator {
+    gateway: Arc<Gateway>,
+    reloader: Reloader,
+    access: Arc<AccessWriter>,
+    log: LogControl,
+    watched: watch::Sender<Watched>,
+    inbox: mpsc::Receiver<Submitted>,
+    /// Taken from the inbox, not carried out yet.
+    waiting: VecDeque<Submitted>,
+    /// When the log's level goes back to the configured one.
+    revert_level_at: Option<Instant>,
+}
+
+impl Mutator {
+    /// The mutator, the way to it, and what its reloads say must be watched.
+    #[must_use]
+    pub fn new(
+        gateway: Arc<Gateway>,
+        reloader: Reloader,
+        access: Arc<AccessWriter>,
+        log: LogControl,
+    ) -> (Self, Commands, watch::Receiver<Watched>) {
+        let (commands, inbox) = Commands::channel();
+        let running = gateway.running.load_full();
+        let watched = watch::Sender::new(Watched {
+            files: running.files.clone(),
+            directories: running.directories.clone(),
+        });
+        let changes = watched.subscribe();
+        let mutator = Self {
+            gateway,
+            reloader,
+            access,
+            log,
+            watched,
+            inbox,
+            waiting: VecDeque::new(),
+            revert_level_at: None,
+        };
+        (mutator, commands, changes)
+    }
+
+    /// Carries out commands until nobody can send any.
+    pub async fn run(mut self) {
+        loop {
+            if let Some(next) = self.waiting.pop_front() {
+                self.carry_out(next).await;
+                continue;
+            }
+            let revert_at = self.revert_level_at;
+            tokio::select! {
+                next = self.inbox.recv() => match next {
+                    Some(next) => self.waiting.push_back(next),
+                    None => return,
+                },
+                () = sleep_until(revert_at) => self.revert_level(),
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, next: Submitted) {
+        let outcome = match next.command.action {
+            Action::Reload => return self.reload(next).await,
+            Action::SetLogLevel { level, revert_after } => {
+                if !next.command.dry_run {
+                    self.set_level(level, revert_after);
+                }
+                Outcome::Done
+            }
+            Action::ReopenLogs => {
+                if !next.command.dry_run {
+                    self.access.reopen();
+                }
+                Outcome::Done
+            }
+        };
+        self.finish(next, &outcome);
+    }
+
+    async fn reload(&mut self, first: Submitted) {
+        let mut together = vec![first];
+        while let Ok(next) = self.inbox.try_recv() {
+            self.waiting.push_back(next);
+        }
+        let dry_run = together[0].command.dry_run;
+        let same =
+            |next: &Submitted| next.command.action == Action::Reload && next.command.dry_run == dry_run;
+        let (more, others) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(same);
+        together.extend(more);
+        self.waiting = others.into();
+
+        // The watch looks often and mostly in vain, and nobody waits for it.
+        let asked_for = together
+            .iter()
+            .any(|asked| asked.command.actor != Actor::FileWatch);
+        let told = asked_for && !dry_run;
+        if told {
+            systemd::reloading();
+        }
+        let Reloaded {
+            outcome,
+            watched,
+            repeated,
+        } = self.reloader.reload(dry_run).await;
+        if !dry_run {
+            // A reload right after this one may want an address that this one gave up.
+            self.gateway.sockets_closed().await;
+            if !watched.files.is_empty() {
+                self.watched.send_if_modified(|before| {
+                    let differs = *before != watched;
+                    *before = watched;
+                    differs
+                });
+            }
+        }
+        if told {
+            systemd::ready("serving");
+        }
+        // The watch rings for every touch; the same bytes with the same outcome are no news.
+        let news = match outcome {
+            Outcome::Applied { .. } | Outcome::Done => true,
+            Outcome::Unchanged { .. } => false,
+            Outcome::Rejected(_) => !repeated,
+        };
+        if !dry_run && (news || asked_for) {
+            self.after_reload(&outcome);
+        }
+        for asked in together {
+            if asked.command.actor == Actor::FileWatch && !news {
+                drop(asked.answer.send(outcome.clone()));
+            } else {
+                self.finish(asked, &outcome);
+            }
+        }
+    }
+
+    fn after_reload(&mut self, outcome: &Outcome) {
+        let result = match outcome {
+            Outcome::Applied { .. } => ReloadResult::Applied,
+            Outcome::Unchanged { .. } | Outcome::Done => ReloadResult::Unchanged,
+            Outcome::Rejected(_) => ReloadResult::Rejected,
+        };
+        self.gateway
+            .metrics
+            .control
+            .reloaded(result, self.gateway.live.generation());
+        if result == ReloadResult::Applied && self.revert_level_at.is_none() {
+            self.revert_level();
+        }
+    }
+
+    fn finish(&self, asked: Submitted, outcome: &Outcome) {
+        self.gateway.journal.record(&asked.command, outcome);
+        // Whoever asked may have left; what was done is done.
+        drop(asked.answer.send(outcome.clone()));
+    }
+
+    fn set_level(&mut self, level: LogLevel, revert_after: Option<Duration>) {
+        let format = self.gateway.running.load().config.log.format;
+        set_log(&self.log, level, format);
+        self.revert_level_at = revert_after.map(|after| Instant::now() + after);
+    }
+
+    fn revert_level(&mut self) {
+        self.revert_level_at = None;
+        let running = self.gateway.running.load();
+        set_log(&self.log, running.config.log.level, running.config.log.format);
+    }
+}
+
+fn set_log(log: &LogControl, level: LogLevel, format: LogFormat) {
+    log.set(level_filter(level), style(format));
+}
+
+/// The configured level, as the log knows it.
+#[must_use]
+pub fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// The configured format, as the log knows it.
+#[must_use]
+pub fn style(format: LogFormat) -> Style {
+    match format {
+        LogFormat::Text => Style::Text,
+        LogFormat::Json => Style::Json,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

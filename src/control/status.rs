@@ -1,0 +1,538 @@
+//! The gateway as the API shows it: built when somebody asks, from the configuration in force, the live state of
+//! endpoints, and the metric blocks. Never stored.
+
+use super::gateway::Gateway;
+use super::journal::AuditEntry;
+use crate::config::model::{Action, Balance, HostPattern, PathPattern, Route};
+use crate::net::listen::Address;
+use crate::telemetry::metrics::{
+    EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries,
+};
+use crate::telemetry::process::ProcessStats;
+use crate::upstream::shared::{EndpointPlan, Target, UpstreamPlan};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Everything at a glance.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub node: NodeStatus,
+    pub config: ConfigStatus,
+    pub listeners: Vec<ListenerStatus>,
+    pub routes: Vec<RouteStatus>,
+    pub upstreams: Vec<UpstreamStatus>,
+    pub workers: Vec<WorkerStatus>,
+    pub cluster: ClusterStatus,
+    pub totals: TotalsStatus,
+    pub access_log: AccessLogStatus,
+    pub process: ProcessStatus,
+}
+
+#[derive(Debug, Serialize)]
+pub struct NodeStatus {
+    pub id: String,
+    pub version: &'static str,
+    pub pid: u32,
+    /// `starting`, `serving`, `draining`.
+    pub state: &'static str,
+    /// RFC 3339.
+    pub started: String,
+    pub uptime_seconds: u64,
+    pub state_dir: Option<String>,
+    pub control_socket: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ConfigStatus {
+    pub generation: u64,
+    pub files: Vec<String>,
+    pub warnings: usize,
+    pub last_reload: Option<AuditEntry>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ClusterStatus {
+    pub mode: bool,
+    pub nodes: usize,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct TotalsStatus {
+    pub connections: i64,
+    pub connections_total: u64,
+    pub requests_total: u64,
+    pub in_flight: u64,
+    pub open_websockets: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ListenerStatus {
+    pub name: String,
+    /// As really bound; `null` for one that is just closing.
+    pub address: Option<String>,
+    pub connections: i64,
+    pub connections_total: u64,
+    pub connections_refused: u64,
+    pub requests: u64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RouteStatus {
+    pub name: String,
+    pub hosts: Vec<String>,
+    pub paths: Vec<String>,
+    pub methods: Vec<String>,
+    pub listeners: Vec<String>,
+    pub priority: i32,
+    /// `upstream`, `split`, `redirect`, `respond`.
+    pub action: &'static str,
+    pub upstreams: Vec<String>,
+    pub requests: u64,
+    /// By class of the status sent; `none`: the client left before.
+    pub statuses: BTreeMap<&'static str, u64>,
+    /// By token.
+    pub errors: BTreeMap<&'static str, u64>,
+    pub open_websockets: i64,
+    pub latency: Latency,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct UpstreamStatus {
+    pub name: String,
+    pub balance: &'static str,
+    pub ready_endpoints: usize,
+    pub in_flight: u32,
+    pub open_websockets: u32,
+    pub requests: u64,
+    pub failures: u64,
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct EndpointStatus {
+    pub address: String,
+    pub state: EndpointCondition,
+    pub ready: bool,
+    pub weight: u32,
+    pub backup: bool,
+    pub in_flight: u32,
+    pub open_websockets: u32,
+    pub requests: u64,
+    pub failures: u64,
+    /// Failures since the last success.
+    pub failure_streak: u32,
+    pub errors: BTreeMap<&'static str, u64>,
+    pub connections: PoolStatus,
+    pub latency: Latency,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    /// Where the address leads now.
+    pub resolved: Vec<String>,
+    pub resolve_error: Option<String>,
+}
+
+/// What an endpoint can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointCondition {
+    Active,
+    /// Its weight is 0: no new requests.
+    Disabled,
+    /// Its name has not been resolved yet, or never could be.
+    Unresolved,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PoolStatus {
+    pub active: i64,
+    pub idle: i64,
+    pub opened: u64,
+    pub failed: u64,
+    pub reused: u64,
+}
+
+/// Quantiles since the start, in milliseconds; `null` without a sample.
+#[derive(Debug, Serialize)]
+pub struct Latency {
+    pub samples: u64,
+    pub mean_ms: Option<f64>,
+    pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct WorkerStatus {
+    pub worker: usize,
+    /// `active`, `late`.
+    pub state: &'static str,
+    pub connections: usize,
+    pub connections_total: u64,
+    pub requests: u64,
+    pub cpu_seconds: f64,
+    /// How late the worker's clock was: the longest, and quantiles.
+    pub loop_lag_max_ms: f64,
+    pub loop_lag: Latency,
+    /// Since it last showed that it turns.
+    pub silent_ms: u64,
+    pub generation: u64,
+    pub panics: u64,
+    pub restarts: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AccessLogStatus {
+    pub written: u64,
+    pub dropped: u64,
+    pub failed: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProcessStatus {
+    pub cpu_seconds: Option<f64>,
+    pub memory_bytes: Option<u64>,
+    pub memory_peak_bytes: Option<u64>,
+    pub open_files: Option<u64>,
+    pub max_files: Option<u64>,
+    pub threads: Option<u64>,
+}
+
+impl Status {
+    #[must_use]
+    pub fn of(gateway: &Gateway) -> Self {
+        let totals = gateway.metrics.totals();
+        let listeners = listeners(gateway, &totals);
+        let routes = routes(gateway, &totals);
+        let upstreams = upstreams(gateway, &totals);
+        Self {
+            node: node(gateway),
+            config: config(gateway),
+            totals: TotalsStatus {
+                connections: listeners.iter().map(|listener| listener.connections).sum(),
+                connections_total: listeners.iter().map(|listener| listener.connections_total).sum(),
+                requests_total: listeners.iter().map(|listener| listener.requests).sum(),
+                in_flight: upstreams
+                    .iter()
+                    .map(|upstream| u64::from(upstream.in_flight))
+                    .sum(),
+                open_websockets: upstreams
+                    .iter()
+                    .map(|upstream| u64::from(upstream.open_websockets))
+                    .sum(),
+            },
+            listeners,
+            routes,
+            upstreams,
+            workers: workers(gateway, &totals),
+            cluster: ClusterStatus {
+                mode: false,
+                nodes: 1,
+            },
+            access_log: access_log(gateway),
+            process: process(),
+        }
+    }
+}
+
+fn node(gateway: &Gateway) -> NodeStatus {
+    let up = Timestamp::now().duration_since(gateway.node.started);
+    NodeStatus {
+        id: gateway.node.id.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        state: gateway.phase().name(),
+        started: gateway.node.started.to_string(),
+        uptime_seconds: u64::try_from(up.as_secs()).unwrap_or(0),
+        state_dir: gateway
+            .node
+            .state_dir
+            .as_ref()
+            .map(|path| path.display().to_string()),
+        control_socket: gateway
+            .node
+            .control_socket
+            .as_ref()
+            .map(|path| path.display().to_string()),
+    }
+}
+
+fn config(gateway: &Gateway) -> ConfigStatus {
+    let running = gateway.running.load();
+    ConfigStatus {
+        generation: gateway.live.generation(),
+        files: running
+            .files
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
+        warnings: running.warnings.len(),
+        last_reload: gateway.journal.last("config.reload"),
+    }
+}
+
+/// The listeners of the configuration in force with what was counted for them.
+#[must_use]
+pub fn listeners(gateway: &Gateway, totals: &Totals) -> Vec<ListenerStatus> {
+    let bound: BTreeMap<String, Address> = gateway
+        .bound()
+        .into_iter()
+        .map(|listener| (listener.name.to_string(), listener.address))
+        .collect();
+    let none = ListenerSeries::default();
+    let running = gateway.running.load();
+    let status = |name: &String| {
+        let series = totals.listeners.get(name.as_str()).unwrap_or(&none);
+        ListenerStatus {
+            name: name.clone(),
+            address: bound.get(name).map(ToString::to_string),
+            connections: series.connections_open.get(),
+            connections_total: series.connections_accepted.get(),
+            connections_refused: series.connections_refused.sum(),
+            requests: series.requests.get(),
+            bytes_received: series.bytes_received.get(),
+            bytes_sent: series.bytes_sent.get(),
+        }
+    };
+    running.config.listeners.keys().map(status).collect()
+}
+
+/// The routes of the configuration in force with what was counted for them.
+#[must_use]
+pub fn routes(gateway: &Gateway, totals: &Totals) -> Vec<RouteStatus> {
+    let running = gateway.running.load();
+    running
+        .config
+        .routes
+        .iter()
+        .map(|route| route_status(route, totals))
+        .collect()
+}
+
+fn route_status(route: &Route, totals: &Totals) -> RouteStatus {
+    let series: Vec<&RouteSeries> = totals
+        .routes
+        .range((Box::from(route.name.as_str()), Box::from(""))..)
+        .take_while(|((name, _), _)| **name == *route.name)
+        .map(|(_, series)| series)
+        .collect();
+    let sum = |count: fn(&RouteSeries) -> u64| series.iter().map(|series| count(series)).sum();
+    let (action, upstreams) = match &route.action {
+        Action::Upstream(name) => ("upstream", vec![name.clone()]),
+        Action::Split(weights) => ("split", weights.keys().cloned().collect()),
+        Action::Redirect { .. } => ("redirect", Vec::new()),
+        Action::Respond { .. } => ("respond", Vec::new()),
+    };
+    RouteStatus {
+        name: route.name.clone(),
+        hosts: route.hosts.iter().map(host_text).collect(),
+        paths: route.paths.iter().map(path_text).collect(),
+        methods: route.methods.clone(),
+        listeners: route.listeners.clone(),
+        priority: route.priority,
+        action,
+        upstreams,
+        requests: sum(|series| series.requests.sum()),
+        statuses: sums(series.iter().flat_map(|series| series.requests.iter())),
+        errors: sums(series.iter().flat_map(|series| series.errors.iter())),
+        open_websockets: series.iter().map(|series| series.tunnels_open.get()).sum(),
+        latency: latency(series.iter().map(|series| series.duration.counts())),
+        bytes_received: sum(|series| series.bytes_received.get()),
+        bytes_sent: sum(|series| series.bytes_sent.get()),
+    }
+}
+
+/// As the operator wrote it.
+fn host_text(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Wildcard(rest) => format!("*.{rest}"),
+        HostPattern::Regex(regex) => format!("~{regex}"),
+    }
+}
+
+/// As the operator wrote it.
+fn path_text(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Exact(path) => format!("={path}"),
+        PathPattern::Prefix(path) => path.clone(),
+        PathPattern::Regex(regex) => format!("~{regex}"),
+    }
+}
+
+fn sums(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'static str, u64> {
+    let mut sums = BTreeMap::new();
+    for (label, count) in counts.filter(|(_, count)| *count > 0) {
+        *sums.entry(label).or_default() += count;
+    }
+    sums
+}
+
+/// The upstreams in force with the live state of their endpoints.
+#[must_use]
+pub fn upstreams(gateway: &Gateway, totals: &Totals) -> Vec<UpstreamStatus> {
+    let snapshot = gateway.live.load();
+    snapshot
+        .upstreams
+        .iter()
+        .map(|plan| upstream_status(plan, totals))
+        .collect()
+}
+
+/// One upstream by its name.
+#[must_use]
+pub fn upstream(gateway: &Gateway, name: &str) -> Option<UpstreamStatus> {
+    let snapshot = gateway.live.load();
+    let plan = snapshot.upstreams.iter().find(|plan| &*plan.name == name)?;
+    Some(upstream_status(plan, &gateway.metrics.totals()))
+}
+
+fn upstream_status(plan: &UpstreamPlan, totals: &Totals) -> UpstreamStatus {
+    let endpoints: Vec<EndpointStatus> = plan
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint_status(&plan.name, endpoint, totals))
+        .collect();
+    UpstreamStatus {
+        name: plan.name.to_string(),
+        balance: balance_name(plan.balance),
+        ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
+        in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
+        open_websockets: endpoints.iter().map(|endpoint| endpoint.open_websockets).sum(),
+        requests: endpoints.iter().map(|endpoint| endpoint.requests).sum(),
+        failures: endpoints.iter().map(|endpoint| endpoint.failures).sum(),
+        endpoints,
+    }
+}
+
+const fn balance_name(balance: Balance) -> &'static str {
+    match balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::Weighted => "weighted",
+        Balance::LeastConnections => "least_connections",
+    }
+}
+
+/// What this endpoint can be given now.
+#[must_use]
+pub fn condition(endpoint: &EndpointPlan) -> EndpointCondition {
+    if endpoint.weight == 0 {
+        EndpointCondition::Disabled
+    } else if endpoint.state.targets().list.is_empty() {
+        EndpointCondition::Unresolved
+    } else {
+        EndpointCondition::Active
+    }
+}
+
+fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> EndpointStatus {
+    let none = EndpointSeries::default();
+    let address = &*endpoint.state.key.address;
+    let series = totals
+        .endpoints
+        .get(&(upstream.into(), address.into()))
+        .unwrap_or(&none);
+    let targets = endpoint.state.targets();
+    let state = condition(endpoint);
+    EndpointStatus {
+        address: address.to_owned(),
+        state,
+        ready: state == EndpointCondition::Active,
+        weight: endpoint.weight,
+        backup: endpoint.backup,
+        in_flight: endpoint.state.in_flight(),
+        open_websockets: endpoint.state.tunnels(),
+        requests: series.attempts.get(),
+        failures: series.failures.sum(),
+        failure_streak: endpoint.state.failure_streak(),
+        errors: sums(series.failures.iter()),
+        connections: PoolStatus {
+            active: series.connections_active.get(),
+            idle: series.connections_idle.get(),
+            opened: series.connects.get(),
+            failed: series.connects_failed.get(),
+            reused: series.reuses.get(),
+        },
+        latency: latency([series.response_seconds.counts()]),
+        bytes_sent: series.bytes_sent.get(),
+        bytes_received: series.bytes_received.get(),
+        resolved: targets.list.iter().map(target_text).collect(),
+        resolve_error: targets.error.clone(),
+    }
+}
+
+fn target_text(target: &Target) -> String {
+    match target {
+        Target::Tcp(address) => address.to_string(),
+        Target::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn latency(counts: impl IntoIterator<Item = HistogramCounts>) -> Latency {
+    let mut all = HistogramCounts::default();
+    for counts in counts {
+        for (sum, bucket) in all.buckets.iter_mut().zip(counts.buckets) {
+            *sum += bucket;
+        }
+        all.sum_us += counts.sum_us;
+    }
+    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    let samples = all.count();
+    Latency {
+        samples,
+        mean_ms: all.mean().map(ms),
+        p50_ms: all.quantile(0.5).map(ms),
+        p90_ms: all.quantile(0.9).map(ms),
+        p99_ms: all.quantile(0.99).map(ms),
+    }
+}
+
+/// Each worker with what was counted for it and its predecessors.
+#[must_use]
+pub fn workers(gateway: &Gateway, totals: &Totals) -> Vec<WorkerStatus> {
+    let none = WorkerSeries::default();
+    let status = |view: super::workers::WorkerView| {
+        let series = totals.workers.get(&view.worker).unwrap_or(&none);
+        WorkerStatus {
+            worker: view.worker,
+            state: if view.turning { "active" } else { "late" },
+            connections: view.connections,
+            connections_total: series.accepted.get(),
+            requests: series.requests.get(),
+            cpu_seconds: series.cpu_us.get() as f64 / 1e6,
+            loop_lag_max_ms: series.loop_lag_max_us.get() as f64 / 1e3,
+            loop_lag: latency([series.loop_lag.counts()]),
+            silent_ms: u64::try_from(view.silent.as_millis()).unwrap_or(u64::MAX),
+            generation: view.generation,
+            panics: series.panics.get(),
+            restarts: view.replacements,
+        }
+    };
+    gateway.workers().into_iter().map(status).collect()
+}
+
+fn access_log(gateway: &Gateway) -> AccessLogStatus {
+    let series = &gateway.metrics.access_log;
+    AccessLogStatus {
+        written: series.records_written.get(),
+        dropped: series.records_dropped.get(),
+        failed: series.records_failed.get(),
+    }
+}
+
+fn process() -> ProcessStatus {
+    let stats = ProcessStats::read();
+    ProcessStatus {
+        cpu_seconds: stats.cpu.map(|cpu| cpu.as_secs_f64()),
+        memory_bytes: stats.resident,
+        memory_peak_bytes: stats.peak,
+        open_files: stats.open_fds,
+        max_files: stats.max_fds,
+        threads: stats.threads,
+    }
+}
