@@ -23,6 +23,9 @@ impl Redact {
     /// since servers differ in what they take for the same parameter.
     #[must_use]
     pub fn hides(&self, parameter: &[u8]) -> bool {
+        if memchr::memchr2(b'%', b'+', parameter).is_none() {
+            return self.names.iter().any(|n| n.eq_ignore_ascii_case(parameter));
+        }
         let decoded = || percent_decode(parameter).map(|b| if b == b'+' { b' ' } else { b });
         self.names.iter().any(|name| {
             decoded()

@@ -140,7 +140,8 @@ impl LogFile {
             None => state.recovered(&self.path),
             Some(error) => {
                 if error.kind() == ErrorKind::BrokenPipe {
-                    // The reader of a named pipe left; the next one starts with a fresh line.
+                    // The reader of a named pipe left. Closed, the pipe forgets what it holds, and the next
+                    // reader starts with a fresh line.
                     stats.records_failed.add(state.tail.abandon());
                     self.close();
                 }

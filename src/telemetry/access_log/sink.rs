@@ -87,21 +87,25 @@ impl AccessSink {
             lines: std::mem::take(&mut buffer.lines),
             records: std::mem::take(&mut buffer.records),
             home: self.home.clone(),
+            stats: Arc::clone(&self.stats),
         };
-        match self.queue.try_send(Message::Batch(batch)) {
-            Ok(()) => buffer.lines = self.fresh(),
-            Err(TrySendError::Full(Message::Batch(back))) if back.lines.len() < BUFFER_BYTES => {
-                buffer.lines = back.lines;
-                buffer.records = back.records;
-            }
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                if let Message::Batch(mut lost) = message {
-                    self.stats.records_dropped.add(lost.records);
-                    lost.lines.clear();
-                    buffer.lines = reusable(lost.lines);
-                }
-            }
+        let refused = match self.queue.try_send(Message::Batch(batch)) {
+            Ok(()) => None,
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Some(message),
+        };
+        let Some(Message::Batch(mut batch)) = refused else {
+            buffer.lines = self.fresh();
+            return;
+        };
+        let mut lines = std::mem::take(&mut batch.lines);
+        if lines.len() < BUFFER_BYTES {
+            // There is room for more, and later perhaps in the queue.
+            buffer.records = std::mem::take(&mut batch.records);
+        } else {
+            lines.clear();
+            lines = reusable(lines);
         }
+        buffer.lines = lines;
     }
 
     fn fresh(&self) -> Vec<u8> {
@@ -120,5 +124,8 @@ fn reusable(buffer: Vec<u8>) -> Vec<u8> {
 impl Drop for AccessSink {
     fn drop(&mut self) {
         self.flush();
+        // What the queue did not take is lost with the buffers.
+        let left: u64 = self.buffers.get_mut().iter().map(|b| b.records).sum();
+        self.stats.records_dropped.add(left);
     }
 }

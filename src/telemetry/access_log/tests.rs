@@ -200,19 +200,19 @@ fn a_missing_directory_that_appears_is_written_to() {
     assert_eq!(content(&path), "kept\n");
 }
 
+fn silent_reader(path: &Path) -> fs::File {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+    rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+        .unwrap()
+        .into()
+}
+
 #[test]
 fn a_pipe_that_nobody_reads_stalls_neither_worker_nor_end() {
     let bench = Bench::new();
     let path = bench.fifo("access.pipe");
     // A reader that holds the pipe open and never reads: the kernel takes 64 KiB, then nothing.
-    let reader = fs::File::from(
-        rustix::fs::open(
-            &path,
-            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK,
-            rustix::fs::Mode::empty(),
-        )
-        .unwrap(),
-    );
+    let reader = silent_reader(&path);
     let (sink, file) = (bench.writer.sink(), bench.writer.file(&path));
     let line = "x".repeat(1_023);
     let records = 3 * (QUEUED_BATCHES * FLUSH_BYTES / 1_024) as u64;
@@ -256,12 +256,36 @@ fn a_pipe_gets_whole_lines_from_its_next_reader_on() {
 }
 
 #[test]
+fn a_line_that_one_reader_left_unfinished_does_not_reach_the_next() {
+    let bench = Bench::new();
+    let path = bench.fifo("access.pipe");
+    let (sink, file) = (bench.writer.sink(), bench.writer.file(&path));
+    let reader = silent_reader(&path);
+    // Longer than the pipe is deep, so that it stops within a line.
+    say(&sink, &file, &"x".repeat(100_000));
+    sink.flush();
+    eventually("a full pipe", || bench.stats.errors.get() == 1);
+    drop(reader);
+    say(&sink, &file, "lost");
+    sink.flush();
+    eventually("a broken pipe", || bench.stats.errors.get() == 2);
+    assert_eq!(bench.stats.records_failed.get(), 2);
+    let mut reader = silent_reader(&path);
+    say(&sink, &file, "kept");
+    drop((sink, file));
+    assert!(bench.writer.finish(PATIENCE));
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert!(text == "kept\n", "{} bytes", text.len());
+}
+
+#[test]
 fn a_sink_that_outlives_the_writer_counts_what_it_drops() {
     let bench = Bench::new();
     let (sink, file) = (bench.writer.sink(), bench.writer.file(&bench.path("access.log")));
     assert!(bench.writer.finish(PATIENCE));
     say(&sink, &file, "late");
-    sink.flush();
+    drop(sink);
     assert_eq!(bench.stats.records_dropped.get(), 1);
 }
 

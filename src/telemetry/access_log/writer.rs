@@ -14,13 +14,22 @@ use std::time::{Duration, Instant};
 /// Batches that may wait for the disk, over all workers: with full buffers 4 MiB.
 pub const QUEUED_BATCHES: usize = 64;
 
-/// Records of one file on their way to it.
+/// Records of one file on their way to it. Dropped with records in it, it counts them as lost.
 pub(super) struct Batch {
     pub(super) file: Arc<LogFile>,
     pub(super) lines: Vec<u8>,
     pub(super) records: u64,
     /// Where the buffer goes back to.
     pub(super) home: SyncSender<Vec<u8>>,
+    pub(super) stats: Arc<AccessLogSeries>,
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if self.records > 0 {
+            self.stats.records_dropped.add(self.records);
+        }
+    }
 }
 
 pub(super) enum Message {
@@ -65,7 +74,7 @@ impl AccessWriter {
         };
         thread::Builder::new()
             .name("tidegate-access".into())
-            .spawn(move || thread.run(&receiver))?;
+            .spawn(move || thread.run(receiver))?;
         Ok(writer)
     }
 
@@ -124,7 +133,7 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self, queue: &Receiver<Message>) {
+    fn run(self, queue: Receiver<Message>) {
         while let Ok(message) = queue.recv() {
             self.reopen_if_asked();
             match message {
@@ -138,12 +147,16 @@ impl Thread {
                 self.write(batch);
             }
         }
+        // Before the end is told: from here on the workers count what they lose.
+        drop(queue);
     }
 
     fn write(&self, mut batch: Batch) {
-        batch.file.append(&batch.lines, batch.records, &self.stats);
-        batch.lines.clear();
-        let _worker_is_gone = batch.home.try_send(batch.lines);
+        let records = std::mem::take(&mut batch.records);
+        batch.file.append(&batch.lines, records, &self.stats);
+        let mut buffer = std::mem::take(&mut batch.lines);
+        buffer.clear();
+        let _worker_is_gone = batch.home.try_send(buffer);
     }
 
     fn reopen_if_asked(&self) {
