@@ -134,7 +134,7 @@ async fn all_turn(gateway: &Gateway) {
             .metrics
             .workers()
             .iter()
-            .all(|worker| worker.series.loop_ticks.get() > 0)
+            .all(|worker| worker.worker.loop_ticks.get() > 0)
         {
             return;
         }

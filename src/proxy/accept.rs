@@ -181,7 +181,7 @@ impl Accepting {
         };
         let highest = socket.as_raw_fd();
         self.series.connections_accepted.inc();
-        self.worker.metrics.series.accepted.inc();
+        self.worker.metrics.worker.accepted.inc();
         let count = CountedConnection::new(&self.count);
         self.place(Accepted {
             listener: self.listener.clone(),
@@ -216,7 +216,7 @@ impl Accepting {
     }
 
     async fn pause(&self, error: Errno) {
-        self.worker.metrics.series.accept_pauses.inc();
+        self.worker.metrics.worker.accept_pauses.inc();
         self.worker.report(Report::AcceptPaused {
             worker: self.worker.index,
             listener: self.listener.clone(),

@@ -295,7 +295,7 @@ impl RequestContext {
         listener.requests.inc();
         listener.bytes_received.add(self.bytes_received);
         listener.bytes_sent.add(self.bytes_sent);
-        self.worker.metrics.series.requests.inc();
+        self.worker.metrics.worker.requests.inc();
         match &self.series {
             Some(route) => {
                 route.requests.inc(self.logged_status());

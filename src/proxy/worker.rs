@@ -294,12 +294,12 @@ impl Worker {
     fn count_connections(&self) {
         let count = self.connections.borrow().len();
         self.status.connections.store(count, Ordering::Relaxed);
-        self.metrics.series.connections_open.set(count as i64);
+        self.metrics.worker.connections_open.set(count as i64);
     }
 
     pub fn report(&self, report: Report) {
         if self.context.reports.try_send(report).is_err() {
-            self.metrics.series.reports_dropped.inc();
+            self.metrics.worker.reports_dropped.inc();
         }
     }
 
@@ -331,7 +331,7 @@ impl Worker {
             self.status
                 .last_tick_ms
                 .store(self.context.board.now_ms(), Ordering::Relaxed);
-            let series = &self.metrics.series;
+            let series = &self.metrics.worker;
             series.loop_ticks.inc();
             series.loop_lag.record(late);
             series.loop_lag_max_us.raise(late.as_micros() as i64);
