@@ -8,4 +8,4 @@ mod log;
 mod routing;
 
 criterion::criterion_group!(route_match, routing::route_match);
-criterion::criterion_main!(route_match, head::benches, log::benches);
+criterion::criterion_main!(route_match, head::group, log::benches);
