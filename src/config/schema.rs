@@ -111,7 +111,7 @@ fn scalar(form: Form) -> Value {
         Form::Name => json!({ "type": "string", "pattern": NAME }),
         Form::Prefix => json!({ "type": "string", "pattern": "^/" }),
         Form::PathPattern => json!({ "type": "string", "pattern": "^(/|=/|~.)" }),
-        Form::Text
+        Form::Body
         | Form::Word
         | Form::Path
         | Form::Glob

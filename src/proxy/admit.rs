@@ -6,7 +6,6 @@ use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::flow::{Flow, Framing};
 use super::service::Rest;
-use crate::config::model::RequestIdPolicy;
 use crate::h1::body::ChunkLimits;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{Method, RequestHead, Span};
@@ -14,6 +13,7 @@ use crate::message::host::{self, Target};
 use crate::message::names::Name;
 use crate::message::path;
 use crate::message::token::{Reject, Token};
+use crate::snapshot::RequestIdPolicy;
 use smallvec::SmallVec;
 
 /// Longest request id taken over from a client.

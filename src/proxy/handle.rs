@@ -22,6 +22,8 @@ pub(super) enum Done {
 /// Serves a request whose head is in the context.
 pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) -> Result<Done, ProxyError> {
     let admitted = admit::admit(client, context)?;
+    #[cfg(feature = "faults")]
+    super::faults::inject(context);
     if admitted.about_the_server {
         return Ok(respond::options(client, context));
     }

@@ -25,6 +25,8 @@ mod connection;
 mod context;
 mod error;
 mod exchange;
+#[cfg(feature = "faults")]
+mod faults;
 mod flow;
 mod forward;
 mod handle;

@@ -7,7 +7,6 @@ use super::client::Client;
 use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::heads::{self, BorrowedEdits};
-use crate::config::model::HostHeader;
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
 use crate::message::framing;
@@ -18,6 +17,7 @@ use crate::message::names::Name;
 use crate::routing::Match;
 use crate::routing::rewrite::Applied;
 use crate::routing::variables::RequestVariables;
+use crate::snapshot::HostHeader;
 use crate::snapshot::RoutePlan;
 use std::io::Write;
 

@@ -88,7 +88,7 @@ fn put_back(
         .last()
         .map_or("", |attempt| &attempt.endpoint.state.key.address);
     let sent_host = context.route.as_ref().and_then(|route| match &route.plan.host {
-        crate::config::model::HostHeader::Name(name) => Some(name.as_bytes()),
+        crate::snapshot::HostHeader::Name(name) => Some(name.as_bytes()),
         _ => None,
     });
     let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];

@@ -8,7 +8,9 @@ pub use compile::{Parts, compile};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
-use crate::config::model::{Forwarded, HostHeader, Limits, ListenAddress, RequestIdPolicy, Timeouts};
+pub use crate::config::model::{Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts};
+
+use crate::config::model::ListenAddress;
 use crate::h1::parse::HeadLimits;
 use crate::message::error_page::OwnPage;
 use crate::message::path::PathPolicy;

@@ -2,6 +2,7 @@
 
 use super::Complaint;
 use crate::message::names::Name;
+use crate::message::template::Template;
 
 /// Whether this is a token (RFC 9110, 5.6.2).
 #[must_use]
@@ -47,13 +48,26 @@ pub fn edited_name(text: &str) -> Result<String, Complaint> {
     }
 }
 
-/// Checks the value of a header, or the template of one.
+/// Checks the value of a header.
 pub fn value(text: &str) -> Result<String, Complaint> {
     match text.chars().find(|c| c.is_control() && *c != '\t') {
         Some(c) => Err(Complaint::new(format!("the value of a header has no {c:?}"))),
         None if text.trim() != text => Err(Complaint::new("it begins or ends with a blank")),
         None => Ok(text.to_owned()),
     }
+}
+
+/// Checks the template of a header's value or of a URL.
+pub fn template(text: &str) -> Result<String, Complaint> {
+    let text = value(text)?;
+    Template::parse(&text).map_err(|error| Complaint::new(error.to_string()))?;
+    Ok(text)
+}
+
+/// Checks the template of a body, which may have lines.
+pub fn body(text: &str) -> Result<String, Complaint> {
+    Template::parse_body(text).map_err(|error| Complaint::new(error.to_string()))?;
+    Ok(text.to_owned())
 }
 
 /// Checks a method; they are case-sensitive.
@@ -120,6 +134,14 @@ mod tests {
         assert!(value("a\r\nSet-Cookie: b").is_err());
         assert!(value("a\0").is_err() && value(" a").is_err());
         assert_eq!(value("ünïcode\tok"), Ok("ünïcode\tok".into()));
+    }
+
+    #[test]
+    fn templates_are_held_to_the_variables_there_are() {
+        assert!(template("${client_ip} $$5").is_ok());
+        assert!(template("${client_pi}").unwrap_err().reason.contains("client_ip"));
+        assert!(template("$host").is_err() && template("a\nb").is_err());
+        assert!(body("a\n${host}").is_ok() && body("${").is_err());
     }
 
     #[test]

@@ -68,8 +68,8 @@ pub enum Form {
         max: u64,
     },
     Choice(&'static [&'static str]),
-    /// Any text.
-    Text,
+    /// Any text, with variables.
+    Body,
     /// Text that is not empty and has no control characters.
     Word,
     /// Name of a listener, route, upstream or token.
@@ -123,7 +123,7 @@ impl Form {
                 );
             }
             Self::Choice(names) => return join_or(names),
-            Self::Text => "a string",
+            Self::Body => "a text; ${variables} are filled in",
             Self::Word => "a string that is not empty",
             Self::Name => "a name of 1 to 64 characters A-Z a-z 0-9 _ . -",
             Self::Path => "a path; relative ones start from the directory of this file",
@@ -136,13 +136,13 @@ impl Form {
             Self::Prefix => "a path that begins with /",
             Self::Method => "a method such as \"GET\"",
             Self::HeaderName => "the name of a header that is not about framing or the connection",
-            Self::HeaderValue => "the value of a header; $variables are filled in",
+            Self::HeaderValue => "the value of a header; ${variables} are filled in",
             Self::ValuePattern => "\"value\", \"~REGEX\", \"*\" (present) or \"!\" (absent)",
             Self::HostHeader => "\"preserve\", \"endpoint\" or a host name",
             Self::Mode => "permission bits such as \"0660\"",
             Self::AccessFormat => "\"combined\", \"json\" or an nginx log_format string",
             Self::Regex => "a regular expression",
-            Self::Target => "a URL or path; $variables are filled in",
+            Self::Target => "a URL or path; ${variables} are filled in",
             Self::Upgrade => "the name of a protocol such as \"websocket\"",
             Self::Secret => "\"env:NAME\" or \"file:/PATH\"",
         };
@@ -195,7 +195,7 @@ impl Form {
     fn read_text(self, text: &str, base: &Path) -> Result<Scalar, Complaint> {
         match self {
             Self::Choice(names) => choice(text, names),
-            Self::Text => Ok(Scalar::Text(text.to_owned())),
+            Self::Body => header::body(text).map(Scalar::Text),
             Self::Word => word(text).map(Scalar::Text),
             Self::Name => name(text).map(Scalar::Text),
             Self::Path => file_path(text, base),
@@ -208,13 +208,15 @@ impl Form {
             Self::Prefix => pattern::plain_path(text).map(|()| Scalar::Text(text.to_owned())),
             Self::Method => header::method(text).map(Scalar::Text),
             Self::HeaderName => header::edited_name(text).map(Scalar::Text),
-            Self::HeaderValue => header::value(text).map(Scalar::Text),
+            Self::HeaderValue => header::template(text).map(Scalar::Text),
             Self::ValuePattern => pattern::value(text).map(Scalar::ValuePattern),
             Self::HostHeader => address::host_header(text).map(Scalar::HostHeader),
             Self::Mode => mode(u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()),
             Self::AccessFormat => access_format(text),
             Self::Regex => pattern::regex(text).map(Scalar::Text),
-            Self::Target => word(text).and_then(|text| header::value(&text)).map(Scalar::Text),
+            Self::Target => word(text)
+                .and_then(|text| header::template(&text))
+                .map(Scalar::Text),
             Self::Upgrade => header::upgrade(text).map(Scalar::Text),
             Self::Bool
             | Self::Integer { .. }

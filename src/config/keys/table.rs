@@ -319,9 +319,9 @@ const HEADER_EDITS: &[Key] = &[
         "set",
         MapKey::EditedHeader,
         Form::HeaderValue,
-        "Headers to replace; $variables are filled in.",
+        "Headers to replace. `${variables}` are filled in: client_ip, request_id, host, path, query, uri, method, scheme, listener, route, upstream, header.NAME, cookie.NAME, arg.NAME, and the groups of a regex as path.GROUP and host.GROUP; `$$` is a dollar sign.",
     )
-    .example("{ X-Client = \"$remote_addr\" }"),
+    .example("{ X-Client = \"${client_ip}\" }"),
     Key::map(
         "add",
         MapKey::EditedHeader,
@@ -467,8 +467,8 @@ const REDIRECT: &[Key] = &[
     Key::required(
         "to",
         Form::Target,
-        "\"https://$host$request_uri\"",
-        "Where to; $variables are filled in.",
+        "\"https://${host}${uri}\"",
+        "Where to. `${variables}` are filled in, as in headers.",
     ),
     Key::new(
         "status",
@@ -480,7 +480,12 @@ const REDIRECT: &[Key] = &[
 
 const RESPOND: &[Key] = &[
     Key::new("status", Form::Integer { min: 200, max: 599 }, "200", "Status."),
-    Key::new("body", Form::Text, "", "Body."),
+    Key::new(
+        "body",
+        Form::Body,
+        "",
+        "Body. `${variables}` are filled in, as in headers.",
+    ),
     Key::map(
         "headers",
         MapKey::EditedHeader,
@@ -499,9 +504,9 @@ const REWRITE: &[Key] = &[
     ),
     Key::required(
         "to",
-        Form::Word,
-        "\"/new/$1\"",
-        "What replaces it; `$1` is the first group.",
+        Form::Target,
+        "\"/new/${1}\"",
+        "What replaces it. `${1}` is the first group, `${path.NAME}` a named one. A `?` begins a query, to which that of the request is added.",
     ),
 ];
 

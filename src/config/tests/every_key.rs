@@ -42,7 +42,7 @@ fn other(form: Form) -> &'static str {
         Form::Prefix | Form::Target => "/other",
         Form::Secret => "env:OTHER",
         Form::Name if true => "app",
-        Form::Text | Form::Word | Form::Path | Form::Regex | Form::Name => "other",
+        Form::Body | Form::Word | Form::Path | Form::Regex | Form::Name => "other",
         Form::Glob
         | Form::Cidr
         | Form::Host

@@ -137,7 +137,7 @@ fn everything_that_can_be_written_is_read() {
         rewrite = { regex = '^/a', to = '/b' }
         host = 'endpoint'
         [[routes]]
-        redirect = { to = 'https://$host$request_uri' }
+        redirect = { to = 'https://${host}${uri}' }
         [[routes]]
         respond = { status = 204, headers = { X-A = 'b' } }
         [upstreams.app]
@@ -164,7 +164,7 @@ fn everything_that_can_be_written_is_read() {
     let split = [("app".to_owned(), 95), ("other".to_owned(), 5)];
     assert_eq!(route.action, model::Action::Split(split.into()));
     let redirect = model::Action::Redirect {
-        to: "https://$host$request_uri".into(),
+        to: "https://${host}${uri}".into(),
         status: 308,
     };
     assert_eq!(config.routes[1].action, redirect);

@@ -68,7 +68,7 @@ fn references_to_secrets_are_shown_and_secrets_are_not() {
 
 #[test]
 fn awkward_texts_survive_the_way_out_and_in() {
-    let body = "\"quotes\" \\back\\ tab\tnewline\nönd ${x} \u{7f}\u{1}'''";
+    let body = "\"quotes\" \\back\\ tab\tnewline\nönd ${host} \u{7f}\u{1}'''";
     let mut quoted = String::new();
     path::push_text(&mut quoted, body);
     let text = GOOD.replace(

@@ -1,9 +1,10 @@
 //! Connections to endpoints: opening one, and telling whether an idle one still lives.
 
-use super::shared::Target;
 use crate::net::transport::Transport;
 use crate::net::wire::Wire;
 use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -11,6 +12,13 @@ use tokio::net::{TcpStream, UnixStream};
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 /// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A place to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
 
 /// An HTTP/1.1 connection to an endpoint.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ pub mod plan;
 pub mod registry;
 pub mod state;
 
+pub use crate::upstream::conn::Target;
 pub use plan::{EndpointPlan, UpstreamPlan};
 pub use registry::Registry;
-pub use state::{EndpointKey, EndpointState, Target};
+pub use state::{EndpointKey, EndpointState};

@@ -1,6 +1,7 @@
 //! All endpoints known to the process. What outlives a reload is found here again by its key.
 
-use super::state::{EndpointKey, EndpointState, Target};
+use super::state::{EndpointKey, EndpointState};
+use crate::upstream::conn::Target;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

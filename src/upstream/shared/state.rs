@@ -1,9 +1,8 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
+use crate::upstream::conn::Target;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -13,13 +12,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub struct EndpointKey {
     pub upstream: Arc<str>,
     pub address: Arc<str>,
-}
-
-/// A place to connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
 }
 
 /// What a name stands for now. An address that needs no resolving has one target from the start.
