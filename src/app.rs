@@ -3,6 +3,7 @@
 //! A start goes in the order of a reload (load, compile, bind), then gives up privileges, then starts threads.
 //! Nothing serves before everything stands.
 
+mod ready;
 mod serve;
 
 use crate::config::diagnostic::Diagnostic;
@@ -27,6 +28,7 @@ use crate::telemetry::log::{self, LogControl, LogError};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::shared::Registry;
 use jiff::Timestamp;
+use ready::ReadyFile;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -166,6 +168,7 @@ struct Prepared {
     log: LogControl,
     reports: mpsc::Receiver<Report>,
     control: Option<(UnixListener, SocketFile)>,
+    ready_file: Option<ReadyFile>,
     _pid_file: Option<PidFile>,
 }
 
@@ -200,6 +203,14 @@ fn prepare(
     let admin = admin_socket(&loaded, &mut listeners)?;
     let place = Place::take(options, &loaded)?;
     let pid_file = runtime.pid_file.as_deref().map(PidFile::write).transpose()?;
+    let ready_file = options
+        .ready_file
+        .as_deref()
+        .map(|path| {
+            let what = format!("ready file {} cannot be written", path.display());
+            ReadyFile::reserve(path, identity.as_ref()).map_err(StartError::system(what))
+        })
+        .transpose()?;
     if let Some(identity) = identity {
         hand_over(&identity, &loaded, &snapshot, &place, pid_file.as_ref());
         identity.assume()?;
@@ -238,6 +249,7 @@ fn prepare(
         log,
         reports,
         control: place.control,
+        ready_file,
         _pid_file: pid_file,
     })
 }

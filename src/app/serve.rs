@@ -1,5 +1,6 @@
 //! The life of a gateway that stands: its tasks, the signals, the end.
 
+use super::ready::ReadyFile;
 use super::{Prepared, RunOptions, StartError};
 use crate::admin::{Api, server};
 use crate::base::task;
@@ -9,12 +10,11 @@ use crate::control::gateway::Phase;
 use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
-use crate::control::{Gateway, dns, state_dir, systemd, watch as files};
+use crate::control::{Gateway, dns, systemd, watch as files};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -55,6 +55,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
         log,
         reports,
         control,
+        ready_file,
         _pid_file,
     } = prepared;
     let mut signals = Signals::listen().map_err(StartError::system("signals can't be received"))?;
@@ -85,7 +86,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
 
     all_turn(&gateway).await;
     gateway.enter(Phase::Serving);
-    announce(&gateway, options.ready_file.as_deref())?;
+    announce(&gateway, ready_file)?;
     let code = until_end(&gateway, &commands, &mut signals, must_end).await;
 
     // Whoever listens to the end is told; whoever does not is not waited for.
@@ -143,7 +144,7 @@ async fn all_turn(gateway: &Gateway) {
 }
 
 /// Tells everybody that it serves, and where.
-fn announce(gateway: &Gateway, ready_file: Option<&Path>) -> Result<(), StartError> {
+fn announce(gateway: &Gateway, ready_file: Option<ReadyFile>) -> Result<(), StartError> {
     let admin = gateway
         .admin_socket()
         .borrow()
@@ -162,16 +163,15 @@ fn announce(gateway: &Gateway, ready_file: Option<&Path>) -> Result<(), StartErr
         lines.push_str(&format!("admin on {admin}\n"));
     }
     lines.push_str("ready\n");
-    if let Some(path) = ready_file {
+    if let Some(file) = ready_file {
         let ready = json!({
             "pid": std::process::id(),
             "listeners": listeners,
             "admin": admin,
             "control": gateway.node.control_socket,
         });
-        state_dir::write_atomically(path, format!("{ready}\n").as_bytes()).map_err(StartError::system(
-            format!("ready file {} can't be written", path.display()),
-        ))?;
+        file.publish(format!("{ready}\n").as_bytes())
+            .map_err(StartError::system("the ready file cannot be written"))?;
     }
     // Who started us may not read this.
     let mut out = io::stdout().lock();

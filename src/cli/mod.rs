@@ -8,6 +8,7 @@ mod remote;
 mod run;
 
 use crate::app::Surroundings;
+use crate::demo;
 use clap::{Args, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -41,6 +42,14 @@ enum Command {
     Reload(remote::ReloadArgs),
     /// Show what a running gateway does
     Status(remote::StatusArgs),
+    /// Start app servers, a gateway in front of them, and say what to try
+    Demo(demo::DemoArgs),
+    /// An app server of the demo
+    #[command(hide = true)]
+    DemoApp(demo::AppArgs),
+    /// The gateway of the demo
+    #[command(hide = true)]
+    DemoGateway(demo::GatewayArgs),
     /// Print the version
     Version,
 }
@@ -95,6 +104,9 @@ pub fn main() -> ExitCode {
         Command::Proxy(args) => proxy::proxy(&args, surroundings),
         Command::Reload(args) => remote::reload(&args, &surroundings),
         Command::Status(args) => remote::status(&args, &surroundings),
+        Command::Demo(args) => demo::run(&args),
+        Command::DemoApp(args) => demo::run_app(&args),
+        Command::DemoGateway(args) => demo::run_gateway(&args),
         Command::Version => {
             say(concat!("tidegate ", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// A listener that could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {listener} can't listen on {address}: {}", explain(.source))]
+#[error("listener {listener} cannot listen on {address}: {}", explain(.source))]
 pub struct BindError {
     pub listener: String,
     pub address: Address,

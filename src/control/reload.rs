@@ -278,7 +278,7 @@ pub fn compile(
 /// Opens the access logs that a snapshot writes to.
 ///
 /// # Errors
-/// Those that can't be opened.
+/// Those that cannot be opened.
 pub fn open_logs(snapshot: &Snapshot) -> Result<(), Vec<Diagnostic>> {
     let refused: Vec<Diagnostic> = snapshot
         .listeners
@@ -289,7 +289,7 @@ pub fn open_logs(snapshot: &Snapshot) -> Result<(), Vec<Diagnostic>> {
             let key = format!("listeners.{}.access_log", listener.name);
             Some(Diagnostic::error(
                 key,
-                format!("{} can't be opened: {error}", log.file.path().display()),
+                format!("{} cannot be opened: {error}", log.file.path().display()),
             ))
         })
         .collect();

@@ -118,6 +118,8 @@ pub struct Workers {
     /// When the watcher last looked, and the time before which silence does not count.
     looked: Instant,
     grace_ms: u64,
+    /// The threads were told to end.
+    stopping: bool,
 }
 
 impl Workers {
@@ -134,6 +136,7 @@ impl Workers {
             replacements: vec![0; count],
             looked: Instant::now(),
             grace_ms: 0,
+            stopping: false,
         })
     }
 
@@ -178,6 +181,9 @@ impl Workers {
         }
         self.looked = Instant::now();
         self.end_retired();
+        if self.stopping {
+            return Vec::new();
+        }
 
         let mut sights = Vec::new();
         for worker in 0..self.slots.len() {
@@ -261,6 +267,7 @@ impl Workers {
 
     /// Cuts what is left and ends the threads; [`Self::ended`] tells when they have.
     pub fn stop(&mut self) {
+        self.stopping = true;
         for slot in self.slots.iter_mut().chain(&mut self.retired) {
             slot.send(Command::Stop);
         }

@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 const WORKERS: usize = 2;
 
 fn wanted(listeners: &[(&str, &str)]) -> BTreeMap<Name, Listener> {
+    if listeners.is_empty() {
+        return BTreeMap::new();
+    }
     let mut text = String::new();
     for (name, address) in listeners {
         text += &format!("[listeners.{name}]\naddress = \"{address}\"\n");
