@@ -1,6 +1,6 @@
 //! Which bytes may stand where (RFC 9110 section 5.6.2, RFC 9112 section 3.2).
 
-use super::scan::find_control;
+use super::scan::{find_control, is_printable};
 
 /// May stand in a token: a method, a field name, a connection option.
 const TOKEN: u8 = 1;
@@ -128,7 +128,14 @@ pub fn is_field_value(text: &[u8]) -> bool {
 }
 
 /// Turns every control character but the tab into a space, so that a value cannot end its line.
+#[inline]
 pub fn blank_controls(text: &mut [u8]) {
+    if !is_printable(text) {
+        blank_each_control(text);
+    }
+}
+
+fn blank_each_control(text: &mut [u8]) {
     let mut at = find_control(text, 0);
     while let Some(byte) = text.get_mut(at) {
         if *byte != b'\t' {

@@ -136,7 +136,10 @@ fn a_new_target_keeps_in_its_query_what_browsers_send_there_and_nowhere_else() {
     edits.set_target(b"/a|b?{c}|^`<#");
     assert_eq!(edits.target(), Some(&b"/a%7Cb?{c}|^`%3C%23"[..]));
     let written = written_request(&head, &edits);
-    assert!(written.starts_with("GET /a%7Cb?{c}|^`%3C%23 HTTP/1.1\r\n"), "{written}");
+    assert!(
+        written.starts_with("GET /a%7Cb?{c}|^`%3C%23 HTTP/1.1\r\n"),
+        "{written}"
+    );
 }
 
 #[test]
