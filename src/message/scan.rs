@@ -63,15 +63,16 @@ pub fn plain_name_len(text: &[u8]) -> usize {
         let no_hyphen = (word ^ all(b'-')).wrapping_add(LOW);
         (!(letter ^ digit) & no_hyphen | word) & HIGH
     };
-    // Unrolled: few names are longer.
-    if let Some(block) = text.first_chunk::<24>() {
-        let len = first_in(block, others);
-        if len < block.len() {
-            return len;
+    let mut rest = text;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let marks = others(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return text.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
         }
+        rest = after;
     }
     let plain = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'-';
-    text.iter().take_while(plain).count()
+    text.len() - rest.len() + rest.iter().take_while(plain).count()
 }
 
 /// How many printable ASCII characters (0x20 to 0x7E) the text begins with.
@@ -79,7 +80,7 @@ pub fn plain_name_len(text: &[u8]) -> usize {
 #[inline]
 pub fn printable_len(text: &[u8]) -> usize {
     let mut rest = text;
-    while let Some((block, after)) = rest.split_first_chunk::<32>() {
+    while let Some((block, after)) = rest.split_first_chunk::<16>() {
         if !is_printable_block(block) {
             break;
         }
@@ -121,19 +122,6 @@ fn is_printable_block<const N: usize>(block: &[u8; N]) -> bool {
 /// What is not printable ASCII in a word.
 const fn unprintable(word: u64) -> u64 {
     (word.wrapping_sub(all(0x20)) | word.wrapping_add(ONES) | word) & HIGH
-}
-
-/// The place of the first mark in a block, or its length.
-#[inline]
-fn first_in<const N: usize>(block: &[u8; N], marks: impl Fn(u64) -> u64) -> usize {
-    let (words, _) = block.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let marks = marks(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return index * 8 + (marks.trailing_zeros() / 8) as usize;
-        }
-    }
-    N
 }
 
 #[inline]
