@@ -94,13 +94,15 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     end.send_replace(true);
     gateway.replace_admin(None);
     tokio::time::sleep(ADMIN_GRACE).await;
-    changing.abort();
     if let Some(file) = control
         && let Err(error) = file.remove()
     {
         tracing::warn!(%error, "the control socket could not be removed");
     }
     finish_log(access).await;
+    // The log's last lines are written when its keeper goes.
+    changing.abort();
+    drop(changing.await);
     Ok(code)
 }
 
