@@ -257,6 +257,8 @@ impl Reading {
         let limits = &listener.plan.limits;
         let (since, allowed) = match self.first_byte {
             Some(first) => (first, limits.header_timeout),
+            // A new connection's first request is likely to be on its way.
+            None if draining => (self.opened, limits.keep_alive.min(FIRST_REQUEST_GRACE)),
             None => (
                 *self.idle_since.get_or_insert_with(Instant::now),
                 limits.keep_alive,
