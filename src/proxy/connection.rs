@@ -19,7 +19,10 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a new connection may take for its first byte while the gateway drains.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. Dropping the future cuts the connection; everything it holds is counted off.
 pub(super) async fn run(
@@ -190,11 +193,11 @@ impl Reading {
         }
         let idle = self.first_byte.is_none();
         let served = client.requests > 0;
-        if idle && (worker.draining.get() || served && (listener.removed || self.too_old(listener))) {
+        if idle && served && (worker.draining.get() || listener.removed || self.too_old(listener)) {
             return Poll::Ready(Next::Close);
         }
         entry.idle(cx);
-        let next = ready!(self.poll_deadline(cx, listener, client));
+        let next = ready!(self.poll_deadline(cx, listener, client, worker.draining.get()));
         self.listener = Some(listener.clone());
         Poll::Ready(next)
     }
@@ -249,10 +252,13 @@ impl Reading {
         cx: &mut Context<'_>,
         listener: &ListenerView,
         client: &mut Client,
+        draining: bool,
     ) -> Poll<Next> {
         let limits = &listener.plan.limits;
         let (since, allowed) = match self.first_byte {
             Some(first) => (first, limits.header_timeout),
+            // A new connection's first request is likely to be on its way.
+            None if draining => (self.opened, limits.keep_alive.min(FIRST_REQUEST_GRACE)),
             None => (
                 *self.idle_since.get_or_insert_with(Instant::now),
                 limits.keep_alive,

@@ -132,22 +132,18 @@ fn keep_upgrade(head: &RequestHead, route: &RoutePlan, edits: &mut Edits) -> boo
 fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
     let plan = &context.listener.plan;
     let trusted = context.trusted;
-    for name in [
-        Name::XForwardedFor,
-        Name::XForwardedProto,
-        Name::XForwardedHost,
-        Name::XForwardedPort,
-        Name::XRealIp,
-        Name::Forwarded,
-    ] {
-        let replaced = match name {
-            Name::Forwarded => !trusted || plan.forwarded.forwarded,
-            Name::XForwardedFor | Name::XRealIp => !trusted || plan.forwarded.x_forwarded,
-            _ => !trusted,
-        };
-        if replaced && head.buf.has(name) {
-            edits.drop_known(&head.buf, name);
+    if trusted {
+        for (name, continued) in [
+            (Name::XForwardedFor, plan.forwarded.x_forwarded),
+            (Name::XRealIp, plan.forwarded.x_forwarded),
+            (Name::Forwarded, plan.forwarded.forwarded),
+        ] {
+            if continued {
+                edits.drop_known(&head.buf, name);
+            }
         }
+    } else {
+        drop_claims(head, edits);
     }
     if plan.forwarded.x_forwarded {
         x_forwarded(client, context, head, edits);
@@ -168,6 +164,20 @@ pub(super) fn via(received: Version, edits: &mut Edits) {
         Version::H2 => b"2 tidegate",
     };
     edits.add(b"Via", entry);
+}
+
+/// Drops whatever a client says of itself in the name of a proxy, names that we do not write ourselves
+/// (X-Forwarded-Prefix, X-Forwarded-Ssl …) included.
+fn drop_claims(head: &RequestHead, edits: &mut Edits) {
+    const CLAIM: &[u8] = b"x-forwarded-";
+    edits.drop_known(&head.buf, Name::XRealIp);
+    edits.drop_known(&head.buf, Name::Forwarded);
+    for index in 0..head.buf.fields.len() {
+        let name = head.buf.name(index);
+        if name.len() > CLAIM.len() && name[..CLAIM.len()].eq_ignore_ascii_case(CLAIM) {
+            edits.drop_index(index);
+        }
+    }
 }
 
 fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
