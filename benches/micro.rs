@@ -1,5 +1,7 @@
 //! Small, hot pieces by themselves: `cargo bench --bench micro -- GROUP`. One module per subject.
 
+#![allow(clippy::expect_used)]
+
 #[path = "micro/head.rs"]
 mod head;
 #[path = "micro/log.rs"]

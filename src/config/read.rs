@@ -109,10 +109,18 @@ fn error_pages(t: &Table) -> Option<BTreeMap<u16, PathBuf>> {
 }
 
 fn limits(t: &Table) -> Option<Limits> {
+    let header_bytes = t.get("header_bytes")?;
+    let uri_bytes: u64 = t.get("uri_bytes")?;
+    // Who makes heads smaller need not know of the target's own limit.
+    let uri_bytes = if t.given("uri_bytes") {
+        uri_bytes
+    } else {
+        uri_bytes.min(header_bytes)
+    };
     Some(Limits {
-        header_bytes: t.get("header_bytes")?,
+        header_bytes,
         headers: t.get("headers")?,
-        uri_bytes: t.get("uri_bytes")?,
+        uri_bytes,
         body: t.get("body")?,
         header_timeout: t.get("header_timeout")?,
         body_idle: t.get("body_idle")?,

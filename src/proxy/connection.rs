@@ -214,7 +214,7 @@ impl Reading {
             self.first_byte = Some(Instant::now());
             let mut buf = heads::take();
             let parsed = parse::parse_request(client.wire.carried(), limits, &mut self.scanned, &mut buf);
-            let (used, next) = taken(parsed, buf);
+            let (used, next) = taken(&parsed, buf);
             client.wire.consume(used);
             return Poll::Ready(next);
         }
@@ -222,7 +222,7 @@ impl Reading {
         let read = ready!(client.wire.poll_more(cx, FIRST_READ, |bytes| {
             let mut buf = heads::take();
             let parsed = parse::parse_request(bytes, limits, scanned, &mut buf);
-            taken(parsed, buf)
+            taken(&parsed, buf)
         }));
         let next = match read {
             Ok(Some(next)) => next,
@@ -280,16 +280,16 @@ impl Reading {
 }
 
 /// How many bytes a parse used, and what it came to.
-fn taken(parsed: Parsed<RequestLine>, buf: Box<HeadBuf>) -> (usize, Option<Next>) {
+fn taken(parsed: &Parsed<RequestLine>, buf: Box<HeadBuf>) -> (usize, Option<Next>) {
     match parsed {
-        Parsed::Complete { head, len } => (len, Some(Next::Request(head.with(buf)))),
+        Parsed::Complete { head, len } => (*len, Some(Next::Request(head.with(buf)))),
         Parsed::Partial => {
             heads::give(buf);
             (0, None)
         }
         Parsed::Reject(reject) => {
             heads::give(buf);
-            (0, Some(Next::Refused(ProxyError::refused(reject))))
+            (0, Some(Next::Refused(ProxyError::refused(*reject))))
         }
     }
 }

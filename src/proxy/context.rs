@@ -280,7 +280,7 @@ impl RequestContext {
                 started: since(attempt.started),
                 connected: attempt.connected.map(since),
                 head: attempt.head.map(since),
-                ended: attempt.ended.map_or(now.duration_since(self.start), since),
+                ended: since(attempt.ended.unwrap_or(now)),
             })
             .collect();
         self.record(now, &attempts, |record| {

@@ -3,7 +3,7 @@
 use crate::h1::body::{BodyDecoder, ChunkLimits, Step};
 use crate::h1::write;
 use crate::message::framing::BodyKind;
-use crate::message::token::Reject;
+use crate::message::token::{Reject, Token};
 use crate::net::scratch::{FIRST_READ, ReadSize};
 use crate::net::wire::Wire;
 use std::io;
@@ -62,6 +62,8 @@ pub(super) struct Flow {
     source: BodyKind,
     framing: Framing,
     size: ReadSize,
+    /// Bytes of payload allowed; 0: any.
+    most: u64,
     /// The last poll stopped because the sink takes no more, not because the source has no more.
     pub held_up: bool,
 }
@@ -74,8 +76,16 @@ impl Flow {
             source,
             framing,
             size: ReadSize::default(),
+            most: 0,
             held_up: false,
         }
+    }
+
+    /// Refuses a body with more than so many bytes of payload, before any of what is too much is passed on; 0 is no
+    /// bound.
+    pub const fn limited(mut self, most: u64) -> Self {
+        self.most = most;
+        self
     }
 
     /// Whether the whole body has been read.
@@ -83,9 +93,13 @@ impl Flow {
         self.decoder.is_end()
     }
 
-    /// Payload so far and announced: what a size limit is held against.
-    pub const fn announced(&self) -> u64 {
-        self.decoder.announced()
+    /// Holds payload so far and announced against the limit.
+    const fn within_limit(&self) -> Result<(), FlowError> {
+        if self.most > 0 && self.decoder.announced() > self.most {
+            let too_large = Reject::new(Token::BodyTooLarge, "the body is larger than `limits.body`");
+            return Err(FlowError::Malformed(too_large));
+        }
+        Ok(())
     }
 
     /// Takes body bytes and puts them where they go; returns how many of them belong to this body.
@@ -109,6 +123,7 @@ impl Flow {
             .decoder
             .relay_chunked(bytes, &mut made)
             .map_err(FlowError::Malformed)?;
+        self.within_limit()?;
         let verbatim = &bytes[relay.verbatim];
         match (made.is_empty(), verbatim.is_empty()) {
             (true, true) => Ok(()),
@@ -130,7 +145,9 @@ impl Flow {
 
     /// Payload alone.
     fn strip(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
-        match self.decoder.step(bytes).map_err(FlowError::Malformed)? {
+        let step = self.decoder.step(bytes).map_err(FlowError::Malformed)?;
+        self.within_limit()?;
+        match step {
             Step::Data { data, consumed } => {
                 to.put(&[&bytes[data]]).map_err(FlowError::Write)?;
                 Ok(consumed)

@@ -12,6 +12,7 @@ use super::flow::{Flow, FlowError, Framing};
 use crate::h1::body::ChunkLimits;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
+use crate::net::alarm::Alarm;
 use crate::net::wire::Wire;
 use crate::telemetry::access::EndedBy;
 use crate::telemetry::metrics::RouteSeries;
@@ -24,6 +25,10 @@ use std::time::{Duration, Instant};
 
 /// A tunnel that is silent in both directions for this long is taken for dead.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// The same once one side has ended its direction: it may still be told something, but who closed a socket looks no
+/// different, and a peer that never ends the other direction must not keep the tunnel.
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -67,6 +72,14 @@ impl Tunnel {
         }
     }
 
+    const fn patience(&self) -> Duration {
+        if self.up.ended || self.down.ended {
+            HALF_CLOSED_IDLE
+        } else {
+            IDLE
+        }
+    }
+
     fn moved(&self, client: &Client) -> u64 {
         client.wire.bytes_read + self.conn.wire.bytes_read
     }
@@ -74,6 +87,8 @@ impl Tunnel {
 
 /// Runs a tunnel to its end. `held` are the connection's places in the counts, given up with it.
 pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, held: T) {
+    // The alarm so far wakes the task that the connection was served by.
+    client.alarm = Alarm::default();
     let (mut moved, mut since) = (tunnel.moved(&client), Instant::now());
     let result = poll_fn(|cx| {
         if let Poll::Ready(done) = tunnel.poll(cx, &mut client) {
@@ -83,7 +98,7 @@ pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, hel
         if now_moved != moved {
             (moved, since) = (now_moved, Instant::now());
         }
-        if client.alarm.passed(cx, since + IDLE) {
+        if client.alarm.passed(cx, since + tunnel.patience()) {
             return Poll::Ready(Err(ProxyError::late(
                 Token::AbortedClient,
                 Side::Gateway,
