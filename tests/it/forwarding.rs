@@ -420,7 +420,10 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn connection_close_of_the_client_is_honoured_and_kept_from_the_endpoint() {
     let backend = Backend::text("hi");
-    let gateway = in_front_of(&backend);
+    // Each worker has a pool of its own.
+    let gateway = gateway(&format!("runtime = {{ workers = 1 }}\n{PLAIN}"))
+        .with("app", backend.address())
+        .start();
     let mut conn = gateway.connect();
     let answer = conn
         .send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
