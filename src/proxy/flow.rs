@@ -5,6 +5,7 @@ use crate::h1::write;
 use crate::message::framing::BodyKind;
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::{FIRST_READ, ReadSize};
+use crate::net::splice::{self, Splice};
 use crate::net::wire::Wire;
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -62,6 +63,10 @@ pub(super) struct Flow {
     source: BodyKind,
     framing: Framing,
     size: ReadSize,
+    /// Set while a large body goes past user space.
+    splice: Option<Box<Splice>>,
+    /// Bytes that left the source and did not all reach the sink.
+    in_pipe: u64,
     /// Bytes of payload allowed; 0: any.
     most: u64,
     /// The last poll stopped because the sink takes no more, not because the source has no more.
@@ -76,6 +81,8 @@ impl Flow {
             source,
             framing,
             size: ReadSize::default(),
+            splice: None,
+            in_pipe: 0,
             most: 0,
             held_up: false,
         }
@@ -197,8 +204,60 @@ impl Flow {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            budget = budget.saturating_sub(ready!(self.read(cx, from, to))?);
+            let moved = if self.splices(from, to) {
+                ready!(self.move_past(cx, from, to))?
+            } else {
+                ready!(self.read(cx, from, to))?
+            };
+            budget = budget.saturating_sub(moved);
         }
+    }
+
+    /// Whether the body is large and needs no look at its bytes.
+    fn splices(&mut self, from: &Wire, to: &Wire) -> bool {
+        if self.splice.is_none()
+            && self.framing == Framing::Plain
+            && self
+                .decoder
+                .remaining()
+                .is_some_and(|left| left >= splice::WORTHWHILE)
+            && splice::possible(&from.transport, &to.transport)
+        {
+            self.splice = Splice::new().map(Box::new);
+        }
+        self.splice.is_some()
+    }
+
+    /// Moves one pipe's worth. Returns its size.
+    fn move_past(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> Poll<Result<usize, FlowError>> {
+        let (Some(pipe), Some(left)) = (&mut self.splice, self.decoder.remaining()) else {
+            return Poll::Ready(Ok(0));
+        };
+        let mut moved = 0;
+        if !pipe.is_holding() {
+            moved = ready!(pipe.poll_fill(cx, &from.transport, left)).map_err(FlowError::Read)?;
+            if moved == 0 {
+                self.splice = None;
+                return Poll::Ready(self.decoder.at_eof().map_err(FlowError::Malformed).map(|()| 0));
+            }
+            from.bytes_read += moved as u64;
+        }
+        let drained = pipe.poll_drain(cx, &to.transport, |bytes| to.bytes_written += bytes);
+        self.held_up = drained.is_pending();
+        // The decoder hears of them once they are written: until then the body is not at its end.
+        self.in_pipe += moved as u64;
+        ready!(drained).map_err(FlowError::Write)?;
+        let whole = std::mem::take(&mut self.in_pipe);
+        self.decoder.skip(whole);
+        if self.decoder.is_end() {
+            self.splice = None;
+        }
+        Poll::Ready(Ok(usize::try_from(whole).unwrap_or(usize::MAX)))
     }
 
     /// One read, written on at once. Returns its size.
