@@ -2,9 +2,8 @@
 
 use super::accept::Accepted;
 use super::client::{self, Client};
-use super::context::RequestContext;
 use super::error::ProxyError;
-use super::service::{self, After};
+use super::service::{self, After, Begun};
 use super::tunnel;
 use super::view::ListenerView;
 use super::worker::{Entry, Registered, Worker};
@@ -110,16 +109,15 @@ async fn requests(
             (_, Some(listener)) => listener,
         };
         client.requests += 1;
-        let context = RequestContext::new(
-            worker.clone(),
+        let begun = Begun {
+            worker: worker.clone(),
             listener,
-            client,
-            start.unwrap_or_else(Instant::now),
-        );
+            start: start.unwrap_or_else(Instant::now),
+        };
         // Boxed, so that an idle connection holds the small loop and not the request's state.
         let after = match next {
-            Next::Request(head) => Box::pin(service::serve(client, context, head)).await,
-            Next::Refused(error) => Box::pin(service::refuse(client, context, error)).await,
+            Next::Request(head) => Box::pin(service::serve(client, begun, head)).await,
+            Next::Refused(error) => Box::pin(service::refuse(client, begun, error)).await,
             Next::Close => return None,
         };
         match after {

@@ -4,7 +4,7 @@
 use super::client::Client;
 use super::error::{ProxyError, Side};
 use super::heads;
-use super::service::Rest;
+use super::service::{Begun, Rest};
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
 use crate::message::framing::{self, BodyKind};
@@ -104,7 +104,12 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
-    pub fn new(worker: Rc<Worker>, listener: Rc<ListenerView>, client: &Client, start: Instant) -> Self {
+    pub fn new(begun: Begun, client: &Client) -> Self {
+        let Begun {
+            worker,
+            listener,
+            start,
+        } = begun;
         Self {
             worker,
             listener,

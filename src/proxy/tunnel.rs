@@ -180,3 +180,24 @@ impl Drop for Counted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function's future holds while it waits.
+    fn future_size<F, A, B, C>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_tunnel_is_small() {
+        // Ten thousand of them wait at a time: this is what each costs beside its two sockets and its record.
+        assert!(
+            future_size(run::<[usize; 8]>) <= 512,
+            "{}",
+            future_size(run::<[usize; 8]>)
+        );
+        assert!(size_of::<Tunnel>() + size_of::<Client>() <= 3072);
+    }
+}
