@@ -1,10 +1,12 @@
 //! Heads in: the request line or status line and the field lines, in one pass (RFC 9112 sections 2 to 5).
 
-use crate::message::bytes::is_token_byte;
+use crate::message::bytes::{is_target, is_token_byte, target_len};
 use crate::message::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use crate::message::names::Name;
-use crate::message::scan::{find_control, find_name_end, find_target_end};
+use crate::message::scan::find_control;
 use crate::message::token::{Reject, Token};
+
+mod quick;
 
 /// Bounds of one head.
 #[derive(Clone, Copy, Debug)]
@@ -132,9 +134,13 @@ fn parse<T>(
     let whole = &input[..input.len().min(limits.head_bytes)];
     let mut result = Err(Stop::Partial);
     if *scanned == 0 || worth_parsing(whole, *scanned, line_bytes)? {
-        buf.clear();
-        result = start_line(whole, limits)
-            .and_then(|(head, at)| field_lines(whole, at, limits.fields, buf).map(|len| (head, len)));
+        result = start_line(whole, limits).and_then(|(head, fields_start)| {
+            let len = match quick::field_lines(whole, fields_start, limits.fields, buf) {
+                Some(len) => len,
+                None => field_lines(whole, fields_start, limits.fields, buf)?,
+            };
+            Ok((head, len))
+        });
     }
     match result {
         Ok((head, len)) => {
@@ -230,7 +236,10 @@ fn method_end(input: &[u8], start: usize) -> Scan<usize> {
 
 fn target_end(input: &[u8], start: usize, limit: usize) -> Scan<usize> {
     let rest = input.get(start..).unwrap_or_default();
-    let len = find_target_end(rest, 0);
+    let len = match memchr::memchr(b' ', rest) {
+        Some(space) if is_target(&rest[..space]) => space,
+        _ => target_len(rest),
+    };
     if len > limit {
         return Err(Stop::Fault(Reject::new(Token::UriTooLong, "target too long")));
     }
@@ -312,8 +321,8 @@ fn status(input: &[u8], at: usize) -> Scan<(u16, usize)> {
 }
 
 /// Reads field lines up to and including the empty line; returns the position after it.
-#[inline]
 fn field_lines(input: &[u8], mut at: usize, limit: usize, buf: &mut HeadBuf) -> Scan<usize> {
+    buf.clear();
     let limit = limit.min(HeadBuf::MAX_FIELDS);
     loop {
         match input.get(at) {
@@ -329,7 +338,6 @@ fn field_lines(input: &[u8], mut at: usize, limit: usize, buf: &mut HeadBuf) -> 
     }
 }
 
-#[inline]
 fn field_line(input: &[u8], start: usize) -> Scan<(Field, usize)> {
     let (name_end, id) = field_name(input, start)?;
     let mut value_start = name_end + 1;
@@ -350,23 +358,13 @@ fn field_line(input: &[u8], start: usize) -> Scan<(Field, usize)> {
 }
 
 /// Where the name that begins here ends, its colon that is, and which one it is.
-#[inline]
 fn field_name(input: &[u8], start: usize) -> Scan<(usize, Name)> {
-    let end = find_name_end(input, start);
+    let mut end = start;
+    while input.get(end).is_some_and(|&b| is_token_byte(b)) {
+        end += 1;
+    }
     match input.get(end) {
-        Some(b':') if end > start => Ok((end, Name::recognise_plain(&input[start..end]))),
-        _ => unusual_name(input, start, end),
-    }
-}
-
-/// A name with rarer characters than letters, digits and hyphens, the first of them `at`; or none at all.
-#[cold]
-fn unusual_name(input: &[u8], start: usize, mut at: usize) -> Scan<(usize, Name)> {
-    while input.get(at).is_some_and(|&b| is_token_byte(b)) {
-        at += 1;
-    }
-    match input.get(at) {
-        Some(b':') if at > start => Ok((at, Name::recognise(&input[start..at]))),
+        Some(b':') if end > start => Ok((end, Name::recognise(&input[start..end]))),
         Some(b':') => Err(malformed("empty header name")),
         Some(b' ' | b'\t') => Err(malformed("white space in a header name")),
         Some(b'\r' | b'\n') => Err(malformed("header line without a colon")),
@@ -376,7 +374,6 @@ fn unusual_name(input: &[u8], start: usize, mut at: usize) -> Scan<(usize, Name)
 }
 
 /// Where the text of this line ends, and where the next line begins.
-#[inline]
 fn text_line_end(input: &[u8], mut at: usize) -> Scan<(usize, usize)> {
     loop {
         at = find_control(input, at);

@@ -7,6 +7,7 @@ use crate::message::edits::Edits;
 use crate::message::framing::{BodyKind, is_bodiless};
 use crate::message::head::{HeadBuf, RequestHead, ResponseHead, Version};
 use crate::message::names::Name;
+use crate::message::status::reason;
 
 /// Writes the head of a request for an HTTP/1.1 endpoint: the target is the edited one, the version 1.1
 /// whatever the client spoke, and `framing` says how the body will follow ([`BodyKind::None`] or
@@ -198,83 +199,12 @@ fn kept_framing(head: &HeadBuf, edits: &Edits, framing: Framing) -> KeptFraming 
     let index = length.or(coding).filter(|&index| {
         !edits.is_dropped(index) && framing.is_said_by(head.fields[index].id, head.value(index))
     });
-    let only = |index: usize| {
-        let id = head.fields[index].id;
-        !head.fields[index + 1..].iter().any(|f| f.id == id)
-    };
+    let only = |index: usize| !head.repeats(head.fields[index].id);
     let all = match index {
         Some(index) => (length.is_none() || coding.is_none()) && only(index),
         None => length.is_none() && coding.is_none(),
     };
     KeptFraming { index, all }
-}
-
-/// The phrase that goes with a status; empty for statuses without a registered one.
-#[must_use]
-pub const fn reason(status: u16) -> &'static str {
-    match status {
-        100 => "Continue",
-        101 => "Switching Protocols",
-        103 => "Early Hints",
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        203 => "Non-Authoritative Information",
-        204 => "No Content",
-        205 => "Reset Content",
-        206 => "Partial Content",
-        207 => "Multi-Status",
-        208 => "Already Reported",
-        226 => "IM Used",
-        300 => "Multiple Choices",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        304 => "Not Modified",
-        305 => "Use Proxy",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        402 => "Payment Required",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        407 => "Proxy Authentication Required",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        410 => "Gone",
-        411 => "Length Required",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        416 => "Range Not Satisfiable",
-        417 => "Expectation Failed",
-        418 => "I'm a teapot",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        423 => "Locked",
-        424 => "Failed Dependency",
-        425 => "Too Early",
-        426 => "Upgrade Required",
-        428 => "Precondition Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        451 => "Unavailable For Legal Reasons",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        506 => "Variant Also Negotiates",
-        507 => "Insufficient Storage",
-        508 => "Loop Detected",
-        511 => "Network Authentication Required",
-        _ => "",
-    }
 }
 
 #[cfg(test)]

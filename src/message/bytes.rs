@@ -4,9 +4,16 @@ use super::scan::find_control;
 
 /// May stand in a token: a method, a field name, a connection option.
 const TOKEN: u8 = 1;
-/// May stand in a request target. Stricter than many servers: what a URI may only carry escaped is refused,
-/// because two parsers seldom agree on its meaning.
+/// May stand anywhere in a request target: what RFC 3986 allows, and the square brackets that browsers leave as
+/// they are. Stricter than many servers: what a URI may only carry escaped is refused, because two parsers seldom
+/// agree on its meaning.
 const TARGET: u8 = 2;
+/// May stand in a query: also the characters of [`QUERY_ONLY`].
+const QUERY: u8 = 4;
+/// Browsers send these as they are in a query, though no URI has them: the query percent-encode set of the WHATWG's
+/// URL standard leaves them out, and so pages' links have them. Endpoints take them there for what they are. In a
+/// path there is less need and more danger.
+const QUERY_ONLY: [u8; 5] = *b"^`{|}";
 
 const CLASS: [u8; 256] = classes();
 
@@ -25,9 +32,14 @@ const fn classes() -> [u8; 256] {
             b,
             b'"' | b'#' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
         ) {
-            table[byte] |= TARGET;
+            table[byte] |= TARGET | QUERY;
         }
         byte += 1;
+    }
+    let mut index = 0;
+    while index < QUERY_ONLY.len() {
+        table[QUERY_ONLY[index] as usize] |= QUERY;
+        index += 1;
     }
     table
 }
@@ -39,11 +51,60 @@ pub const fn is_token_byte(byte: u8) -> bool {
     CLASS[byte as usize] & TOKEN != 0
 }
 
-/// Whether this byte may stand in a request target.
+/// Whether this byte may stand anywhere in a request target.
 #[must_use]
 #[inline]
 pub const fn is_target_byte(byte: u8) -> bool {
     CLASS[byte as usize] & TARGET != 0
+}
+
+/// Whether this byte may stand in the query of a request target.
+#[must_use]
+#[inline]
+pub const fn is_query_byte(byte: u8) -> bool {
+    CLASS[byte as usize] & QUERY != 0
+}
+
+/// How many bytes from the start may stand in a request target: up to the first question mark those of a path,
+/// after it those of a query.
+#[must_use]
+pub fn target_len(text: &[u8]) -> usize {
+    let mut in_query = false;
+    let fits = |&&byte: &&u8| {
+        in_query |= byte == b'?';
+        is_target_byte(byte) || in_query && is_query_byte(byte)
+    };
+    text.iter().take_while(fits).count()
+}
+
+/// Whether all of this may stand in a request target.
+#[must_use]
+#[inline]
+pub fn is_target(text: &[u8]) -> bool {
+    match text.last_chunk::<16>() {
+        // Blocks and the last one, which may overlap.
+        Some(last) => {
+            let (blocks, _) = text.as_chunks::<16>();
+            blocks.iter().all(is_plain_target_block) && is_plain_target_block(last)
+                || target_len(text) == text.len()
+        }
+        None => target_len(text) == text.len(),
+    }
+}
+
+/// Whether all of this may stand anywhere in a target. Compiles to comparisons of vectors.
+#[inline]
+fn is_plain_target_block(block: &[u8; 16]) -> bool {
+    let stops = |b: u8| {
+        // Adding one makes DEL negative, as what is beyond ASCII is.
+        ((b as i8).wrapping_add(1) <= 0x21)
+            | (b & 0xfe == b'"')
+            | (b & 0xfd == b'<')
+            | (b & 0xfd == b'\\')
+            | (b == b'`')
+            | (b.wrapping_sub(b'{') < 3)
+    };
+    !block.iter().fold(false, |any, &b| any | stops(b))
 }
 
 /// Whether this is a token: at least one byte, all of them token bytes.
@@ -112,6 +173,32 @@ mod tests {
             target,
             b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~"
         );
+        let query: Vec<u8> = (0..=255).filter(|&b| is_query_byte(b)).collect();
+        assert_eq!(
+            query,
+            b"!$%&'()*+,-./0123456789:;=?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~"
+        );
+    }
+
+    #[test]
+    fn a_target_is_judged_byte_for_byte_before_and_after_the_question_mark() {
+        for byte in 0..=255u8 {
+            for len in [1, 15, 16, 17, 32, 40] {
+                for place in 0..len {
+                    for mark in [None, Some(0), Some(len / 2)] {
+                        let mut text = vec![b'a'; len];
+                        if let Some(mark) = mark {
+                            text[mark] = b'?';
+                        }
+                        text[place] = byte;
+                        let in_query = mark.is_some_and(|mark| mark < place);
+                        let fits = is_target_byte(byte) || in_query && is_query_byte(byte);
+                        assert_eq!(is_target(&text), fits, "{byte:#x} at {place} of {len}, {mark:?}");
+                        assert_eq!(target_len(&text), if fits { len } else { place });
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is to be changed in a head when it is written onward: an overlay, so that the head itself stays as
 //! received for the access log and for retries.
 
-use super::bytes::{blank_controls, is_target_byte};
+use super::bytes::{blank_controls, is_query_byte, is_target_byte};
 use super::head::{HeadBuf, Span};
 use super::names::Name;
 use smallvec::SmallVec;
@@ -78,8 +78,7 @@ impl Edits {
 
     /// Leaves out every field with this known name.
     pub fn drop_known(&mut self, head: &HeadBuf, id: Name) {
-        let Some(first) = head.index_of(id) else { return };
-        for index in first..head.fields.len() {
+        for index in head.places(id) {
             if head.fields[index].id == id {
                 self.drop_index(index);
             }
@@ -126,8 +125,10 @@ impl Edits {
     pub fn set_target(&mut self, target: &[u8]) {
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         let start = self.arena.len();
+        let mut in_query = false;
         for &byte in target {
-            if is_target_byte(byte) {
+            in_query |= byte == b'?';
+            if is_target_byte(byte) || in_query && is_query_byte(byte) {
                 self.arena.push(byte);
             } else {
                 let escape = [b'%', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 0xf) as usize]];

@@ -2,6 +2,7 @@
 //!
 //! Pages stand alone (no scripts, no other files), and nothing of the request but its id gets into them.
 
+use crate::message::status::reason;
 use crate::message::token::Token;
 use std::path::Path;
 
@@ -93,28 +94,11 @@ const fn hint(token: Token) -> &'static str {
     }
 }
 
-/// The words of RFC 9110 section 15 for the statuses that the gateway makes.
-const fn reason(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
+/// The heading of a page.
+fn title(status: u16) -> &'static str {
+    match reason(status) {
+        "" => "Error",
+        reason => reason,
     }
 }
 
@@ -127,7 +111,7 @@ struct Page<'a> {
 impl Page<'_> {
     fn text(&self, out: &mut Vec<u8>) -> &'static str {
         push_number(self.status, out);
-        push_all(&[" ", reason(self.status), "\n", self.token.text(), "\n"], out);
+        push_all(&[" ", title(self.status), "\n", self.token.text(), "\n"], out);
         push_all(&["error: ", self.token.name(), "\n"], out);
         if !self.request_id.is_empty() {
             push_all(&["request id: "], out);
@@ -138,7 +122,7 @@ impl Page<'_> {
     }
 
     fn html(&self, out: &mut Vec<u8>) -> &'static str {
-        let reason = reason(self.status);
+        let title = title(self.status);
         push_all(
             &["<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"],
             out,
@@ -151,7 +135,7 @@ impl Page<'_> {
         push_all(
             &[
                 " ",
-                reason,
+                title,
                 "</title>\n<style>",
                 STYLE,
                 "</style>\n</head>\n<body>\n<main>\n<h1>",
@@ -159,7 +143,7 @@ impl Page<'_> {
             out,
         );
         push_number(self.status, out);
-        push_all(&[" ", reason, "</h1>\n<p>"], out);
+        push_all(&[" ", title, "</h1>\n<p>"], out);
         escape_html(self.token.text().as_bytes(), out);
         if !hint(self.token).is_empty() {
             push_all(&[" "], out);

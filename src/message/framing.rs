@@ -87,10 +87,7 @@ fn declared(head: &HeadBuf, version: Version) -> Result<Option<BodyKind>, Fault>
     ) {
         (false, None) => Ok(None),
         (false, Some(first)) => {
-            if head.fields[first + 1..]
-                .iter()
-                .any(|f| f.id == Name::ContentLength)
-            {
+            if head.repeats(Name::ContentLength) {
                 return Err(ambiguous("Content-Length more than once"));
             }
             match parse_length(head.value(first)) {
@@ -152,15 +149,16 @@ pub fn parse_length(text: &[u8]) -> Option<u64> {
 /// # Errors
 /// `bad_host`, `bad_request`.
 pub fn check_request(head: &RequestHead) -> Result<(), Reject> {
-    match head.buf.index_of(Name::Host) {
-        None if head.version == Version::H11 => return Err(Reject::new(Token::BadHost, "no Host")),
-        Some(first) if head.buf.fields[first + 1..].iter().any(|f| f.id == Name::Host) => {
-            return Err(Reject::new(Token::BadHost, "Host more than once"));
-        }
-        _ => {}
+    if head.buf.repeats(Name::Host) {
+        return Err(Reject::new(Token::BadHost, "Host more than once"));
+    }
+    if head.version == Version::H11 && !head.buf.has(Name::Host) {
+        return Err(Reject::new(Token::BadHost, "no Host"));
     }
     // A gateway that lets this pass has an HTTP/2 connection behind it that no rule of its own sees.
-    if list(head.buf.all(Name::Upgrade)).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c")) {
+    if head.buf.has(Name::Upgrade)
+        && list(head.buf.all(Name::Upgrade)).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"))
+    {
         return Err(Reject::new(Token::BadRequest, "Upgrade: h2c"));
     }
     check_connection(&head.buf, Token::BadRequest)
@@ -193,8 +191,16 @@ fn check_connection(head: &HeadBuf, token: Token) -> Result<(), Reject> {
 /// Whether Connection names this option.
 #[must_use]
 pub fn connection_has(head: &HeadBuf, option: &[u8]) -> bool {
-    head.has(Name::Connection)
-        && list(head.all(Name::Connection)).any(|named| named.eq_ignore_ascii_case(option))
+    head.has(Name::Connection) && head.all(Name::Connection).any(|value| names_option(value, option))
+}
+
+/// Whether a list of options names this one.
+fn names_option(value: &[u8], option: &[u8]) -> bool {
+    // Too short, or nothing else: nearly always.
+    value.len() >= option.len()
+        && (value.eq_ignore_ascii_case(option)
+            || memchr::memchr(b',', value).is_some()
+                && list(std::iter::once(value)).any(|named| named.eq_ignore_ascii_case(option)))
 }
 
 /// Whether the sender closes after this message.

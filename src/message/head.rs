@@ -49,7 +49,11 @@ pub struct HeadBuf {
     pub fields: Vec<Field>,
     /// Per known name, one more than the index of its first field; 0 when absent.
     first: [u16; Name::COUNT],
+    /// A bit per known name that is there more than once.
+    repeated: u64,
 }
+
+const _: () = assert!(Name::COUNT <= u64::BITS as usize, "a bit for each name");
 
 impl Default for HeadBuf {
     fn default() -> Self {
@@ -57,6 +61,7 @@ impl Default for HeadBuf {
             bytes: Vec::new(),
             fields: Vec::new(),
             first: [0; Name::COUNT],
+            repeated: 0,
         }
     }
 }
@@ -69,15 +74,19 @@ impl HeadBuf {
         self.bytes.clear();
         self.fields.clear();
         self.first = [0; Name::COUNT];
+        self.repeated = 0;
     }
 
     /// Appends a field; the caller keeps offsets in step with `bytes`.
+    #[inline]
     pub fn push(&mut self, field: Field) {
         self.fields.push(field);
         if field.id != Name::Other {
             let slot = &mut self.first[field.id as usize];
             if *slot == 0 {
                 *slot = self.fields.len() as u16;
+            } else {
+                self.repeated |= 1 << (field.id as u8);
             }
         }
     }
@@ -99,10 +108,24 @@ impl HeadBuf {
         self.index_of(id).map(|i| self.value(i))
     }
 
+    /// Whether there is more than one field with this known name.
+    #[must_use]
+    pub fn repeats(&self, id: Name) -> bool {
+        self.repeated & (1 << (id as u8)) != 0
+    }
+
+    /// The indexes among which all fields with this known name are.
+    pub(super) fn places(&self, id: Name) -> std::ops::Range<usize> {
+        match self.index_of(id) {
+            None => 0..0,
+            Some(first) if self.repeats(id) => first..self.fields.len(),
+            Some(first) => first..first + 1,
+        }
+    }
+
     /// Values of all fields with this known name.
     pub fn all(&self, id: Name) -> impl Iterator<Item = &[u8]> {
-        let from = self.index_of(id).unwrap_or(self.fields.len());
-        self.fields[from..]
+        self.fields[self.places(id)]
             .iter()
             .filter(move |f| f.id == id)
             .map(|f| f.value.of(&self.bytes))

@@ -27,7 +27,8 @@ const HOP_BY_HOP: [Name; 8] = [
 
 /// Drops the fields that are meant for this hop alone.
 pub fn drop_hop_by_hop(head: &HeadBuf, edits: &mut Edits) {
-    if head.has(Name::Connection) {
+    // Nearly always there is nothing in it but one common option.
+    if head.all(Name::Connection).any(|value| !is_common_option(value)) {
         drop_nominated(head, edits);
     }
     for id in HOP_BY_HOP {
@@ -38,11 +39,7 @@ pub fn drop_hop_by_hop(head: &HeadBuf, edits: &mut Edits) {
 }
 
 fn drop_nominated(head: &HeadBuf, edits: &mut Edits) {
-    // Nearly always there is nothing in it but one common option.
-    let values = head
-        .all(Name::Connection)
-        .filter(|value| !is_common_option(value));
-    for option in list(values).take(MAX_CONNECTION_OPTIONS) {
+    for option in list(head.all(Name::Connection)).take(MAX_CONNECTION_OPTIONS) {
         if is_common_option(option) || is_protected(option) {
             continue;
         }

@@ -4,6 +4,7 @@
 //! IPvFuture are refused in a host, user information in an authority is refused everywhere. An empty host is
 //! refused too: `http` and `https` need one (RFC 9110 section 4.2.1), and there is no default to fall back to.
 
+use super::bytes::is_target;
 use super::head::Method;
 use super::token::{Reject, Token};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -25,8 +26,8 @@ pub enum HostKind {
 /// A valid host with its port, as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host<'a> {
-    /// Without port and trailing dot; IPv6 in its brackets; case as received.
-    text: &'a str,
+    /// Without port and trailing dot; IPv6 in its brackets; case as received. ASCII.
+    text: &'a [u8],
     kind: HostKind,
     port: Option<u16>,
     /// `text` is the normal form.
@@ -36,7 +37,7 @@ pub struct Host<'a> {
 impl<'a> Host<'a> {
     /// As received, without port and trailing dot.
     #[must_use]
-    pub const fn text(&self) -> &'a str {
+    pub const fn text(&self) -> &'a [u8] {
         self.text
     }
     #[must_use]
@@ -52,7 +53,7 @@ impl<'a> Host<'a> {
     /// The normal form: lower case, no trailing dot, no port, IPv6 as RFC 5952 writes it, in brackets.
     /// Borrows what was received when that is normal already, which is nearly always; else writes `buf` anew.
     #[must_use]
-    pub fn normal<'b>(&self, buf: &'b mut String) -> &'b str
+    pub fn normal<'b>(&self, buf: &'b mut Vec<u8>) -> &'b [u8]
     where
         'a: 'b,
     {
@@ -60,10 +61,10 @@ impl<'a> Host<'a> {
             return self.text;
         }
         match self.kind {
-            HostKind::V6(address) => *buf = format!("[{address}]"),
+            HostKind::V6(address) => *buf = format!("[{address}]").into_bytes(),
             HostKind::Name | HostKind::V4(_) => {
                 buf.clear();
-                buf.push_str(self.text);
+                buf.extend_from_slice(self.text);
                 buf.make_ascii_lowercase();
             }
         }
@@ -113,84 +114,118 @@ const fn bad_request(detail: &'static str) -> Reject {
     Reject::new(Token::BadRequest, detail)
 }
 
+/// What a byte is in a name; 0 for digits.
+mod class {
+    pub(super) const LOWER: u8 = 1;
+    pub(super) const UPPER: u8 = 2;
+    pub(super) const DOT: u8 = 4;
+    pub(super) const OTHER: u8 = 8;
+    pub(super) const INVALID: u8 = 16;
+}
+
+const CLASS: [u8; 256] = {
+    let mut table = [class::INVALID; 256];
+    let mut index = 0;
+    while index < 128 {
+        let byte = index as u8;
+        table[index] = match byte {
+            b'0'..=b'9' => 0,
+            b'a'..=b'z' => class::LOWER,
+            b'A'..=b'Z' => class::UPPER,
+            b'.' => class::DOT,
+            b'-' | b'_' | b'~' => class::OTHER,
+            // The sub-delims of RFC 3986 but for the comma, which would join two Host fields to one.
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => class::OTHER,
+            _ => class::INVALID,
+        };
+        index += 1;
+    }
+    table
+};
+
 /// Reads `host [":" port]`: the value of a Host field, or an authority.
 ///
 /// # Errors
 /// `bad_host`, saying what is wrong.
 pub fn parse_host(value: &[u8]) -> Result<Host<'_>, Reject> {
-    let Ok(value) = std::str::from_utf8(value) else {
-        return Err(bad_host("host is not ASCII"));
-    };
-    if value.starts_with('[') {
+    if value.first() == Some(&b'[') {
         return parse_v6(value);
     }
-    let (name, port) = match value.split_once(':') {
-        Some((name, port)) => (name, parse_port(port)?),
-        None => (value, None),
+    let mut seen = 0;
+    let mut empty_label = false;
+    let mut previous = class::DOT;
+    let mut end = 0;
+    for &byte in value {
+        if byte == b':' {
+            break;
+        }
+        let class = CLASS[byte as usize];
+        seen |= class;
+        empty_label |= class & previous & class::DOT != 0;
+        previous = class;
+        end += 1;
+    }
+    let (name, port) = value.split_at(end);
+    let port = match port {
+        [] => None,
+        [_, digits @ ..] => parse_port(digits)?,
     };
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = name.strip_suffix(b".").unwrap_or(name);
     if name.is_empty() {
         return Err(bad_host("host is empty"));
     }
     if name.len() > MAX_HOST {
         return Err(bad_host("host is too long"));
     }
-    let normal = check_name(name.as_bytes())?;
+    if seen & class::INVALID != 0 {
+        return Err(bad_host(match name {
+            _ if name.contains(&b'@') => "host has user information",
+            _ if name.is_ascii() => "host has an invalid character",
+            _ => "host is not ASCII",
+        }));
+    }
+    if empty_label {
+        return Err(bad_host("host has an empty label"));
+    }
+    let kind = match seen & (class::LOWER | class::UPPER | class::OTHER) {
+        0 => v4_or_name(name)?,
+        _ => HostKind::Name,
+    };
     Ok(Host {
         text: name,
-        kind: v4_or_name(name)?,
+        kind,
         port,
-        normal,
+        normal: seen & class::UPPER == 0,
     })
 }
 
-/// Whether the name is lower case already; an error when it is no name.
-fn check_name(name: &[u8]) -> Result<bool, Reject> {
-    let mut lower = true;
-    let mut previous = b'.';
-    for &byte in name {
-        match byte {
-            b'.' if previous == b'.' => return Err(bad_host("host has an empty label")),
-            b'A'..=b'Z' => lower = false,
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {}
-            // The sub-delims of RFC 3986 but for the comma, which would join two Host fields to one.
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => {}
-            b'@' => return Err(bad_host("host has user information")),
-            _ => return Err(bad_host("host has an invalid character")),
-        }
-        previous = byte;
-    }
-    if previous == b'.' {
-        return Err(bad_host("host has an empty label"));
-    }
-    Ok(lower)
-}
-
 /// Four labels of digits are an IPv4 address or nothing; any other name is a name.
-fn v4_or_name(name: &str) -> Result<HostKind, Reject> {
-    let digits_and_dots = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if !digits_and_dots || name.bytes().filter(|&b| b == b'.').count() != 3 {
+fn v4_or_name(name: &[u8]) -> Result<HostKind, Reject> {
+    if name.iter().filter(|&&b| b == b'.').count() != 3 {
         return Ok(HostKind::Name);
     }
-    match name.parse() {
-        Ok(address) => Ok(HostKind::V4(address)),
-        Err(_) => Err(bad_host("host is not a valid IPv4 address")),
+    match parse_address(name) {
+        Some(address) => Ok(HostKind::V4(address)),
+        None => Err(bad_host("host is not a valid IPv4 address")),
     }
 }
 
-fn parse_v6(value: &str) -> Result<Host<'_>, Reject> {
-    let Some(end) = value.find(']') else {
+fn parse_address<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn parse_v6(value: &[u8]) -> Result<Host<'_>, Reject> {
+    let Some(end) = memchr::memchr(b']', value) else {
         return Err(bad_host("IPv6 host is not closed by a bracket"));
     };
-    let (text, rest) = value.split_at(end + 1);
-    let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-    let Some(address) = inner.and_then(|t| t.parse::<Ipv6Addr>().ok()) else {
+    let Some(address) = parse_address(&value[1..end]) else {
         return Err(bad_host("host is not a valid IPv6 address"));
     };
-    let port = match rest.strip_prefix(':') {
-        Some(port) => parse_port(port)?,
-        None if rest.is_empty() => None,
-        None => return Err(bad_host("host has text after the IPv6 address")),
+    let (text, rest) = value.split_at(end + 1);
+    let port = match rest {
+        [] => None,
+        [b':', digits @ ..] => parse_port(digits)?,
+        _ => return Err(bad_host("host has text after the IPv6 address")),
     };
     Ok(Host {
         text,
@@ -200,14 +235,17 @@ fn parse_v6(value: &str) -> Result<Host<'_>, Reject> {
     })
 }
 
-fn parse_port(digits: &str) -> Result<Option<u16>, Reject> {
+fn parse_port(digits: &[u8]) -> Result<Option<u16>, Reject> {
     if digits.is_empty() {
         return Ok(None);
     }
-    if digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
         return Err(bad_host("port is not a number"));
     }
-    match digits.parse::<u16>() {
+    let port = digits
+        .iter()
+        .fold(0, |port: u32, digit| port * 10 + u32::from(digit - b'0'));
+    match u16::try_from(port) {
         Ok(port) if port > 0 => Ok(Some(port)),
         _ => Err(bad_host("port is out of range")),
     }
@@ -277,19 +315,6 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Bytes that may stand in a path or a query: RFC 3986, and the square brackets that browsers leave as they are.
-/// Not: controls, space, non-ASCII, and `"` `#` `<` `>` `\` `^` `` ` `` `{` `|` `}`.
-pub(super) const TARGET_BYTE: [bool; 256] = {
-    let mut table = [false; 256];
-    let allowed = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/?%[]";
-    let mut i = 0;
-    while i < allowed.len() {
-        table[allowed[i] as usize] = true;
-        i += 1;
-    }
-    table
-};
-
 /// Reads a request target in the form that belongs to the method.
 ///
 /// # Errors
@@ -298,7 +323,7 @@ pub fn parse_target(method: Method, target: &[u8]) -> Result<Target<'_>, Reject>
     if target.is_empty() {
         return Err(bad_request("request target is empty"));
     }
-    if !target.iter().all(|&b| TARGET_BYTE[b as usize]) {
+    if !is_target(target) {
         return Err(bad_request("request target has an invalid character"));
     }
     if method == Method::Connect {

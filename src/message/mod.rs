@@ -15,5 +15,6 @@ pub mod names;
 pub mod params;
 pub mod path;
 pub mod scan;
+pub mod status;
 pub mod template;
 pub mod token;

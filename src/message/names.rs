@@ -79,10 +79,7 @@ impl Name {
     #[must_use]
     #[inline]
     pub(crate) fn recognise_plain(name: &[u8]) -> Self {
-        let Some(slot) = slot(name, MULTIPLIER) else {
-            return Self::Other;
-        };
-        let (candidate, text) = SLOTS[slot];
+        let (candidate, text) = SLOTS[slot(name, MULTIPLIER)];
         if is_same(name, text.as_bytes()) {
             candidate
         } else {
@@ -92,57 +89,56 @@ impl Name {
 }
 
 /// Whether a plain name is this lower-case one: setting one bit makes lower case of letters and leaves
-/// digits and hyphens. Compares from both ends in words that may overlap.
+/// digits and hyphens. Compares words that may overlap.
 #[inline]
 fn is_same(name: &[u8], known: &[u8]) -> bool {
+    const WORD: u64 = 0x2020_2020_2020_2020;
+    const HALF: u32 = 0x2020_2020;
     if name.len() != known.len() {
         return false;
     }
-    let word = |text: &[u8], at: usize| {
-        text.get(at..at + 8)
-            .and_then(|w| w.first_chunk())
-            .map(|w| u64::from_le_bytes(*w))
-    };
-    let half = |text: &[u8], at: usize| {
-        text.get(at..at + 4)
-            .and_then(|w| w.first_chunk())
-            .map(|w| u32::from_le_bytes(*w))
-    };
-    let len = name.len();
-    match len {
-        8.. => {
-            let lower = |at: usize| word(name, at).map(|w| w | 0x2020_2020_2020_2020);
-            (0..len / 8).all(|i| lower(i * 8) == word(known, i * 8)) && lower(len - 8) == word(known, len - 8)
-        }
-        4..8 => {
-            let lower = |at: usize| half(name, at).map(|w| w | 0x2020_2020);
-            lower(0) == half(known, 0) && lower(len - 4) == half(known, len - 4)
-        }
-        _ => name.iter().zip(known).all(|(a, b)| a | 0x20 == *b),
+    if let (Some(a), Some(z), Some(known_a), Some(known_z)) = (
+        name.first_chunk(), name.last_chunk(), known.first_chunk(), known.last_chunk()
+    ) {
+        let same = |a: &[u8; 8], b: &[u8; 8]| u64::from_le_bytes(*a) | WORD == u64::from_le_bytes(*b);
+        return same(a, known_a) && same(z, known_z) && (name.len() <= 16 || name[8..].iter().zip(&known[8..]).all(|(a, b)| a | 0x20 == *b));
     }
+    if let (Some(a), Some(z), Some(known_a), Some(known_z)) = (
+        name.first_chunk(), name.last_chunk(), known.first_chunk(), known.last_chunk()
+    ) {
+        let same = |a: &[u8; 4], b: &[u8; 4]| u32::from_le_bytes(*a) | HALF == u32::from_le_bytes(*b);
+        return same(a, known_a) && same(z, known_z);
+    }
+    name.iter().zip(known).all(|(a, b)| a | 0x20 == *b)
 }
 
-// A perfect hash over length, first byte and last two bytes: one look and one comparison per name, and
-// almost every unknown name is turned away without comparing at all.
+// A perfect hash over the length and the last four bytes: one look and one comparison per name, and almost every
+// unknown name is turned away without comparing at all.
 
 const SLOT_BITS: u32 = 8;
 const MULTIPLIER: u32 = find_multiplier();
 static SLOTS: [(Name, &str); 1 << SLOT_BITS] = fill_slots();
 
-/// The slot of a name, whatever its case; `None` for names shorter than any known one.
+/// The slot of a name, whatever its case.
 #[inline]
-const fn slot(name: &[u8], multiplier: u32) -> Option<usize> {
-    let len = name.len();
-    if len < 2 {
-        return None;
+const fn slot(name: &[u8], multiplier: u32) -> usize {
+    let tail = match name.last_chunk::<4>() {
+        Some(tail) => u32::from_le_bytes(*tail) | 0x2020_2020,
+        None => short_tail(name),
+    };
+    let key = tail.wrapping_add(name.len() as u32);
+    (key.wrapping_mul(multiplier) >> (u32::BITS - SLOT_BITS)) as usize
+}
+
+/// The bytes of a name of less than four.
+const fn short_tail(name: &[u8]) -> u32 {
+    let mut tail = 0;
+    let mut index = 0;
+    while index < name.len() {
+        tail = tail << 8 | (name[index] | 0x20) as u32;
+        index += 1;
     }
-    let key = u32::from_le_bytes([
-        len as u8,
-        name[0] | 0x20,
-        name[len - 1] | 0x20,
-        name[len - 2] | 0x20,
-    ]);
-    Some((key.wrapping_mul(multiplier) >> (u32::BITS - SLOT_BITS)) as usize)
+    tail
 }
 
 /// The first odd multiplier of a fixed sequence under which no two known names share a slot.
@@ -158,9 +154,7 @@ const fn is_perfect(multiplier: u32) -> bool {
     let mut taken = [false; 1 << SLOT_BITS];
     let mut index = 0;
     while index < Name::ALL.len() {
-        let Some(slot) = slot(Name::ALL[index].1.as_bytes(), multiplier) else {
-            return false;
-        };
+        let slot = slot(Name::ALL[index].1.as_bytes(), multiplier);
         if taken[slot] {
             return false;
         }
@@ -174,9 +168,7 @@ const fn fill_slots() -> [(Name, &'static str); 1 << SLOT_BITS] {
     let mut slots = [(Name::Other, ""); 1 << SLOT_BITS];
     let mut index = 0;
     while index < Name::ALL.len() {
-        if let Some(slot) = slot(Name::ALL[index].1.as_bytes(), MULTIPLIER) {
-            slots[slot] = Name::ALL[index];
-        }
+        slots[slot(Name::ALL[index].1.as_bytes(), MULTIPLIER)] = Name::ALL[index];
         index += 1;
     }
     slots

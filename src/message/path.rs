@@ -4,7 +4,7 @@
 //! whatever guards it) could be walked around. Escapes of unreserved characters are decoded, the others are
 //! written in upper case, and then dot segments, double slashes and encoded slashes follow the policy.
 
-use super::host::TARGET_BYTE;
+use super::bytes::is_target_byte;
 use super::token::{Reject, Token};
 
 #[cfg(test)]
@@ -108,24 +108,26 @@ pub fn normalise(path: &[u8], policy: &PathPolicy, out: &mut Vec<u8>) -> Result<
 /// One scan that proves most paths normal under every policy: no escape, no `//`, no segment that begins
 /// with a dot.
 fn is_plainly_normal(path: &[u8]) -> bool {
-    if path.first() != Some(&b'/') {
+    let Some((b'/', rest)) = path.split_first() else {
         return false;
-    }
-    let mut after_slash = false;
-    for &byte in path {
-        if !PLAIN[byte as usize] || (after_slash && (byte == b'/' || byte == b'.')) {
-            return false;
-        }
-        after_slash = byte == b'/';
-    }
-    true
+    };
+    let plain = rest.iter().fold(true, |plain, &b| plain & PLAIN[b as usize]);
+    // Branchless over neighbours, so that it compiles to comparisons of vectors.
+    let special = path
+        .iter()
+        .zip(rest)
+        .fold(false, |any, (&a, &b)| any | (a == b'/') & ((b == b'/') | (b == b'.')));
+    plain && !special
 }
 
 /// Bytes that may stand in a path and mean themselves.
 const PLAIN: [bool; 256] = {
-    let mut table = TARGET_BYTE;
-    table[b'%' as usize] = false;
-    table[b'?' as usize] = false;
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_target_byte(byte as u8) && !matches!(byte as u8, b'%' | b'?');
+        byte += 1;
+    }
     table
 };
 

@@ -1,9 +1,7 @@
-//! Searches for the end of names, values and targets: most of the work of reading a head.
+//! Searches for the end of names and values: most of the work of reading a head.
 //!
 //! Eight bytes are looked at in one word. A test sets the high bit of each byte that it marks; tests never
 //! carry or borrow into a byte below the first one marked, so that the first is always right.
-
-use super::bytes::is_target_byte;
 
 const ONES: u64 = u64::MAX / 255;
 const HIGH: u64 = ONES << 7;
@@ -52,46 +50,65 @@ const fn controls(word: u64) -> u64 {
     (word.wrapping_sub(all(0x20)) | ((word & LOW) + ONES)) & !word & HIGH
 }
 
-/// Position of the first byte that is no letter, digit or hyphen from `at` on, or the length. Almost every
-/// field name is made of these alone.
+/// How many letters, digits and hyphens the text begins with. Almost every field name is made of these alone.
 #[must_use]
 #[inline]
-pub fn find_name_end(bytes: &[u8], at: usize) -> usize {
-    let exact = |word: u64| {
-        let low = word & LOW;
-        let lower = low | all(0x20);
-        let letter = (lower + all(0x80 - b'a')) & !(lower + all(0x7f - b'z'));
-        let digit = (low + all(0x80 - b'0')) & !(low + all(0x7f - b'9'));
-        let no_hyphen = (low ^ all(b'-')) + LOW;
-        (!(letter | digit) & no_hyphen | word) & HIGH
+pub fn plain_name_len(text: &[u8]) -> usize {
+    // Of the bounds of the ranges, a letter or digit has passed one.
+    let others = |word: u64| {
+        let lower = word | all(0x20);
+        let passed = |word: u64, bound: u8| word.wrapping_add(all(0x80 - bound));
+        let letter = passed(lower, b'a') ^ passed(lower, b'z' + 1);
+        let digit = passed(word, b'0') ^ passed(word, b'9' + 1);
+        let no_hyphen = (word ^ all(b'-')).wrapping_add(LOW);
+        (!(letter ^ digit) & no_hyphen | word) & HIGH
     };
-    let mut rest = bytes.get(at..).unwrap_or_default();
-    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
-        let marks = exact(u64::from_le_bytes(*chunk));
-        if marks != 0 {
-            return bytes.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
+    // Unrolled: few names are longer.
+    if let Some(window) = text.first_chunk::<24>() {
+        let (words, _) = window.as_chunks::<8>();
+        for (index, word) in words.iter().enumerate() {
+            let marks = others(u64::from_le_bytes(*word));
+            if marks != 0 {
+                return index * 8 + first(marks);
+            }
         }
-        rest = after;
     }
-    bytes.len() - rest.len()
-        + rest
-            .iter()
-            .take_while(|b| b.is_ascii_alphanumeric() || **b == b'-')
-            .count()
+    let plain = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'-';
+    text.iter().take_while(plain).count()
 }
 
-/// Position of the first byte that may not stand in a request target from `at` on, or the length.
+/// How many printable ASCII characters (0x20 to 0x7E) the text begins with.
 #[must_use]
 #[inline]
-pub fn find_target_end(bytes: &[u8], at: usize) -> usize {
-    let mut rest = bytes.get(at..).unwrap_or_default();
-    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
-        if !chunk.iter().fold(true, |fits, &b| fits & is_target_byte(b)) {
+pub fn printable_len(text: &[u8]) -> usize {
+    let others = |word: u64| (word.wrapping_sub(all(0x20)) | word.wrapping_add(ONES) | word) & HIGH;
+    // Compiles to a comparison of vectors: adding one makes DEL negative, as what is beyond ASCII is.
+    let any = |block: &[u8; 32]| {
+        block
+            .iter()
+            .fold(false, |any, &b| any | ((b as i8).wrapping_add(1) <= 0x20))
+    };
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk::<32>() {
+        if any(block) {
             break;
         }
         rest = after;
     }
-    bytes.len() - rest.len() + rest.iter().take_while(|&&b| is_target_byte(b)).count()
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let marks = others(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return text.len() - rest.len() + first(marks);
+        }
+        rest = after;
+    }
+    text.len() - rest.len() + rest.iter().take_while(|b| (0x20..0x7f).contains(*b)).count()
+}
+
+/// The place of the first mark.
+#[inline]
+const fn first(marks: u64) -> usize {
+    (marks.trailing_zeros() / 8) as usize
 }
 
 #[inline]
@@ -128,8 +145,10 @@ mod tests {
         ) {
             let slow = |stop: fn(u8) -> bool| (at..bytes.len()).find(|&i| stop(bytes[i])).unwrap_or(bytes.len());
             prop_assert_eq!(find_control(&bytes, at), slow(|b| b < 0x20 || b == 0x7f));
-            prop_assert_eq!(find_name_end(&bytes, at), slow(|b| !b.is_ascii_alphanumeric() && b != b'-'));
-            prop_assert_eq!(find_target_end(&bytes, at), slow(|b| !is_target_byte(b)));
+            let text = bytes.get(at..).unwrap_or_default();
+            let count = |fits: fn(&u8) -> bool| text.iter().take_while(|b| fits(b)).count();
+            prop_assert_eq!(plain_name_len(text), count(|b| b.is_ascii_alphanumeric() || *b == b'-'));
+            prop_assert_eq!(printable_len(text), count(|b| (0x20..0x7f).contains(b)));
         }
     }
 
@@ -146,13 +165,13 @@ mod tests {
                     "{byte:#x} at {place}"
                 );
                 assert_eq!(
-                    find_name_end(&bytes, 0),
+                    plain_name_len(&bytes),
                     expected(!byte.is_ascii_alphanumeric() && byte != b'-'),
                     "{byte:#x} at {place}"
                 );
                 assert_eq!(
-                    find_target_end(&bytes, 0),
-                    expected(!is_target_byte(byte)),
+                    printable_len(&bytes),
+                    expected(!(0x20..0x7f).contains(&byte)),
                     "{byte:#x} at {place}"
                 );
             }

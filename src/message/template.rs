@@ -15,7 +15,7 @@
 //!
 //! What is missing is empty. Names are checked when the template is parsed, never while serving.
 
-use super::host::TARGET_BYTE;
+use super::bytes::is_target_byte;
 use super::path::push_escape;
 use std::fmt;
 use thiserror::Error;
@@ -127,8 +127,8 @@ impl Escaping {
     const fn keeps_text(self, byte: u8) -> bool {
         match self {
             Self::Header => true,
-            Self::Uri => TARGET_BYTE[byte as usize] || byte == b'#',
-            Self::Target => TARGET_BYTE[byte as usize],
+            Self::Uri => is_target_byte(byte) || byte == b'#',
+            Self::Target => is_target_byte(byte),
         }
     }
     const fn keeps_variable(self, byte: u8) -> bool {

@@ -77,11 +77,11 @@ fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject
         (Target::Origin { .. } | Target::Asterisk, None) => None,
         (_, named) => Some(target.effective_host(named)?),
     };
-    let mut made = String::new();
+    let mut made = Vec::new();
     let host = match effective {
         Some(host) => {
             let normal = host.normal(&mut made);
-            span_in(head, normal.as_bytes()).map_or_else(|| Text::Own(normal.as_bytes().to_vec()), Text::Head)
+            span_in(head, normal).map_or_else(|| Text::Own(normal.to_vec()), Text::Head)
         }
         None => Text::default(),
     };

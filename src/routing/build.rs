@@ -257,7 +257,7 @@ fn host_name(text: &str) -> Result<String, String> {
             "`{text}` has a port; hosts are compared without, and `listeners` tells ports apart"
         ));
     }
-    Ok(host.normal(&mut String::new()).to_owned())
+    Ok(String::from_utf8_lossy(host.normal(&mut Vec::new())).into_owned())
 }
 
 fn plain_path(text: &str) -> Result<Vec<u8>, String> {
