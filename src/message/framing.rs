@@ -191,7 +191,10 @@ fn check_connection(head: &HeadBuf, token: Token) -> Result<(), Reject> {
 /// Whether Connection names this option.
 #[must_use]
 pub fn connection_has(head: &HeadBuf, option: &[u8]) -> bool {
-    head.has(Name::Connection) && head.all(Name::Connection).any(|value| names_option(value, option))
+    head.has(Name::Connection)
+        && head
+            .all(Name::Connection)
+            .any(|value| names_option(value, option))
 }
 
 /// Whether a list of options names this one.

@@ -98,13 +98,21 @@ fn is_same(name: &[u8], known: &[u8]) -> bool {
         return false;
     }
     if let (Some(a), Some(z), Some(known_a), Some(known_z)) = (
-        name.first_chunk(), name.last_chunk(), known.first_chunk(), known.last_chunk()
+        name.first_chunk(),
+        name.last_chunk(),
+        known.first_chunk(),
+        known.last_chunk(),
     ) {
         let same = |a: &[u8; 8], b: &[u8; 8]| u64::from_le_bytes(*a) | WORD == u64::from_le_bytes(*b);
-        return same(a, known_a) && same(z, known_z) && (name.len() <= 16 || name[8..].iter().zip(&known[8..]).all(|(a, b)| a | 0x20 == *b));
+        return same(a, known_a)
+            && same(z, known_z)
+            && (name.len() <= 16 || name[8..].iter().zip(&known[8..]).all(|(a, b)| a | 0x20 == *b));
     }
     if let (Some(a), Some(z), Some(known_a), Some(known_z)) = (
-        name.first_chunk(), name.last_chunk(), known.first_chunk(), known.last_chunk()
+        name.first_chunk(),
+        name.last_chunk(),
+        known.first_chunk(),
+        known.last_chunk(),
     ) {
         let same = |a: &[u8; 4], b: &[u8; 4]| u32::from_le_bytes(*a) | HALF == u32::from_le_bytes(*b);
         return same(a, known_a) && same(z, known_z);

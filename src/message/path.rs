@@ -113,10 +113,9 @@ fn is_plainly_normal(path: &[u8]) -> bool {
     };
     let plain = rest.iter().fold(true, |plain, &b| plain & PLAIN[b as usize]);
     // Branchless over neighbours, so that it compiles to comparisons of vectors.
-    let special = path
-        .iter()
-        .zip(rest)
-        .fold(false, |any, (&a, &b)| any | (a == b'/') & ((b == b'/') | (b == b'.')));
+    let special = path.iter().zip(rest).fold(false, |any, (&a, &b)| {
+        any | (a == b'/') & ((b == b'/') | (b == b'.'))
+    });
     plain && !special
 }
 

@@ -77,7 +77,11 @@ mod tests {
     fn every_status_of_our_own_has_a_phrase() {
         for token in Token::ALL {
             // 499 is only ever logged.
-            assert_eq!(reason(token.status()).is_empty(), token.status() == 499, "{token:?}");
+            assert_eq!(
+                reason(token.status()).is_empty(),
+                token.status() == 499,
+                "{token:?}"
+            );
         }
         assert_eq!((reason(200), reason(599)), ("OK", ""));
     }

@@ -23,11 +23,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// A tunnel that is silent in both directions for this long is taken for dead.
-const IDLE: Duration = Duration::from_secs(3600);
-
-/// The same once one side has ended its direction: it may still be told something, but who closed a socket looks no
-/// different, and a peer that never ends the other direction must not keep the tunnel.
+/// Longest silence once one side has ended its direction: it may still be told something, but who closed a socket
+/// looks no different, and a peer that never ends the other direction must not keep the tunnel.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
 
 /// See the module's text.
@@ -72,12 +69,8 @@ impl Tunnel {
         }
     }
 
-    const fn patience(&self) -> Duration {
-        if self.up.ended || self.down.ended {
-            HALF_CLOSED_IDLE
-        } else {
-            IDLE
-        }
+    const fn half_closed(&self) -> bool {
+        self.up.ended || self.down.ended
     }
 
     fn moved(&self, client: &Client) -> u64 {
@@ -89,23 +82,15 @@ impl Tunnel {
 pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, held: T) {
     // The alarm so far wakes the task that the connection was served by.
     client.alarm = Alarm::default();
-    let (mut moved, mut since) = (tunnel.moved(&client), Instant::now());
+    let mut bounds = Bounds::new(&tunnel, &client);
     let result = poll_fn(|cx| {
         if let Poll::Ready(done) = tunnel.poll(cx, &mut client) {
             return Poll::Ready(done);
         }
-        let now_moved = tunnel.moved(&client);
-        if now_moved != moved {
-            (moved, since) = (now_moved, Instant::now());
+        match bounds.next(tunnel.moved(&client), tunnel.half_closed(), Instant::now()) {
+            Some((by, late)) if client.alarm.passed(cx, by) => Poll::Ready(Err(late)),
+            _ => Poll::Pending,
         }
-        if client.alarm.passed(cx, since + tunnel.patience()) {
-            return Poll::Ready(Err(ProxyError::late(
-                Token::AbortedClient,
-                Side::Gateway,
-                "tunnel idle",
-            )));
-        }
-        Poll::Pending
     })
     .await;
     match result {
@@ -114,6 +99,48 @@ pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, hel
     }
     tunnel.context.note_bytes(&mut client);
     drop(held);
+}
+
+/// How long a tunnel may go on.
+struct Bounds {
+    idle: Duration,
+    /// The end of its life.
+    end: Option<Instant>,
+    moved: u64,
+    since: Instant,
+}
+
+impl Bounds {
+    fn new(tunnel: &Tunnel, client: &Client) -> Self {
+        let bounds = tunnel.context.route.as_ref().map(|route| route.plan.websocket);
+        let now = Instant::now();
+        let age = bounds.map_or(Duration::ZERO, |bounds| bounds.max_age);
+        Self {
+            idle: bounds.map_or(Duration::ZERO, |bounds| bounds.idle),
+            end: (!age.is_zero()).then(|| now + age),
+            moved: tunnel.moved(client),
+            since: now,
+        }
+    }
+
+    /// The deadline that comes first, and what it means when it passes.
+    fn next(&mut self, moved: u64, half_closed: bool, now: Instant) -> Option<(Instant, ProxyError)> {
+        if moved != self.moved {
+            (self.moved, self.since) = (moved, now);
+        }
+        let late = |key| ProxyError::late(Token::AbortedClient, Side::Gateway, key);
+        let idle = match (half_closed, self.idle.is_zero()) {
+            (true, true) => HALF_CLOSED_IDLE,
+            (true, false) => self.idle.min(HALF_CLOSED_IDLE),
+            (false, _) => self.idle,
+        };
+        let silent = (!idle.is_zero()).then(|| (self.since + idle, late("routes.websocket.idle")));
+        let old = self.end.map(|end| (end, late("routes.websocket.max_age")));
+        match (silent, old) {
+            (Some(silent), Some(old)) => Some(if silent.0 <= old.0 { silent } else { old }),
+            (silent, old) => silent.or(old),
+        }
+    }
 }
 
 /// One way of a tunnel.

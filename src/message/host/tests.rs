@@ -179,7 +179,10 @@ fn the_target_wins_over_an_equal_host_and_a_different_one_is_refused() {
     let host = |h: &'static str| Some(parse_host(h.as_bytes()).unwrap());
     let absolute = parse_target(Method::Get, b"http://A.com/").unwrap();
     assert_eq!(absolute.effective_host(None).unwrap().text(), b"A.com");
-    assert_eq!(absolute.effective_host(host("a.com:80")).unwrap().text(), b"A.com");
+    assert_eq!(
+        absolute.effective_host(host("a.com:80")).unwrap().text(),
+        b"A.com"
+    );
     assert_eq!(
         absolute.effective_host(host("b.com")).unwrap_err().token,
         Token::BadHost
