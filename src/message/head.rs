@@ -82,11 +82,10 @@ impl HeadBuf {
     pub fn push(&mut self, field: Field) {
         self.fields.push(field);
         if field.id != Name::Other {
-            let slot = &mut self.first[field.id as usize];
-            if *slot == 0 {
-                *slot = self.fields.len() as u16;
-            } else {
-                self.repeated |= 1 << (field.id as u8);
+            let first = &mut self.first[field.id as usize];
+            self.repeated |= u64::from(*first != 0) << (field.id as u8);
+            if *first == 0 {
+                *first = self.fields.len() as u16;
             }
         }
     }

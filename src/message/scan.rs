@@ -64,13 +64,10 @@ pub fn plain_name_len(text: &[u8]) -> usize {
         (!(letter ^ digit) & no_hyphen | word) & HIGH
     };
     // Unrolled: few names are longer.
-    if let Some(window) = text.first_chunk::<24>() {
-        let (words, _) = window.as_chunks::<8>();
-        for (index, word) in words.iter().enumerate() {
-            let marks = others(u64::from_le_bytes(*word));
-            if marks != 0 {
-                return index * 8 + first(marks);
-            }
+    if let Some(block) = text.first_chunk::<24>() {
+        let len = first_in(block, others);
+        if len < block.len() {
+            return len;
         }
     }
     let plain = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'-';
@@ -83,14 +80,10 @@ pub fn plain_name_len(text: &[u8]) -> usize {
 pub fn printable_len(text: &[u8]) -> usize {
     let others = |word: u64| (word.wrapping_sub(all(0x20)) | word.wrapping_add(ONES) | word) & HIGH;
     // Compiles to a comparison of vectors: adding one makes DEL negative, as what is beyond ASCII is.
-    let any = |block: &[u8; 32]| {
-        block
-            .iter()
-            .fold(false, |any, &b| any | ((b as i8).wrapping_add(1) <= 0x20))
-    };
+    let other = |byte: u8| u8::from((byte as i8).wrapping_add(1) <= 0x20);
     let mut rest = text;
     while let Some((block, after)) = rest.split_first_chunk::<32>() {
-        if any(block) {
+        if block.iter().fold(0, |any, &byte| any | other(byte)) != 0 {
             break;
         }
         rest = after;
@@ -98,17 +91,24 @@ pub fn printable_len(text: &[u8]) -> usize {
     while let Some((word, after)) = rest.split_first_chunk::<8>() {
         let marks = others(u64::from_le_bytes(*word));
         if marks != 0 {
-            return text.len() - rest.len() + first(marks);
+            return text.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
         }
         rest = after;
     }
     text.len() - rest.len() + rest.iter().take_while(|b| (0x20..0x7f).contains(*b)).count()
 }
 
-/// The place of the first mark.
+/// The place of the first mark in a block, or its length.
 #[inline]
-const fn first(marks: u64) -> usize {
-    (marks.trailing_zeros() / 8) as usize
+fn first_in<const N: usize>(block: &[u8; N], marks: impl Fn(u64) -> u64) -> usize {
+    let (words, _) = block.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let marks = marks(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return index * 8 + (marks.trailing_zeros() / 8) as usize;
+        }
+    }
+    N
 }
 
 #[inline]
