@@ -1,11 +1,15 @@
 //! Small, hot pieces by themselves: `cargo bench --bench micro -- GROUP`. One module per subject.
 
+#[path = "micro/compile.rs"]
+mod compile;
 #[path = "micro/head.rs"]
 mod head;
 #[path = "micro/log.rs"]
 mod log;
+#[path = "micro/pick.rs"]
+mod pick;
 #[path = "micro/routing.rs"]
 mod routing;
 
-criterion::criterion_group!(route_match, routing::route_match);
-criterion::criterion_main!(route_match, head::group, log::benches);
+criterion::criterion_group!(rest, routing::route_match, pick::pick, compile::config_compile);
+criterion::criterion_main!(head::group, rest, log::benches);

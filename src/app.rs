@@ -3,42 +3,24 @@
 //! A start goes in the order of a reload (load, compile, bind), then gives up privileges, then starts threads.
 //! Nothing serves before everything stands.
 
+mod prepare;
 mod ready;
 mod serve;
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::Workers as WorkerCount;
 use crate::config::{Environment, Loaded, Rejected};
-use crate::control::gateway::{AdminSocket, Node, Parts};
-use crate::control::journal::Journal;
-use crate::control::listeners::{BindError, Listeners};
-use crate::control::process::{self, Identity, PidFile, PidFileError, PrivilegeError};
+use crate::control::listeners::BindError;
+use crate::control::process::{PidFileError, PrivilegeError};
 use crate::control::reload::{self, Source};
-use crate::control::state_dir::{self, Candidates, StateDir, StateDirError};
+use crate::control::state_dir::{Candidates, StateDirError};
 use crate::control::systemd::Inherited;
-use crate::control::workers::Workers;
-use crate::control::{Gateway, cores, mutator};
-use crate::net::listen::{self, Address, Options, Socket, SocketFile};
-use crate::proxy::board::Board;
-use crate::proxy::worker::{Report, WorkerContext};
-use crate::snapshot::{Live, Snapshot};
+use crate::control::{journal, mutator};
 use crate::telemetry::access_log::AccessWriter;
-use crate::telemetry::events::Events;
-use crate::telemetry::log::{self, LogControl, LogError};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::log::{self, LogError};
 use crate::upstream::shared::Registry;
-use jiff::Timestamp;
-use ready::ReadyFile;
 use std::io;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::mpsc;
-
-/// Reports of workers that may wait for control.
-const REPORTS: usize = 1024;
-/// Connections to the control socket that the kernel keeps.
-const CONTROL_BACKLOG: u32 = 64;
 
 /// What is read of the process's environment, once.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +83,7 @@ pub enum StartError {
     Log(#[from] LogError),
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Bind(Vec<BindError>),
-    #[error("{}", .0.iter().map(crate::control::journal::one_line).collect::<Vec<_>>().join("\n"))]
+    #[error("{}", .0.iter().map(journal::one_line).collect::<Vec<_>>().join("\n"))]
     Files(Vec<Diagnostic>),
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
@@ -157,268 +139,6 @@ pub fn run(options: RunOptions) -> Result<u8, StartError> {
         mutator::level_filter(loaded.config.log.level),
         mutator::style(loaded.config.log.format),
     )?;
-    let prepared = prepare(&options, loaded, inherited, log)?;
+    let prepared = prepare::prepare(&options, loaded, inherited, log)?;
     serve::run(prepared, options)
-}
-
-/// Everything that can fail has not.
-struct Prepared {
-    gateway: Arc<Gateway>,
-    access: Arc<AccessWriter>,
-    log: LogControl,
-    reports: mpsc::Receiver<Report>,
-    control: Option<(UnixListener, SocketFile)>,
-    ready_file: Option<ReadyFile>,
-    _pid_file: Option<PidFile>,
-}
-
-fn prepare(
-    options: &RunOptions,
-    loaded: Loaded,
-    inherited: Inherited,
-    log: LogControl,
-) -> Result<Prepared, StartError> {
-    let metrics = Metrics::new();
-    let registry = Arc::new(Registry::default());
-    let access = AccessWriter::start(Arc::clone(&metrics.access_log))
-        .map_err(StartError::system("the access log's thread could not be started"))?;
-    let (loaded, snapshot) = reload::compile(loaded, 1, &registry, &access).map_err(StartError::Config)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{}", crate::control::journal::one_line(warning));
-    }
-    reload::open_logs(&snapshot).map_err(StartError::Files)?;
-    let runtime = &loaded.config.runtime;
-    let identity = Identity::resolve(runtime.user.as_deref(), runtime.group.as_deref())?;
-    let open_files = open_files(runtime.max_connections);
-
-    let count = match runtime.workers {
-        WorkerCount::Auto => cores::usable(),
-        WorkerCount::Count(count) => count.max(1),
-    };
-    let mut listeners = Listeners::new(count, inherited);
-    let sockets = listeners
-        .prepare(&loaded.config.listeners)
-        .map_err(StartError::Bind)?;
-    let moves = listeners.apply(sockets);
-    let admin = admin_socket(&loaded, &mut listeners)?;
-    let place = Place::take(options, &loaded)?;
-    let pid_file = runtime.pid_file.as_deref().map(PidFile::write).transpose()?;
-    let ready_file = options
-        .ready_file
-        .as_deref()
-        .map(|path| {
-            let what = format!("ready file {} cannot be written", path.display());
-            ReadyFile::reserve(path, identity.as_ref()).map_err(StartError::system(what))
-        })
-        .transpose()?;
-    if let Some(identity) = identity {
-        hand_over(&identity, &loaded, &snapshot, &place, pid_file.as_ref());
-        identity.assume()?;
-    }
-
-    let live = Arc::new(Live::new(snapshot));
-    let board = Arc::new(Board::default());
-    board.set_accept_fd_limit(process::client_descriptors(open_files));
-    let (report, reports) = mpsc::channel(REPORTS);
-    let context = WorkerContext {
-        live: Arc::clone(&live),
-        metrics: Arc::clone(&metrics),
-        access: Arc::clone(&access),
-        board: Arc::clone(&board),
-        reports: report,
-    };
-    let mut workers =
-        Workers::start(count, context).map_err(StartError::system("a worker could not be started"))?;
-    workers.apply(moves);
-    metrics.control.serving(1);
-    let gateway = Gateway::new(Parts {
-        node: place.node(),
-        live,
-        registry,
-        journal: Journal::new(Events::new(Arc::clone(&metrics))),
-        metrics,
-        board,
-        loaded,
-        listeners,
-        workers,
-        admin,
-    });
-    Ok(Prepared {
-        gateway,
-        access,
-        log,
-        reports,
-        control: place.control,
-        ready_file,
-        _pid_file: pid_file,
-    })
-}
-
-/// Raises the limit of open files, and says when that is not enough.
-fn open_files(max_connections: usize) -> u64 {
-    let limit = process::raise_open_files().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the limit of open files could not be raised");
-        rustix::process::getrlimit(rustix::process::Resource::Nofile)
-            .current
-            .unwrap_or(u64::MAX)
-    });
-    if let Some(warning) = process::too_few_files(limit, max_connections) {
-        tracing::warn!("{warning}");
-    }
-    limit
-}
-
-fn admin_socket(loaded: &Loaded, listeners: &mut Listeners) -> Result<Option<AdminSocket>, StartError> {
-    let admin = loaded.config.admin.as_ref();
-    let socket = admin.map(|admin| {
-        let written = crate::control::listeners::socket_address(&admin.address);
-        match listeners.claim_inherited("admin", &written) {
-            Some(socket) => adopted_admin(written, socket),
-            None => reload::bind_admin(&admin.address),
-        }
-    });
-    let socket = socket
-        .transpose()
-        .map_err(|error| StartError::Bind(vec![error]))?;
-    for name in listeners.unclaimed() {
-        tracing::warn!(
-            socket = name,
-            "the service manager passed a socket that no listener has the name or address of"
-        );
-    }
-    Ok(socket)
-}
-
-fn adopted_admin(written: Address, socket: Socket) -> Result<AdminSocket, BindError> {
-    match listen::adopt(socket) {
-        Ok(mut bound) => {
-            let socket = bound.sockets.remove(0);
-            Ok(AdminSocket {
-                written,
-                bound: bound.address,
-                socket,
-                file: None,
-            })
-        }
-        Err(source) => Err(BindError {
-            listener: "admin".to_owned(),
-            address: written,
-            source,
-        }),
-    }
-}
-
-/// Where this process keeps its state, and its way in for local commands.
-struct Place {
-    state: Option<StateDir>,
-    control: Option<(UnixListener, SocketFile)>,
-}
-
-impl Place {
-    /// A configured directory must be usable; without one the gateway does without state.
-    fn take(options: &RunOptions, loaded: &Loaded) -> Result<Self, StartError> {
-        let configured = loaded.config.runtime.state_dir.clone();
-        let required = configured.is_some();
-        let state = match StateDir::open(&options.surroundings.state_candidates(configured)) {
-            Ok(state) => Some(state),
-            Err(error) if required => return Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%error, "no state is kept and there is no control socket; set runtime.state_dir");
-                None
-            }
-        };
-        let control = state
-            .as_ref()
-            .and_then(|state| control_socket(&state.control_socket()));
-        Ok(Self { state, control })
-    }
-
-    fn node(&self) -> Node {
-        let id = self.state.as_ref().map(StateDir::node_id);
-        let id = match id {
-            Some(Ok(id)) => id,
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the node id can't be kept: it changes with every start");
-                state_dir::random_node_id()
-            }
-            None => state_dir::random_node_id(),
-        };
-        Node {
-            id,
-            started: Timestamp::now(),
-            state_dir: self.state.as_ref().map(|state| state.path().to_path_buf()),
-            control_socket: self.control.as_ref().map(|(_, file)| file.path().to_path_buf()),
-        }
-    }
-}
-
-/// Binds the control socket. A second gateway with the same state directory does without, as the first must keep
-/// it.
-fn control_socket(path: &Path) -> Option<(UnixListener, SocketFile)> {
-    let options = Options {
-        backlog: CONTROL_BACKLOG,
-        mode: Some(0o600),
-    };
-    match listen::bind(&Address::Unix(path.to_path_buf()), 1, options) {
-        Ok(mut bound) => match (bound.sockets.pop(), bound.file) {
-            (Some(Socket::Unix(socket)), Some(file)) => Some((socket, file)),
-            _ => None,
-        },
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            tracing::warn!(
-                socket = %path.display(),
-                "another gateway has this state directory; this one goes without a control socket"
-            );
-            None
-        }
-        Err(error) => {
-            tracing::warn!(socket = %path.display(), %error, "there is no control socket");
-            None
-        }
-    }
-}
-
-/// Gives what was made with privileges to who the process will be.
-fn hand_over(
-    identity: &Identity,
-    loaded: &Loaded,
-    snapshot: &Snapshot,
-    place: &Place,
-    pid_file: Option<&PidFile>,
-) {
-    let mut paths: Vec<PathBuf> = Vec::new();
-    if let Some(state) = &place.state {
-        paths.push(state.path().to_path_buf());
-        paths.extend(
-            std::fs::read_dir(state.path())
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path()),
-        );
-    }
-    paths.extend(pid_file.map(|file| file.path().to_path_buf()));
-    let logs = snapshot
-        .listeners
-        .iter()
-        .filter_map(|listener| listener.access.as_ref());
-    paths.extend(
-        logs.map(|log| log.file.path().to_path_buf())
-            .filter(|path| path != Path::new("-")),
-    );
-    paths.extend(
-        loaded
-            .config
-            .listeners
-            .values()
-            .filter_map(|listener| match &listener.address {
-                crate::config::model::ListenAddress::Unix(path) => Some(path.clone()),
-                crate::config::model::ListenAddress::Tcp(_) => None,
-            }),
-    );
-    for path in paths {
-        if let Err(error) = identity.own(&path) {
-            tracing::warn!(path = %path.display(), %error, "could not be given to runtime.user");
-        }
-    }
 }

@@ -86,6 +86,7 @@ fn record<'a>(request: &'a RequestHead, attempts: &'a [AttemptRecord<'a>]) -> Ac
     }
 }
 
+#[allow(clippy::expect_used, reason = "a benchmark of a broken format is none")]
 fn log_line(criterion: &mut Criterion) {
     let request = request();
     let attempts = [AttemptRecord {

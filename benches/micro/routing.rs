@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tidegate::config::model::{
     Action, HeaderEdits, HostHeader, HostPattern, PathPattern, PathPolicy, Rewrite, Route, Timeouts,
+    WebSocket,
 };
 use tidegate::message::head::{HeadBuf, Method, RequestHead, Span, Version};
 use tidegate::message::path::normalise;
@@ -34,6 +35,10 @@ fn route(host: Option<HostPattern>, path: Option<PathPattern>) -> Route {
             response: Duration::ZERO,
             idle: Duration::ZERO,
             total: Duration::ZERO,
+        },
+        websocket: WebSocket {
+            idle: Duration::ZERO,
+            max_age: Duration::ZERO,
         },
         body_limit: None,
         upgrades: Vec::new(),

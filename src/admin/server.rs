@@ -4,8 +4,7 @@
 use super::auth::Peer;
 use super::{Api, endpoints};
 use crate::base::task;
-use crate::control::gateway::AdminSocket;
-use crate::net::listen::Socket;
+use crate::control::gateway::{AdminListener, AdminSocket};
 use axum::Extension;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -15,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Connections to the admin listener, and to the control socket, at the same time; others wait to be accepted.
@@ -55,27 +54,21 @@ async fn serve_one(server: &Server, socket: Option<&AdminSocket>) -> io::Result<
     let Some(socket) = socket else {
         return std::future::pending().await;
     };
-    match socket.socket.try_clone()? {
-        Socket::Tcp(listener) => {
-            let listener = TcpListener::from_std(listener)?;
-            loop {
-                let place = server.place().await;
-                match listener.accept().await {
-                    Ok((stream, peer)) => server.serve(stream, Peer::Tcp(peer), place),
-                    Err(error) => rest(&error).await,
-                }
+    match socket.listener()? {
+        AdminListener::Tcp(listener) => loop {
+            let place = server.place().await;
+            match listener.accept().await {
+                Ok((stream, peer)) => server.serve(stream, Peer::Tcp(peer), place),
+                Err(error) => rest(&error).await,
             }
-        }
-        Socket::Unix(listener) => {
-            let listener = UnixListener::from_std(listener)?;
-            loop {
-                let place = server.place().await;
-                match listener.accept().await {
-                    Ok((stream, _)) => server.serve(stream, Peer::UnixListener, place),
-                    Err(error) => rest(&error).await,
-                }
+        },
+        AdminListener::Unix(listener) => loop {
+            let place = server.place().await;
+            match listener.accept().await {
+                Ok((stream, _)) => server.serve(stream, Peer::UnixListener, place),
+                Err(error) => rest(&error).await,
             }
-        }
+        },
     }
 }
 

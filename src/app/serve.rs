@@ -1,7 +1,8 @@
 //! The life of a gateway that stands: its tasks, the signals, the end.
 
+use super::prepare::Prepared;
 use super::ready::ReadyFile;
-use super::{Prepared, RunOptions, StartError};
+use super::{RunOptions, StartError};
 use crate::admin::{Api, server};
 use crate::base::task;
 use crate::control::command::{Action, Actor, Command, Commands};
@@ -56,7 +57,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
         reports,
         control,
         ready_file,
-        _pid_file,
+        pid_file: _removed_at_the_end,
     } = prepared;
     let mut signals = Signals::listen().map_err(StartError::system("signals can't be received"))?;
     let (end, ending) = watch::channel(false);
@@ -93,13 +94,15 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     end.send_replace(true);
     gateway.replace_admin(None);
     tokio::time::sleep(ADMIN_GRACE).await;
-    changing.abort();
     if let Some(file) = control
         && let Err(error) = file.remove()
     {
         tracing::warn!(%error, "the control socket could not be removed");
     }
     finish_log(access).await;
+    // The log's last lines are written when its keeper goes.
+    changing.abort();
+    drop(changing.await);
     Ok(code)
 }
 

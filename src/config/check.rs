@@ -15,13 +15,14 @@ use std::net::SocketAddr;
 /// The keys of a route of which exactly one is written.
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
 /// The keys of a route that only say how a request is forwarded.
-const FORWARDING: [&str; 7] = [
+const FORWARDING: [&str; 8] = [
     "strip_prefix",
     "add_prefix",
     "rewrite",
     "host",
     "request_headers",
     "timeouts",
+    "websocket",
     "upgrades",
 ];
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];

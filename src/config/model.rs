@@ -221,6 +221,7 @@ pub struct Route {
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
     pub timeouts: Timeouts,
+    pub websocket: WebSocket,
     /// Largest request body here; `None`: the listener's.
     pub body_limit: Option<u64>,
     /// `Upgrade` protocols passed through besides `websocket`; lower case.
@@ -266,10 +267,19 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request sent to the response head, per attempt.
     pub response: Duration,
-    /// Longest silence in the response body, or in a tunnel in both directions.
+    /// Longest silence in the response body.
     pub idle: Duration,
     /// From the request head to the last byte, all attempts together.
     pub total: Duration,
+}
+
+/// Bounds of a route's tunnels, WebSockets and others; zero: none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocket {
+    /// Longest silence in both directions.
+    pub idle: Duration,
+    /// Longest life.
+    pub max_age: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
     AccessLog, Action, Admin, AdminToken, Config, Dns, Endpoint, Forwarded, HeaderEdits, Limits, Listener,
-    Log, PathPolicy, Pool, Rewrite, Route, Runtime, Timeouts, Upstream,
+    Log, PathPolicy, Pool, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -109,10 +109,18 @@ fn error_pages(t: &Table) -> Option<BTreeMap<u16, PathBuf>> {
 }
 
 fn limits(t: &Table) -> Option<Limits> {
+    let header_bytes = t.get("header_bytes")?;
+    let uri_bytes: u64 = t.get("uri_bytes")?;
+    // Who makes heads smaller need not know of the target's own limit.
+    let uri_bytes = if t.given("uri_bytes") {
+        uri_bytes
+    } else {
+        uri_bytes.min(header_bytes)
+    };
     Some(Limits {
-        header_bytes: t.get("header_bytes")?,
+        header_bytes,
         headers: t.get("headers")?,
-        uri_bytes: t.get("uri_bytes")?,
+        uri_bytes,
         body: t.get("body")?,
         header_timeout: t.get("header_timeout")?,
         body_idle: t.get("body_idle")?,
@@ -173,6 +181,7 @@ fn route(t: &Table, position: usize) -> Option<Route> {
         request_headers: header_edits(t.table("request_headers")?)?,
         response_headers: header_edits(t.table("response_headers")?)?,
         timeouts: timeouts(t.table("timeouts")?)?,
+        websocket: websocket(t.table("websocket")?)?,
         body_limit: t.get("body_limit"),
         upgrades: t.list("upgrades")?,
     })
@@ -216,6 +225,13 @@ fn timeouts(t: &Table) -> Option<Timeouts> {
         response: t.get("response")?,
         idle: t.get("idle")?,
         total: t.get("total")?,
+    })
+}
+
+fn websocket(t: &Table) -> Option<WebSocket> {
+    Some(WebSocket {
+        idle: t.get("idle")?,
+        max_age: t.get("max_age")?,
     })
 }
 

@@ -68,8 +68,9 @@ pub async fn run(gateway: Arc<Gateway>) {
         let next = resolver.next_due();
         tokio::select! {
             () = resolver.gateway.endpoints_changed.notified() => resolver.follow_config(),
-            Some(done) = resolver.lookups.join_next() => if let Ok(lookup) = done {
-                resolver.finished(lookup);
+            Some(done) = resolver.lookups.join_next() => match done {
+                Ok(lookup) => resolver.finished(lookup),
+                Err(_) => resolver.ask_again(),
             },
             () = tokio::time::sleep_until(next) => {}
         }
@@ -117,6 +118,14 @@ impl Resolver {
                 watch.under_way = true;
                 self.lookups.spawn(look_up(name.clone()));
             }
+        }
+    }
+
+    /// A look-up ended without an answer, by a bug: nobody knows which, so all that are under way are due.
+    fn ask_again(&mut self) {
+        for watch in self.watches.values_mut().filter(|watch| watch.under_way) {
+            watch.under_way = false;
+            watch.due = Instant::now() + RETRY;
         }
     }
 

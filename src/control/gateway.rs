@@ -13,6 +13,7 @@ use crate::upstream::shared::Registry;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use std::collections::HashSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,6 +70,26 @@ pub struct AdminSocket {
     pub bound: Address,
     pub socket: Socket,
     pub file: Option<SocketFile>,
+}
+
+/// The admin listener on the control runtime.
+#[derive(Debug)]
+pub enum AdminListener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl AdminSocket {
+    /// A descriptor of its own to accept from.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn listener(&self) -> io::Result<AdminListener> {
+        Ok(match self.socket.try_clone()? {
+            Socket::Tcp(socket) => AdminListener::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            Socket::Unix(socket) => AdminListener::Unix(tokio::net::UnixListener::from_std(socket)?),
+        })
+    }
 }
 
 impl Drop for AdminSocket {

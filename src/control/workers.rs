@@ -329,23 +329,4 @@ pub struct WorkerView {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn silence_is_late_after_one_second_and_stalled_after_ten() {
-        let seconds = Duration::from_millis;
-        assert_eq!(pulse(seconds(1000)), Pulse::Turning);
-        assert_eq!(pulse(seconds(1001)), Pulse::Late);
-        assert_eq!(pulse(seconds(10_000)), Pulse::Late);
-        assert_eq!(pulse(seconds(10_001)), Pulse::Stalled);
-    }
-
-    #[test]
-    fn time_that_the_watcher_slept_through_is_nobodys_silence() {
-        assert_eq!(silence(60_000, 1_000, 0), Duration::from_secs(59));
-        assert_eq!(silence(60_000, 1_000, 60_000), Duration::ZERO);
-        assert_eq!(silence(61_500, 1_000, 60_000), Duration::from_millis(1500));
-        assert_eq!(silence(5, 10, 0), Duration::ZERO, "a tick just after the look");
-    }
-}
+mod tests;

@@ -27,6 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// App servers behind the gateway.
 const APPS: usize = 3;
+/// Times that the gateway is started before the demo gives up.
+const GATEWAY_STARTS: u32 = 3;
 /// A killed app server comes back after this long: enough to see that nothing fails meanwhile.
 const COMES_BACK_AFTER: Duration = Duration::from_secs(8);
 
@@ -82,8 +84,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         apps.push(App::start(&program, &format!("app-{number}"), 0).await?);
     }
     let endpoints: Vec<_> = apps.iter().map(|app| app.address).collect();
-    let place = Place::new(&endpoints)?;
-    let mut gateway = Gateway::start(&program, &place.config, &place.ready_file).await?;
+    let (place, mut gateway) = start_gateway(&program, &endpoints).await?;
     console.note(&welcome(&place, &apps, gateway.pid()));
 
     let bus = Bus::new();
@@ -104,6 +105,20 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         _ = terminate.recv() => {}
     }
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Starts the gateway on free ports. One that was free may be taken by the time it is bound, then others are looked
+/// for.
+async fn start_gateway(program: &Path, endpoints: &[SocketAddr]) -> anyhow::Result<(Place, Gateway)> {
+    let mut starts = 1;
+    loop {
+        let place = Place::new(endpoints)?;
+        match Gateway::start(program, &place.config, &place.ready_file).await {
+            Ok(gateway) => return Ok((place, gateway)),
+            Err(_) if starts < GATEWAY_STARTS => starts += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Keeps an app server's seat: passes its chat on while it lives, and starts it again when it was killed.

@@ -89,7 +89,7 @@ address = "{web}"
 name = "apps"
 paths = ["/"]
 upstream = "apps"
-timeouts = {{ connect = "1s", response = "5s", idle = "1h" }}   # a chat may be silent for long
+timeouts = {{ connect = "1s", response = "5s" }}
 
 # Take the # away and save; then: curl http://{web}/hello
 # [[routes]]

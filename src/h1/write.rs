@@ -35,7 +35,9 @@ pub fn response_head(head: &ResponseHead, edits: &Edits, framing: BodyKind, out:
     let buf = &head.buf;
     out.reserve(buf.bytes.len() + edits.added_bytes() + FRAMING_BYTES);
     let mut from = 0;
-    if head.version != Version::H11 {
+    // The space after the status must be sent also where no reason follows (RFC 9112 section 4).
+    let canonical = head.version == Version::H11 && buf.bytes.get(STATUS_END) == Some(&b' ');
+    if !canonical {
         status_line(head.status, head.reason(), out);
         from = fields_start(buf);
     }
@@ -92,6 +94,8 @@ pub fn last_chunk(trailer_lines: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Where the status ends in a status line of version 1.x.
+const STATUS_END: usize = "HTTP/1.1 200".len();
 /// Room for a framing line and the empty line.
 const FRAMING_BYTES: usize = 64;
 

@@ -4,5 +4,6 @@
 pub mod alarm;
 pub mod listen;
 pub mod scratch;
+pub mod splice;
 pub mod transport;
 pub mod wire;

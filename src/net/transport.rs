@@ -51,15 +51,23 @@ impl Transport {
         }
     }
 
-    /// Whether an idle connection has something to read: the end of the stream, or bytes nobody asked for.
-    /// Costs no system call.
+    /// Whether an idle connection has something to read: the end of the stream, or bytes nobody asked for. Costs a
+    /// system call only where the last read may have left something, or something has come since.
     #[must_use]
     pub fn stirs(&self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(&mut nobody).is_ready(),
-            Self::Unix(stream) => stream.poll_read_ready(&mut nobody).is_ready(),
+        let (ready, mut byte) = match self {
+            Self::Tcp(stream) => (stream.poll_read_ready(&mut nobody), [0]),
+            Self::Unix(stream) => (stream.poll_read_ready(&mut nobody), [0]),
+        };
+        if ready.is_pending() {
+            return false;
         }
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
+        };
+        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Makes dropping the stream reset the connection instead of ending it in order, so that the other side

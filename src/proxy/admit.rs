@@ -157,12 +157,11 @@ fn request_id(context: &RequestContext) -> SmallVec<[u8; 32]> {
     {
         return SmallVec::from_slice(given);
     }
-    let mut id: SmallVec<[u8; 32]> = SmallVec::new();
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let random = fastrand::u128(..).to_be_bytes();
-    for byte in random {
-        id.push(DIGITS[usize::from(byte >> 4)]);
-        id.push(DIGITS[usize::from(byte & 15)]);
+    let mut id = [0; 32];
+    for (pair, byte) in id.chunks_exact_mut(2).zip(fastrand::u128(..).to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
-    id
+    SmallVec::from_buf(id)
 }

@@ -2,9 +2,8 @@
 
 use super::accept::Accepted;
 use super::client::{self, Client};
-use super::context::RequestContext;
 use super::error::ProxyError;
-use super::service::{self, After};
+use super::service::{self, After, Begun};
 use super::tunnel;
 use super::view::ListenerView;
 use super::worker::{Entry, Registered, Worker};
@@ -110,16 +109,15 @@ async fn requests(
             (_, Some(listener)) => listener,
         };
         client.requests += 1;
-        let context = RequestContext::new(
-            worker.clone(),
+        let begun = Begun {
+            worker: worker.clone(),
             listener,
-            client,
-            start.unwrap_or_else(Instant::now),
-        );
+            start: start.unwrap_or_else(Instant::now),
+        };
         // Boxed, so that an idle connection holds the small loop and not the request's state.
         let after = match next {
-            Next::Request(head) => Box::pin(service::serve(client, context, head)).await,
-            Next::Refused(error) => Box::pin(service::refuse(client, context, error)).await,
+            Next::Request(head) => Box::pin(service::serve(client, begun, head)).await,
+            Next::Refused(error) => Box::pin(service::refuse(client, begun, error)).await,
             Next::Close => return None,
         };
         match after {
@@ -214,7 +212,7 @@ impl Reading {
             self.first_byte = Some(Instant::now());
             let mut buf = heads::take();
             let parsed = parse::parse_request(client.wire.carried(), limits, &mut self.scanned, &mut buf);
-            let (used, next) = taken(parsed, buf);
+            let (used, next) = taken(&parsed, buf);
             client.wire.consume(used);
             return Poll::Ready(next);
         }
@@ -222,7 +220,7 @@ impl Reading {
         let read = ready!(client.wire.poll_more(cx, FIRST_READ, |bytes| {
             let mut buf = heads::take();
             let parsed = parse::parse_request(bytes, limits, scanned, &mut buf);
-            taken(parsed, buf)
+            taken(&parsed, buf)
         }));
         let next = match read {
             Ok(Some(next)) => next,
@@ -257,6 +255,8 @@ impl Reading {
         let limits = &listener.plan.limits;
         let (since, allowed) = match self.first_byte {
             Some(first) => (first, limits.header_timeout),
+            // A new connection's first request is likely to be on its way.
+            None if draining => (self.opened, limits.keep_alive.min(FIRST_REQUEST_GRACE)),
             None => (
                 *self.idle_since.get_or_insert_with(Instant::now),
                 limits.keep_alive,
@@ -278,16 +278,16 @@ impl Reading {
 }
 
 /// How many bytes a parse used, and what it came to.
-fn taken(parsed: Parsed<RequestLine>, buf: Box<HeadBuf>) -> (usize, Option<Next>) {
+fn taken(parsed: &Parsed<RequestLine>, buf: Box<HeadBuf>) -> (usize, Option<Next>) {
     match parsed {
-        Parsed::Complete { head, len } => (len, Some(Next::Request(head.with(buf)))),
+        Parsed::Complete { head, len } => (*len, Some(Next::Request(head.with(buf)))),
         Parsed::Partial => {
             heads::give(buf);
             (0, None)
         }
         Parsed::Reject(reject) => {
             heads::give(buf);
-            (0, Some(Next::Refused(ProxyError::refused(reject))))
+            (0, Some(Next::Refused(ProxyError::refused(*reject))))
         }
     }
 }

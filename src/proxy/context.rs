@@ -4,7 +4,7 @@
 use super::client::Client;
 use super::error::{ProxyError, Side};
 use super::heads;
-use super::service::Rest;
+use super::service::{Begun, Rest};
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
 use crate::message::framing::{self, BodyKind};
@@ -104,7 +104,12 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
-    pub fn new(worker: Rc<Worker>, listener: Rc<ListenerView>, client: &Client, start: Instant) -> Self {
+    pub fn new(begun: Begun, client: &Client) -> Self {
+        let Begun {
+            worker,
+            listener,
+            start,
+        } = begun;
         Self {
             worker,
             listener,
@@ -280,7 +285,7 @@ impl RequestContext {
                 started: since(attempt.started),
                 connected: attempt.connected.map(since),
                 head: attempt.head.map(since),
-                ended: attempt.ended.map_or(now.duration_since(self.start), since),
+                ended: since(attempt.ended.unwrap_or(now)),
             })
             .collect();
         self.record(now, &attempts, |record| {

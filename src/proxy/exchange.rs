@@ -39,8 +39,6 @@ pub(super) struct Bounds {
     pub send: Duration,
     /// Bytes per second.
     pub min_rate: u64,
-    /// Bytes of request body; 0: any.
-    pub body: u64,
 }
 
 impl Bounds {
@@ -78,22 +76,14 @@ pub(super) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// An exchange whose request head, written to `out`, has not been sent yet.
+    /// An exchange whose request head has not been sent yet; `up` is the request's body.
     pub fn new(
         client: &'a mut Client,
         conn: &'a mut Conn,
-        body: BodyKind,
+        up: Option<Flow>,
         version: Version,
         bounds: Bounds,
     ) -> Self {
-        let framing = if body == BodyKind::Chunked {
-            Framing::Chunked
-        } else {
-            Framing::Plain
-        };
-        let limits = ChunkLimits::request(&RESPONSE_HEAD);
-        let up =
-            (!matches!(body, BodyKind::None | BodyKind::Length(0))).then(|| Flow::new(body, framing, limits));
         Self {
             client,
             conn,
@@ -218,14 +208,7 @@ impl<'a> Exchange<'a> {
         if self.up_broken {
             return Poll::Pending;
         }
-        let polled = up.poll(cx, &mut self.client.wire, &mut self.conn.wire);
-        if self.bounds.body > 0 && up.announced() > self.bounds.body {
-            return Poll::Ready(Err(ProxyError::refused(Reject::new(
-                Token::BodyTooLarge,
-                "the body is larger than `limits.body`",
-            ))));
-        }
-        match ready!(polled) {
+        match ready!(up.poll(cx, &mut self.client.wire, &mut self.conn.wire)) {
             Ok(()) => {
                 self.up = None;
                 Poll::Ready(Ok(()))

@@ -3,8 +3,9 @@
 use crate::h1::body::{BodyDecoder, ChunkLimits, Step};
 use crate::h1::write;
 use crate::message::framing::BodyKind;
-use crate::message::token::Reject;
+use crate::message::token::{Reject, Token};
 use crate::net::scratch::{FIRST_READ, ReadSize};
+use crate::net::splice::{self, Splice};
 use crate::net::wire::Wire;
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -62,6 +63,12 @@ pub(super) struct Flow {
     source: BodyKind,
     framing: Framing,
     size: ReadSize,
+    /// Set while a large body goes past user space.
+    splice: Option<Box<Splice>>,
+    /// Bytes that left the source and did not all reach the sink.
+    in_pipe: u64,
+    /// Bytes of payload allowed; 0: any.
+    most: u64,
     /// The last poll stopped because the sink takes no more, not because the source has no more.
     pub held_up: bool,
 }
@@ -74,8 +81,18 @@ impl Flow {
             source,
             framing,
             size: ReadSize::default(),
+            splice: None,
+            in_pipe: 0,
+            most: 0,
             held_up: false,
         }
+    }
+
+    /// Refuses a body with more than so many bytes of payload, before any of what is too much is passed on; 0 is no
+    /// bound.
+    pub const fn limited(mut self, most: u64) -> Self {
+        self.most = most;
+        self
     }
 
     /// Whether the whole body has been read.
@@ -83,9 +100,13 @@ impl Flow {
         self.decoder.is_end()
     }
 
-    /// Payload so far and announced: what a size limit is held against.
-    pub const fn announced(&self) -> u64 {
-        self.decoder.announced()
+    /// Holds payload so far and announced against the limit.
+    const fn within_limit(&self) -> Result<(), FlowError> {
+        if self.most > 0 && self.decoder.announced() > self.most {
+            let too_large = Reject::new(Token::BodyTooLarge, "the body is larger than `limits.body`");
+            return Err(FlowError::Malformed(too_large));
+        }
+        Ok(())
     }
 
     /// Takes body bytes and puts them where they go; returns how many of them belong to this body.
@@ -109,6 +130,7 @@ impl Flow {
             .decoder
             .relay_chunked(bytes, &mut made)
             .map_err(FlowError::Malformed)?;
+        self.within_limit()?;
         let verbatim = &bytes[relay.verbatim];
         match (made.is_empty(), verbatim.is_empty()) {
             (true, true) => Ok(()),
@@ -130,7 +152,9 @@ impl Flow {
 
     /// Payload alone.
     fn strip(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
-        match self.decoder.step(bytes).map_err(FlowError::Malformed)? {
+        let step = self.decoder.step(bytes).map_err(FlowError::Malformed)?;
+        self.within_limit()?;
+        match step {
             Step::Data { data, consumed } => {
                 to.put(&[&bytes[data]]).map_err(FlowError::Write)?;
                 Ok(consumed)
@@ -180,8 +204,60 @@ impl Flow {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            budget = budget.saturating_sub(ready!(self.read(cx, from, to))?);
+            let moved = if self.splices(from, to) {
+                ready!(self.move_past(cx, from, to))?
+            } else {
+                ready!(self.read(cx, from, to))?
+            };
+            budget = budget.saturating_sub(moved);
         }
+    }
+
+    /// Whether the body is large and needs no look at its bytes.
+    fn splices(&mut self, from: &Wire, to: &Wire) -> bool {
+        if self.splice.is_none()
+            && self.framing == Framing::Plain
+            && self
+                .decoder
+                .remaining()
+                .is_some_and(|left| left >= splice::WORTHWHILE)
+            && splice::possible(&from.transport, &to.transport)
+        {
+            self.splice = Splice::new().map(Box::new);
+        }
+        self.splice.is_some()
+    }
+
+    /// Moves one pipe's worth. Returns its size.
+    fn move_past(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> Poll<Result<usize, FlowError>> {
+        let (Some(pipe), Some(left)) = (&mut self.splice, self.decoder.remaining()) else {
+            return Poll::Ready(Ok(0));
+        };
+        let mut moved = 0;
+        if !pipe.is_holding() {
+            moved = ready!(pipe.poll_fill(cx, &from.transport, left)).map_err(FlowError::Read)?;
+            if moved == 0 {
+                self.splice = None;
+                return Poll::Ready(self.decoder.at_eof().map_err(FlowError::Malformed).map(|()| 0));
+            }
+            from.bytes_read += moved as u64;
+        }
+        let drained = pipe.poll_drain(cx, &to.transport, |bytes| to.bytes_written += bytes);
+        self.held_up = drained.is_pending();
+        // The decoder hears of them once they are written: until then the body is not at its end.
+        self.in_pipe += moved as u64;
+        ready!(drained).map_err(FlowError::Write)?;
+        let whole = std::mem::take(&mut self.in_pipe);
+        self.decoder.skip(whole);
+        if self.decoder.is_end() {
+            self.splice = None;
+        }
+        Poll::Ready(Ok(usize::try_from(whole).unwrap_or(usize::MAX)))
     }
 
     /// One read, written on at once. Returns its size.

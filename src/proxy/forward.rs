@@ -5,14 +5,16 @@ use super::client::Client;
 use super::context::{Attempt, RequestContext};
 use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
-use super::flow::Framing;
+use super::flow::{Flow, Framing};
 use super::handle::Done;
 use super::prepare::{self, Prepared};
 use super::respond;
 use super::service::Rest;
+use crate::h1::body::ChunkLimits;
 use crate::h1::write;
+use crate::message::bytes::list;
 use crate::message::framing::{self, BodyKind};
-use crate::message::head::{ResponseHead, Version};
+use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::routing::Match;
@@ -241,10 +243,11 @@ async fn exchange(
         (head.version, head.method)
     };
     let body = context.body;
+    let upload = upload(context);
     conn.requests += 1;
     let reused = conn.requests > 1;
     let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
-    let mut exchange = Exchange::new(client, &mut conn, body, version, bounds(context, route));
+    let mut exchange = Exchange::new(client, &mut conn, upload, version, bounds(context, route));
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
     let result = drive(&mut exchange, context, route, matched, prepared).await;
@@ -275,14 +278,27 @@ async fn exchange(
             context.end_attempt(None, now);
             context.ended = EndedBy::Done;
             let request_read = matches!(context.rest, Rest::Nothing);
-            if endpoint_keeps && request_read && !up_broken {
-                if let Some(attempt) = context.attempts.last() {
-                    attempt.endpoint.checkin(conn, now);
-                }
+            if endpoint_keeps
+                && request_read
+                && !up_broken
+                && let Some(attempt) = context.attempts.last()
+            {
+                attempt.endpoint.checkin(conn, now);
             }
             Ok(Answered::Whole { keep_alive })
         }
     }
+}
+
+/// The request's body on its way to the endpoint, framed as it came.
+fn upload(context: &RequestContext) -> Option<Flow> {
+    let framing = match context.body {
+        BodyKind::None | BodyKind::Length(0) => return None,
+        BodyKind::Chunked => Framing::Chunked,
+        _ => Framing::Plain,
+    };
+    let limits = ChunkLimits::request(&context.listener.plan.head_limits);
+    Some(Flow::new(context.body, framing, limits).limited(context.body_limit()))
 }
 
 fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
@@ -295,7 +311,6 @@ fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
         body_idle: limits.body_idle,
         send: limits.send_timeout,
         min_rate: limits.min_rate,
-        body: context.body_limit(),
     }
 }
 
@@ -326,7 +341,7 @@ async fn drive(
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
     let switched = response.status == 101;
-    if switched && !prepared.upgrade {
+    if switched && !(prepared.upgrade && switched_as_asked(context.head()?, &response)) {
         context.response = Some(response);
         return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
     }
@@ -356,6 +371,13 @@ async fn drive(
     Ok(Driven::Whole {
         keep_alive,
         endpoint_keeps,
+    })
+}
+
+/// Whether an endpoint switched to a protocol that the client asked for (RFC 9110 section 7.8).
+fn switched_as_asked(asked: &RequestHead, response: &ResponseHead) -> bool {
+    response.buf.get(Name::Upgrade).is_some_and(|switched| {
+        list(asked.buf.all(Name::Upgrade)).any(|protocol| protocol.eq_ignore_ascii_case(switched))
     })
 }
 

@@ -10,7 +10,7 @@ use super::heads::{self, BorrowedEdits};
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
 use crate::message::framing;
-use crate::message::head::RequestHead;
+use crate::message::head::{RequestHead, Version};
 use crate::message::hop;
 use crate::message::host::Scheme;
 use crate::message::names::Name;
@@ -152,16 +152,18 @@ fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edit
         edits.add_with(b"Forwarded", |out| forwarded_element(client, context, head, out));
     }
     if plan.forwarded.via {
-        edits.add_with(b"Via", |out| {
-            let version = if head.version == crate::message::head::Version::H10 {
-                "1.0"
-            } else {
-                "1.1"
-            };
-            // Writing to memory cannot fail.
-            let _ok = write!(out, "{version} tidegate");
-        });
+        via(head.version, edits);
     }
+}
+
+/// Our entry in the list of who passed a message on, after those before us (RFC 9110 section 7.6.3).
+pub(super) fn via(received: Version, edits: &mut Edits) {
+    let entry: &[u8] = match received {
+        Version::H10 => b"1.0 tidegate",
+        Version::H11 => b"1.1 tidegate",
+        Version::H2 => b"2 tidegate",
+    };
+    edits.add(b"Via", entry);
 }
 
 /// Drops whatever a client says of itself in the name of a proxy, names that we do not write ourselves

@@ -41,6 +41,9 @@ pub(super) fn edits(
     } else {
         connection(context, keep_alive, |value| edits.add(b"Connection", value));
     }
+    if context.listener.plan.forwarded.via {
+        prepare::via(response.version, &mut edits);
+    }
     if let (Some(rewrite), Some(applied)) = (&route.rewrite, prepared.rewritten)
         && let Some(backward) = rewrite.backward(applied)
     {
@@ -237,7 +240,7 @@ pub(super) fn redirect(
     let mut location = Vec::new();
     redirect.location(&prepare::variables(context, matched)?, &mut location);
     let own = vec![("Location".into(), location)];
-    answer(client, context, route, matched, redirect.status, own, &[])
+    answer(client, context, route, matched, redirect.status, &own, &[])
 }
 
 pub(super) fn fixed(
@@ -263,7 +266,7 @@ pub(super) fn fixed(
     {
         own.push(("Content-Type".into(), b"text/plain; charset=utf-8".to_vec()));
     }
-    answer(client, context, route, matched, fixed.status, own, &body)
+    answer(client, context, route, matched, fixed.status, &own, &body)
 }
 
 /// Sends an answer of a route, with the route's and the listener's edits of response headers.
@@ -273,11 +276,11 @@ fn answer(
     route: &RoutePlan,
     matched: &Match,
     status: u16,
-    own: Vec<(Box<str>, Vec<u8>)>,
+    own: &[(Box<str>, Vec<u8>)],
     body: &[u8],
 ) -> Result<Done, ProxyError> {
     let mut edits = heads::edits();
-    for (name, value) in &own {
+    for (name, value) in own {
         edits.add(name.as_bytes(), value);
     }
     let variables = prepare::variables(context, matched)?;

@@ -7,9 +7,13 @@ use super::error::{ProxyError, Side};
 use super::flow::Flow;
 use super::handle::{self, Done};
 use super::tunnel::Tunnel;
+use super::view::ListenerView;
+use super::worker::Worker;
 use super::{linger, respond};
 use crate::message::head::RequestHead;
 use crate::message::token::Token;
+use std::rc::Rc;
+use std::time::Instant;
 
 /// What becomes of the client's connection.
 #[derive(Debug)]
@@ -35,8 +39,19 @@ pub(super) enum Rest {
     Unknown,
 }
 
+/// A request that has begun to arrive.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub worker: Rc<Worker>,
+    pub listener: Rc<ListenerView>,
+    /// When its first byte was read.
+    pub start: Instant,
+}
+
 /// Serves one request.
-pub(super) async fn serve(client: &mut Client, mut context: RequestContext, head: RequestHead) -> After {
+pub(super) async fn serve(client: &mut Client, begun: Begun, head: RequestHead) -> After {
+    // Made here and not by the caller: it is large, and moving it around shows in the profile.
+    let mut context = RequestContext::new(begun, client);
     context.begin(head);
     let after = match handle::handle(client, &mut context).await {
         Ok(Done::Answered { keep_alive }) => finish(client, &mut context, keep_alive).await,
@@ -51,7 +66,8 @@ pub(super) async fn serve(client: &mut Client, mut context: RequestContext, head
 }
 
 /// Answers a request whose head could not be taken.
-pub(super) async fn refuse(client: &mut Client, mut context: RequestContext, error: ProxyError) -> After {
+pub(super) async fn refuse(client: &mut Client, begun: Begun, error: ProxyError) -> After {
+    let mut context = RequestContext::new(begun, client);
     context.rest = Rest::Unknown;
     let after = fail(client, &mut context, &error).await;
     context.note_bytes(client);

@@ -12,6 +12,7 @@ use super::flow::{Flow, FlowError, Framing};
 use crate::h1::body::ChunkLimits;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
+use crate::net::alarm::Alarm;
 use crate::net::wire::Wire;
 use crate::telemetry::access::EndedBy;
 use crate::telemetry::metrics::RouteSeries;
@@ -22,8 +23,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// A tunnel that is silent in both directions for this long is taken for dead.
-const IDLE: Duration = Duration::from_secs(3600);
+/// Longest silence once one side has ended its direction: it may still be told something, but who closed a socket
+/// looks no different, and a peer that never ends the other direction must not keep the tunnel.
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -67,6 +69,10 @@ impl Tunnel {
         }
     }
 
+    const fn half_closed(&self) -> bool {
+        self.up.ended || self.down.ended
+    }
+
     fn moved(&self, client: &Client) -> u64 {
         client.wire.bytes_read + self.conn.wire.bytes_read
     }
@@ -74,23 +80,17 @@ impl Tunnel {
 
 /// Runs a tunnel to its end. `held` are the connection's places in the counts, given up with it.
 pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, held: T) {
-    let (mut moved, mut since) = (tunnel.moved(&client), Instant::now());
+    // The alarm so far wakes the task that the connection was served by.
+    client.alarm = Alarm::default();
+    let mut bounds = Bounds::new(&tunnel, &client);
     let result = poll_fn(|cx| {
         if let Poll::Ready(done) = tunnel.poll(cx, &mut client) {
             return Poll::Ready(done);
         }
-        let now_moved = tunnel.moved(&client);
-        if now_moved != moved {
-            (moved, since) = (now_moved, Instant::now());
+        match bounds.next(tunnel.moved(&client), tunnel.half_closed(), Instant::now()) {
+            Some((by, late)) if client.alarm.passed(cx, by) => Poll::Ready(Err(late)),
+            _ => Poll::Pending,
         }
-        if client.alarm.passed(cx, since + IDLE) {
-            return Poll::Ready(Err(ProxyError::late(
-                Token::AbortedClient,
-                Side::Gateway,
-                "tunnel idle",
-            )));
-        }
-        Poll::Pending
     })
     .await;
     match result {
@@ -99,6 +99,48 @@ pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, hel
     }
     tunnel.context.note_bytes(&mut client);
     drop(held);
+}
+
+/// How long a tunnel may go on.
+struct Bounds {
+    idle: Duration,
+    /// The end of its life.
+    end: Option<Instant>,
+    moved: u64,
+    since: Instant,
+}
+
+impl Bounds {
+    fn new(tunnel: &Tunnel, client: &Client) -> Self {
+        let bounds = tunnel.context.route.as_ref().map(|route| route.plan.websocket);
+        let now = Instant::now();
+        let age = bounds.map_or(Duration::ZERO, |bounds| bounds.max_age);
+        Self {
+            idle: bounds.map_or(Duration::ZERO, |bounds| bounds.idle),
+            end: (!age.is_zero()).then(|| now + age),
+            moved: tunnel.moved(client),
+            since: now,
+        }
+    }
+
+    /// The deadline that comes first, and what it means when it passes.
+    fn next(&mut self, moved: u64, half_closed: bool, now: Instant) -> Option<(Instant, ProxyError)> {
+        if moved != self.moved {
+            (self.moved, self.since) = (moved, now);
+        }
+        let late = |key| ProxyError::late(Token::AbortedClient, Side::Gateway, key);
+        let idle = match (half_closed, self.idle.is_zero()) {
+            (true, true) => HALF_CLOSED_IDLE,
+            (true, false) => self.idle.min(HALF_CLOSED_IDLE),
+            (false, _) => self.idle,
+        };
+        let silent = (!idle.is_zero()).then(|| (self.since + idle, late("routes.websocket.idle")));
+        let old = self.end.map(|end| (end, late("routes.websocket.max_age")));
+        match (silent, old) {
+            (Some(silent), Some(old)) => Some(if silent.0 <= old.0 { silent } else { old }),
+            (silent, old) => silent.or(old),
+        }
+    }
 }
 
 /// One way of a tunnel.
@@ -163,5 +205,26 @@ impl Drop for Counted {
         if let Some(series) = &self.0 {
             series.tunnels_open.dec();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function's future holds while it waits.
+    fn future_size<F, A, B, C>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_tunnel_is_small() {
+        // Ten thousand of them wait at a time: this is what each costs beside its two sockets and its record.
+        assert!(
+            future_size(run::<[usize; 8]>) <= 512,
+            "{}",
+            future_size(run::<[usize; 8]>)
+        );
+        assert!(size_of::<Tunnel>() + size_of::<Client>() <= 3072);
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{
-    Action, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, ValuePattern,
+    Action, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, ValuePattern, WebSocket,
 };
 use crate::message::head::{Field, HeadBuf, Method, Span, Version};
 use crate::message::names::Name;
@@ -60,6 +60,10 @@ fn route() -> Route {
             response: Duration::ZERO,
             idle: Duration::ZERO,
             total: Duration::ZERO,
+        },
+        websocket: WebSocket {
+            idle: Duration::ZERO,
+            max_age: Duration::ZERO,
         },
         body_limit: None,
         upgrades: Vec::new(),

@@ -8,7 +8,7 @@ pub use compile::{Parts, compile};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
-pub use crate::config::model::{Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts};
+pub use crate::config::model::{Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts, WebSocket};
 
 use crate::config::model::ListenAddress;
 use crate::h1::parse::HeadLimits;
@@ -69,6 +69,7 @@ pub struct RoutePlan {
     pub request_headers: HeaderPlan,
     pub response_headers: HeaderPlan,
     pub timeouts: Timeouts,
+    pub websocket: WebSocket,
     /// `None`: the listener's.
     pub body_limit: Option<u64>,
     /// Lower case.

@@ -119,11 +119,10 @@ fn no_request_can_forge_a_line() {
             "{text:?}"
         );
         if format == "json" {
-            assert!(
-                gateway.access_log()[0]["user_agent"]
-                    .as_str()
-                    .is_some_and(|a| a.starts_with("a\"\\"))
-            );
+            // Workers write their lines each for themselves, in no common order.
+            let agents = gateway.access_log();
+            let mut agents = agents.iter().filter_map(|record| record["user_agent"].as_str());
+            assert!(agents.any(|agent| agent.starts_with("a\"\\")));
         }
     }
 }
@@ -204,8 +203,9 @@ fn a_log_that_nobody_reads_stalls_no_request() {
     for _ in 0..2000 {
         assert_eq!(conn.get("/").status, 200);
     }
-    let served = gateway.metric("tidegate_requests_total", &[]);
-    assert!(served >= 2000.0, "{served}");
+    eventually("all are counted", || {
+        gateway.metric("tidegate_requests_total", &[]) >= 2000.0
+    });
 }
 
 #[test]

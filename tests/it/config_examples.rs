@@ -45,6 +45,15 @@ fn on_free_ports(text: &str) -> String {
         .replace("/var/log/tidegate/", "")
 }
 
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Variables that an example takes secrets from.
+fn secrets(text: &str) -> impl Iterator<Item = &str> {
+    text.split("\"env:")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+}
+
 #[test]
 fn each_example_says_what_it_shows_and_passes_check() {
     for path in examples() {
@@ -58,7 +67,7 @@ fn each_example_says_what_it_shows_and_passes_check() {
         command
             .args(["check", "-c"])
             .arg(&path)
-            .env("TIDEGATE_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef");
+            .envs(secrets(&text).map(|name| (name, SECRET)));
         let ran = testkit::cli::finish(command);
         assert_eq!(
             ran.code,
@@ -75,8 +84,9 @@ fn each_example_says_what_it_shows_and_passes_check() {
 fn each_example_runs() {
     for path in examples() {
         let text = std::fs::read_to_string(&path).expect("an example");
-        let mut builder =
-            gateway(&on_free_ports(&text)).env("TIDEGATE_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef");
+        let mut builder = secrets(&text).fold(gateway(&on_free_ports(&text)), |builder, name| {
+            builder.env(name, SECRET)
+        });
         // What it refers to lies beside it.
         for entry in std::fs::read_dir(config().join("examples"))
             .expect("config/examples")

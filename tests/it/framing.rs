@@ -107,7 +107,6 @@ fn transfer_codings_other_than_a_final_chunked_are_refused() {
         "Transfer-Encoding: gzip, chunked",
         "Transfer-Encoding: identity",
         "Transfer-Encoding: xchunked",
-        "Transfer-Encoding: \"chunked\"",
         "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
     ] {
         refusals.expect_untouched(with(lines), 501, "not_implemented");
@@ -117,6 +116,7 @@ fn transfer_codings_other_than_a_final_chunked_are_refused() {
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked, gzip",
         "Transfer-Encoding:",
+        "Transfer-Encoding: \"chunked\"",
         "Transfer-Encoding: chunked;q=1",
     ] {
         let mut conn = refusals.gateway.connect();
@@ -276,7 +276,6 @@ fn malformed_request_lines_are_refused() {
         b"GET * HTTP/1.1",
         b"GET test:80 HTTP/1.1",
         b"GET http:/a HTTP/1.1",
-        b"GET http:///a HTTP/1.1",
         b"GET /%zz HTTP/1.1",
         b"GET /% HTTP/1.1",
         b"GET /%4 HTTP/1.1",
@@ -285,6 +284,8 @@ fn malformed_request_lines_are_refused() {
         let request = [line, b"\r\nHost: test\r\n\r\n"].concat();
         refusals.expect_untouched(request, 400, "bad_request");
     }
+    let no_host = "GET http:///a HTTP/1.1\r\nHost: test\r\n\r\n";
+    refusals.expect_untouched(no_host, 400, "bad_host");
 }
 
 #[test]
@@ -531,14 +532,14 @@ fn an_answer_head_without_end_becomes_502() {
 
 #[test]
 fn an_endpoint_that_closes_before_or_within_its_head_becomes_502() {
-    for bytes in [
-        "",
-        "HT",
-        "HTTP/1.1 200 OK\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n",
+    for (bytes, token) in [
+        ("", "upstream_reset"),
+        ("HT", "bad_response"),
+        ("HTTP/1.1 200 OK\r\n", "bad_response"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n", "bad_response"),
     ] {
         let backend = Backend::raw(bytes);
-        in_front_of(&backend).get("/").expect(502, Some("upstream_reset"));
+        in_front_of(&backend).get("/").expect(502, Some(token));
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{PLAIN, gateway, in_front_of};
 use std::time::Duration;
 use testkit::ws::{self, Client};
-use testkit::{Backend, Reply, eventually, holds_for, pattern};
+use testkit::{Backend, Reply, eventually, holds_for, pace, pattern};
 
 #[test]
 fn a_websocket_holds_its_conversation() {
@@ -135,7 +135,22 @@ fn the_end_of_either_side_ends_the_other() {
     client.echo("x");
     backend.close_connections();
     client.conn.expect_end();
+    drop(client);
     eventually("no tunnel is left", || gateway.open_connections() == 0);
+}
+
+#[test]
+fn a_peer_that_ignores_the_end_does_not_keep_the_tunnel() {
+    let backend = ws::echo_backend();
+    let gateway = in_front_of(&backend);
+    let mut client = Client::connect(gateway.connect(), "/");
+    client.echo("x");
+    backend.close_connections();
+    client.conn.expect_end();
+    // It may still be told something for half a minute.
+    pace(Duration::from_secs(25));
+    assert!(gateway.open_connections() == 1);
+    eventually("the tunnel is given up", || gateway.open_connections() == 0);
 }
 
 #[test]
@@ -170,19 +185,18 @@ fn a_tunnel_is_one_record_and_counted_while_it_is_open() {
 }
 
 #[test]
-fn a_silent_tunnel_is_cut_by_its_own_idle_time_alone() {
+fn a_silent_tunnel_outlives_the_times_that_bound_requests() {
     let backend = ws::echo_backend();
     let config = PLAIN.replace(
         "[[routes]]",
-        "limits = { keep_alive = \"200ms\", body_idle = \"200ms\" }\n[[routes]]\ntimeouts = { response = \"200ms\", idle = \"1s\" }",
+        "limits = { keep_alive = \"500ms\", body_idle = \"500ms\" }\n[[routes]]\ntimeouts = { response = \"500ms\", idle = \"500ms\", total = \"1s\" }",
     );
     let gateway = gateway(&config).with("app", backend.address()).start();
     let mut client = Client::connect(gateway.connect(), "/");
-    holds_for(Duration::from_millis(600), "the tunnel stays", || {
+    holds_for(Duration::from_millis(1500), "the tunnel stays", || {
         client.conn.is_quiet()
     });
     client.echo("still here");
-    client.conn.expect_end();
 }
 
 #[test]

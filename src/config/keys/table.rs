@@ -445,6 +445,11 @@ const ROUTE: &[Key] = &[
         TIMEOUTS,
         "Deadlines of the endpoint's side. 0s: none.",
     ),
+    Key::table(
+        "websocket",
+        WEBSOCKET,
+        "Tunnels: WebSockets and the other protocols that `upgrades` lets pass. 0s: no bound.",
+    ),
     Key::optional(
         "body_limit",
         Form::Size {
@@ -523,7 +528,7 @@ const TIMEOUTS: &[Key] = &[
         "idle",
         TIME,
         "60s",
-        "Longest silence in a response body, or in a tunnel in both directions.",
+        "Longest silence in a response body. Tunnels have their own: `websocket.idle`.",
     ),
     Key::new(
         "total",
@@ -531,6 +536,16 @@ const TIMEOUTS: &[Key] = &[
         "0s",
         "From the request's head to the last byte, all attempts together.",
     ),
+];
+
+const WEBSOCKET: &[Key] = &[
+    Key::new(
+        "idle",
+        TIME,
+        "1h",
+        "Longest silence in both directions; then the tunnel is closed.",
+    ),
+    Key::new("max_age", TIME, "0s", "Longest life of a tunnel, busy or not."),
 ];
 
 const UPSTREAM: &[Key] = &[

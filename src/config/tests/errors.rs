@@ -151,6 +151,8 @@ fn a_uri_cannot_be_larger_than_its_head() {
         short(&told)
             .starts_with("3:24 listeners.web.limits.uri_bytes: uri_bytes is larger than header_bytes")
     );
+    // A default that nobody wrote contradicts nothing.
+    assert!(warnings(&listener("limits = { header_bytes = '1KiB' }")).is_empty());
 }
 
 #[test]

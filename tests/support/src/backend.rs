@@ -200,7 +200,8 @@ impl Reply {
 
     fn into_steps(self, method: &str) -> Vec<Step> {
         if !self.steps.is_empty() {
-            return self.steps;
+            let sent = |step: &Step| method != "HEAD" || !matches!(step, Step::Pattern(_));
+            return self.steps.into_iter().filter(sent).collect();
         }
         let mut head = format!("HTTP/1.1 {} Whatever\r\n", self.status);
         let own_length = self

@@ -147,8 +147,13 @@ impl Builder {
 
     fn spawn(&self, dir: &Path) -> Child {
         let config = dir.join("tidegate.toml");
-        std::fs::write(&config, complete(&self.config, &self.values, self.admin, dir))
-            .expect("configuration");
+        let text = complete(&self.config, &self.values, self.admin, dir);
+        if self.config_map {
+            mount_config_map(dir, &text);
+            symlink("..data/tidegate.toml", &config).expect("link");
+        } else {
+            std::fs::write(&config, text).expect("configuration");
+        }
         let mut command = match self.nofile {
             Some(limit) => {
                 let mut shell = command("sh");

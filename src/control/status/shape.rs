@@ -1,0 +1,193 @@
+//! What the API shows: plain data, as JSON names it.
+
+use crate::control::journal::AuditEntry;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Everything at a glance.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub node: NodeStatus,
+    pub config: ConfigStatus,
+    pub listeners: Vec<ListenerStatus>,
+    pub routes: Vec<RouteStatus>,
+    pub upstreams: Vec<UpstreamStatus>,
+    pub workers: Vec<WorkerStatus>,
+    pub cluster: ClusterStatus,
+    pub totals: TotalsStatus,
+    pub access_log: AccessLogStatus,
+    pub process: ProcessStatus,
+}
+
+#[derive(Debug, Serialize)]
+pub struct NodeStatus {
+    pub id: String,
+    pub version: &'static str,
+    pub pid: u32,
+    /// `starting`, `serving`, `draining`.
+    pub state: &'static str,
+    /// RFC 3339.
+    pub started: String,
+    pub uptime_seconds: u64,
+    pub state_dir: Option<String>,
+    pub control_socket: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ConfigStatus {
+    pub generation: u64,
+    pub files: Vec<String>,
+    pub warnings: usize,
+    pub last_reload: Option<AuditEntry>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ClusterStatus {
+    pub mode: bool,
+    pub nodes: usize,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct TotalsStatus {
+    pub connections: i64,
+    pub connections_total: u64,
+    pub requests_total: u64,
+    pub in_flight: u64,
+    pub open_websockets: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ListenerStatus {
+    pub name: String,
+    /// As really bound; `null` for one that is just closing.
+    pub address: Option<String>,
+    pub connections: i64,
+    pub connections_total: u64,
+    pub connections_refused: u64,
+    pub requests: u64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct RouteStatus {
+    pub name: String,
+    pub hosts: Vec<String>,
+    pub paths: Vec<String>,
+    pub methods: Vec<String>,
+    pub listeners: Vec<String>,
+    pub priority: i32,
+    /// `upstream`, `split`, `redirect`, `respond`.
+    pub action: &'static str,
+    pub upstreams: Vec<String>,
+    pub requests: u64,
+    /// By class of the status sent; `none`: the client left before.
+    pub statuses: BTreeMap<&'static str, u64>,
+    /// By token.
+    pub errors: BTreeMap<&'static str, u64>,
+    pub open_websockets: i64,
+    pub latency: Latency,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct UpstreamStatus {
+    pub name: String,
+    pub balance: &'static str,
+    pub ready_endpoints: usize,
+    pub in_flight: u32,
+    pub open_websockets: u32,
+    pub requests: u64,
+    pub failures: u64,
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct EndpointStatus {
+    pub address: String,
+    pub state: EndpointCondition,
+    pub ready: bool,
+    pub weight: u32,
+    pub backup: bool,
+    pub in_flight: u32,
+    pub open_websockets: u32,
+    pub requests: u64,
+    pub failures: u64,
+    /// Failures since the last success.
+    pub failure_streak: u32,
+    pub errors: BTreeMap<&'static str, u64>,
+    pub connections: PoolStatus,
+    pub latency: Latency,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+    /// Where the address leads now.
+    pub resolved: Vec<String>,
+    pub resolve_error: Option<String>,
+}
+
+/// What an endpoint can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointCondition {
+    Active,
+    /// Its weight is 0: no new requests.
+    Disabled,
+    /// Its name has not been resolved yet, or never could be.
+    Unresolved,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PoolStatus {
+    pub active: i64,
+    pub idle: i64,
+    pub opened: u64,
+    pub failed: u64,
+    pub reused: u64,
+}
+
+/// Quantiles since the start, in milliseconds; `null` without a sample.
+#[derive(Debug, Serialize)]
+pub struct Latency {
+    pub samples: u64,
+    pub mean_ms: Option<f64>,
+    pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct WorkerStatus {
+    pub worker: usize,
+    /// `active`, `late`.
+    pub state: &'static str,
+    pub connections: usize,
+    pub connections_total: u64,
+    pub requests: u64,
+    pub cpu_seconds: f64,
+    /// How late the worker's clock was: the longest, and quantiles.
+    pub loop_lag_max_ms: f64,
+    pub loop_lag: Latency,
+    /// Since it last showed that it turns.
+    pub silent_ms: u64,
+    pub generation: u64,
+    pub panics: u64,
+    pub restarts: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AccessLogStatus {
+    pub written: u64,
+    pub dropped: u64,
+    pub failed: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProcessStatus {
+    pub cpu_seconds: Option<f64>,
+    pub memory_bytes: Option<u64>,
+    pub memory_peak_bytes: Option<u64>,
+    pub open_files: Option<u64>,
+    pub max_files: Option<u64>,
+    pub threads: Option<u64>,
+}
