@@ -1,5 +1,8 @@
 //! Small, hot pieces by themselves: `cargo bench --bench micro -- GROUP`. One module per subject.
 
+// A bench that cannot be set up ends here.
+#![allow(clippy::expect_used)]
+
 #[path = "micro/compile.rs"]
 mod compile;
 #[path = "micro/head.rs"]

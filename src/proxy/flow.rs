@@ -291,6 +291,13 @@ impl Flow {
 
     /// Reads once and throws away what belongs to the body.
     pub fn poll_discard(&mut self, cx: &mut Context<'_>, from: &mut Wire) -> Poll<Result<(), FlowError>> {
+        if self.splice.take().is_some() {
+            // What lies in the pipe was read, and is body.
+            self.decoder.skip(std::mem::take(&mut self.in_pipe));
+            if self.decoder.is_end() {
+                return Poll::Ready(Ok(()));
+            }
+        }
         if !from.carried().is_empty() {
             let used = self.feed(from.carried(), &mut Nowhere)?;
             from.consume(used);
@@ -316,3 +323,6 @@ impl Put for Nowhere {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -447,6 +447,15 @@ fn connection_close_of_the_endpoint_is_kept_from_the_client() {
         assert!(conn.get("/").keeps_alive());
     }
     assert_eq!(backend.connections(), 3);
+
+    // One that says so and stays open is not used again either.
+    let slow = Backend::http(|_| Reply::ok("x").header("Connection", "close"));
+    let gateway = in_front_of(&slow);
+    let mut conn = gateway.connect();
+    for _ in 0..3 {
+        assert_eq!(conn.get("/").status, 200);
+    }
+    assert_eq!(slow.connections(), 3);
 }
 
 #[test]
@@ -586,31 +595,65 @@ fn large_bodies_pass_both_ways_byte_for_byte() {
     );
 }
 
-#[test]
-fn a_client_that_does_not_read_slows_the_endpoint_and_costs_no_memory() {
+/// Starts a download, reads nothing for a while, then the rest.
+#[track_caller]
+fn expect_back_pressure(reply: fn(usize) -> Reply, head_end: &[u8]) {
     const LEN: usize = 64 * MIB;
-    let backend = Backend::http(|_| Reply::pattern(LEN));
+    let backend = Backend::http(move |r| {
+        if r.target == "/small" {
+            Reply::ok("x")
+        } else {
+            reply(LEN)
+        }
+    });
     let gateway = in_front_of(&backend);
-    assert_eq!(
-        gateway
-            .connect()
-            .send("HEAD / HTTP/1.0\r\n\r\n")
-            .response_to("HEAD")
-            .status,
-        200
-    );
+    assert_eq!(gateway.get("/small").status, 200);
     let before = gateway.rss_kb();
     let mut conn = Conn::connect(gateway.web()).with_receive_buffer(64 << 10);
     conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    conn.read_through(b"\r\n\r\n");
+    conn.read_through(head_end);
     holds_for(Duration::from_millis(700), "the gateway buffers little", || {
         gateway.rss_kb() < before + 8 * 1024
     });
     // And all of it arrives once the client reads.
     let mut check = pattern::Checker::default();
     while check.seen() < LEN {
-        check.feed(&conn.try_read_some().expect("the rest of the body"));
+        let some = conn.try_read_some().expect("the rest of the body");
+        let payload = some.len().min(LEN - check.seen());
+        check.feed(&some[..payload]);
     }
+}
+
+#[test]
+fn a_client_that_does_not_read_slows_the_endpoint_and_costs_no_memory() {
+    expect_back_pressure(Reply::pattern, b"\r\n\r\n");
+}
+
+#[test]
+fn a_client_that_does_not_read_chunks_slows_the_endpoint_and_costs_no_memory() {
+    expect_back_pressure(Reply::chunked_pattern, b"4000000\r\n");
+}
+
+#[test]
+fn large_bodies_leave_both_connections_fit_for_the_next_request() {
+    let backend = Backend::http(|r| {
+        if r.method == "GET" {
+            Reply::pattern(3 * MIB)
+        } else {
+            Reply::ok(r.body.len().to_string())
+        }
+    });
+    let gateway = in_front_of(&backend);
+    let mut conn = gateway.connect();
+    for _ in 0..3 {
+        assert_eq!(conn.get("/").body.len(), 3 * MIB);
+        conn.send(format!(
+            "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {MIB}\r\n\r\n"
+        ))
+        .send(pattern::bytes(MIB));
+        assert_eq!(conn.response_to("PUT").text(), MIB.to_string());
+    }
+    assert_eq!(backend.connections(), 1);
 }
 
 #[test]

@@ -573,6 +573,11 @@ fn a_truncated_body_is_cut_never_made_to_look_complete() {
     ] {
         expect_cut(&Backend::raw(bytes));
     }
+    let large = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n{}",
+        "a".repeat(1_000_000)
+    );
+    expect_cut(&Backend::raw(large));
     let reset =
         Backend::http(|_| Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort").then_reset());
     expect_cut(&reset);

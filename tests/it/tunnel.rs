@@ -200,6 +200,26 @@ fn a_silent_tunnel_outlives_the_times_that_bound_requests() {
 }
 
 #[test]
+fn a_tunnel_is_cut_when_it_is_silent_or_old() {
+    for (key, bound) in [
+        ("idle", "idle = \"1s\""),
+        ("max_age", "idle = \"0s\", max_age = \"1s\""),
+    ] {
+        let backend = ws::echo_backend();
+        let route = format!("[[routes]]\nwebsocket = {{ {bound} }}");
+        let log = "\n[log]\naccess = { path = \"access.log\", format = \"json\" }\n";
+        let config = PLAIN.replace("[[routes]]", &route) + log;
+        let gateway = gateway(&config).with("app", backend.address()).start();
+        let mut client = Client::connect(gateway.connect(), "/t");
+        client.echo("hello");
+        client.conn.expect_end();
+        let record = gateway.access_record("/t");
+        assert_eq!(record["timeout"], format!("routes.websocket.{key}"), "{record}");
+        eventually("the endpoint is told", || backend.open_connections() == 0);
+    }
+}
+
+#[test]
 fn many_tunnels_are_open_at_once() {
     let backend = ws::echo_backend();
     let gateway = in_front_of(&backend);

@@ -126,6 +126,16 @@ impl Reply {
         reply
     }
 
+    /// The same as one chunk.
+    #[must_use]
+    pub fn chunked_pattern(len: usize) -> Self {
+        let mut reply = Self::raw(format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{len:x}\r\n"
+        ));
+        reply.steps.push(Step::Pattern(len));
+        reply.then("\r\n0\r\n\r\n")
+    }
+
     /// No answer: the connection stays open, silent.
     #[must_use]
     pub fn hang() -> Self {
