@@ -72,7 +72,7 @@ fn bench(c: &mut Criterion, kind: &str, count: usize, routes: &[Route], requests
         .iter()
         .map(|(host, path)| RouteInput {
             listener: 0,
-            host,
+            host: host.as_bytes(),
             path: path.as_bytes(),
             query: None,
             head: &head,

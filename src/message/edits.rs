@@ -120,6 +120,14 @@ impl Edits {
         self.lines.push(Span::new(start, self.arena.len()));
     }
 
+    /// Adds lines that were written before, each with its CRLF. They cannot be found by name any more: not for heads
+    /// that are edited further.
+    pub fn add_block(&mut self, lines: &[u8]) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(lines);
+        self.lines.push(Span::new(start, self.arena.len()));
+    }
+
     /// Replaces the request target. Bytes that may not stand in one are escaped: whatever a target is made
     /// of, it cannot forge a line.
     pub fn set_target(&mut self, target: &[u8]) {

@@ -23,6 +23,8 @@ pub(super) struct Client {
     pub ip: IpAddr,
     /// Its text, written once per connection.
     pub ip_text: SmallVec<[u8; 40]>,
+    /// The X-Forwarded lines that are the same for every request of a connection without trusted proxies.
+    pub forwarded_lines: Box<[u8]>,
     pub number: u64,
     /// Requests begun on this connection, the present one included.
     pub requests: u64,
@@ -46,7 +48,12 @@ impl Client {
         };
         let ip = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
         let ip_text = SmallVec::from_slice(ip.to_string().as_bytes());
+        let port = server.map_or_else(String::new, |server| {
+            format!("X-Forwarded-Port: {}\r\n", server.port())
+        });
+        let lines = format!("X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: http\r\n{port}");
         Ok(Self {
+            forwarded_lines: lines.into_bytes().into_boxed_slice(),
             wire: Wire::new(transport),
             alarm: Alarm::default(),
             listener,

@@ -109,10 +109,12 @@ async fn requests(
             (_, Some(listener)) => listener,
         };
         client.requests += 1;
+        let start = start.unwrap_or_else(Instant::now);
         let begun = Begun {
             worker: worker.clone(),
             listener,
-            start: start.unwrap_or_else(Instant::now),
+            start,
+            head_done: reading.last_read.unwrap_or(start),
         };
         // Boxed, so that an idle connection holds the small loop and not the request's state.
         let after = match next {
@@ -145,6 +147,7 @@ enum Next {
 struct Reading {
     idle_since: Option<Instant>,
     first_byte: Option<Instant>,
+    last_read: Option<Instant>,
     listener: Option<Rc<ListenerView>>,
     scanned: usize,
     opened: Instant,
@@ -155,6 +158,7 @@ impl Reading {
         Self {
             idle_since: None,
             first_byte: None,
+            last_read: None,
             listener: None,
             scanned: 0,
             opened,
@@ -234,9 +238,8 @@ impl Reading {
             }
             Err(error) => Some(Next::Refused(ProxyError::client_gone(&error))),
         };
-        if self.first_byte.is_none() {
-            self.first_byte = Some(Instant::now());
-        }
+        self.last_read = Some(Instant::now());
+        self.first_byte = self.first_byte.or(self.last_read);
         Poll::Ready(next)
     }
 

@@ -88,6 +88,8 @@ pub(super) struct RequestContext {
     pub detail: Option<&'static str>,
     pub timeout: Option<&'static str>,
     pub ended: EndedBy,
+    /// When the answer was complete; `None` while it is not.
+    pub ended_at: Option<Instant>,
     /// Client byte counts when the request began; the counts at the end are noted by `finish`.
     read_before: u64,
     written_before: u64,
@@ -109,6 +111,7 @@ impl RequestContext {
             worker,
             listener,
             start,
+            head_done,
         } = begun;
         Self {
             worker,
@@ -117,7 +120,7 @@ impl RequestContext {
             upstream: None,
             series: None,
             start,
-            head_done: start,
+            head_done,
             peer: client.peer,
             server: client.server,
             client_ip: client.ip,
@@ -136,6 +139,7 @@ impl RequestContext {
             detail: None,
             timeout: None,
             ended: EndedBy::Client,
+            ended_at: None,
             read_before: client.counted_read,
             written_before: client.wire.bytes_written,
             bytes_received: 0,
@@ -151,7 +155,6 @@ impl RequestContext {
     /// The head has arrived.
     pub fn begin(&mut self, head: RequestHead) {
         self.request = Some(head);
-        self.head_done = Instant::now();
     }
 
     /// The request's head. There is one from `begin` on; who asks before gets an internal error, not a panic.
@@ -167,9 +170,8 @@ impl RequestContext {
         own.unwrap_or(self.listener.plan.limits.body)
     }
 
-    pub fn host_text(&self) -> &str {
-        let host = self.request.as_ref().map_or(&b""[..], |head| self.host.of(head));
-        std::str::from_utf8(host).unwrap_or_default()
+    pub fn host_bytes(&self) -> &[u8] {
+        self.request.as_ref().map_or(&b""[..], |head| self.host.of(head))
     }
 
     pub fn path_bytes(&self) -> &[u8] {
@@ -324,7 +326,7 @@ impl RequestContext {
 
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended_at.unwrap_or_else(Instant::now);
         if self.status == 0 && self.token.is_none() {
             self.token = Some(Token::ClientClosed);
         }

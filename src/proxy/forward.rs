@@ -24,7 +24,7 @@ use crate::upstream::conn::Conn;
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use smallvec::SmallVec;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Endpoints tried for one request. Each costs at most its connect timeout.
 const MOST_ATTEMPTS: usize = 8;
@@ -277,6 +277,7 @@ async fn exchange(
             let now = Instant::now();
             context.end_attempt(None, now);
             context.ended = EndedBy::Done;
+            context.ended_at = Some(now);
             let request_read = matches!(context.rest, Rest::Nothing);
             if endpoint_keeps
                 && request_read
@@ -333,9 +334,8 @@ async fn drive(
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;
     }
-    let sent = Instant::now();
     let response = exchange.response_head().await?;
-    note_answer(context, &response, sent);
+    note_answer(context, &response);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
@@ -417,7 +417,7 @@ fn is_event_stream(response: &ResponseHead) -> bool {
     })
 }
 
-fn note_answer(context: &mut RequestContext, response: &ResponseHead, sent: Instant) {
+fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
     let Some(attempt) = context.attempts.last_mut() else {
         return;
     };
@@ -430,5 +430,5 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead, sent: Inst
         .endpoint
         .series
         .response_seconds
-        .record(now.saturating_duration_since(sent).max(Duration::ZERO));
+        .record(now.saturating_duration_since(attempt.connected.unwrap_or(now)));
 }

@@ -44,7 +44,7 @@ fn route(context: &mut RequestContext) -> Result<Match, ProxyError> {
     let view = context.worker.view();
     let input = RouteInput {
         listener: context.listener.index,
-        host: context.host_text(),
+        host: context.host_bytes(),
         path: context.path_bytes(),
         query: context.query_bytes(),
         head: context.head()?,

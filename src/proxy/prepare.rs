@@ -52,21 +52,21 @@ pub(super) fn request(
     {
         edits.add(b"TE", b"trailers");
     }
-    forwarded(client, context, head, &mut edits);
+    let listener = &context.listener.plan;
+    let edited = !route.request_headers.is_empty() || !listener.request_headers.is_empty();
+    forwarded(client, context, head, edited, &mut edits);
     request_id(context, head, &mut edits);
-    let variables = variables(context, matched)?;
-    let rewritten = set_target(context, route, &variables, absolute, &mut edits)?;
+    let rewritten = set_target(context, route, matched, absolute, &mut edits)?;
     if let HostHeader::Name(name) = &route.host {
         replace_host(head, name.as_bytes(), &mut edits);
-    } else if !head.buf.has(Name::Host) && !context.host_text().is_empty() {
-        edits.add(b"Host", context.host_text().as_bytes());
+    } else if !head.buf.has(Name::Host) && !context.host_bytes().is_empty() {
+        edits.add(b"Host", context.host_bytes());
     }
-    route.request_headers.apply(&head.buf, &variables, &mut edits);
-    context
-        .listener
-        .plan
-        .request_headers
-        .apply(&head.buf, &variables, &mut edits);
+    if edited {
+        let variables = variables(context, matched)?;
+        route.request_headers.apply(&head.buf, &variables, &mut edits);
+        listener.request_headers.apply(&head.buf, &variables, &mut edits);
+    }
     Ok(Prepared {
         edits,
         upgrade,
@@ -83,7 +83,7 @@ pub(super) fn variables<'a>(
         head: context.head()?,
         client: context.client_ip,
         request_id: &context.request_id,
-        host: context.host_text(),
+        host: context.host_bytes(),
         path: context.path_bytes(),
         query: context.query_bytes(),
         scheme: SCHEME.text(),
@@ -129,7 +129,9 @@ fn keep_upgrade(head: &RequestHead, route: &RoutePlan, edits: &mut Edits) -> boo
 
 /// X-Forwarded-*, X-Real-IP, Forwarded and Via. From a peer that is not trusted whatever it says of itself is
 /// replaced; from a trusted one the chain is continued.
-fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
+///
+/// `edited`: more edits follow, which must find each line by its name.
+fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edited: bool, edits: &mut Edits) {
     let plan = &context.listener.plan;
     let trusted = context.trusted;
     if trusted {
@@ -145,7 +147,10 @@ fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edit
     } else {
         drop_claims(head, edits);
     }
-    if plan.forwarded.x_forwarded {
+    if plan.forwarded.x_forwarded && !trusted && !edited {
+        edits.add_block(&client.forwarded_lines);
+        forwarded_host(head, edits);
+    } else if plan.forwarded.x_forwarded {
         x_forwarded(client, context, head, edits);
     }
     if plan.forwarded.forwarded {
@@ -203,10 +208,8 @@ fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, ed
     if !given(Name::XForwardedProto) {
         edits.add(b"X-Forwarded-Proto", b"http");
     }
-    if !given(Name::XForwardedHost)
-        && let Some(host) = head.buf.get(Name::Host)
-    {
-        edits.add(b"X-Forwarded-Host", host);
+    if !given(Name::XForwardedHost) {
+        forwarded_host(head, edits);
     }
     if !given(Name::XForwardedPort)
         && let Some(server) = client.server
@@ -214,6 +217,12 @@ fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, ed
         edits.add_with(b"X-Forwarded-Port", |out| {
             out.extend_from_slice(itoa::Buffer::new().format(server.port()).as_bytes());
         });
+    }
+}
+
+fn forwarded_host(head: &RequestHead, edits: &mut Edits) {
+    if let Some(host) = head.buf.get(Name::Host) {
+        edits.add(b"X-Forwarded-Host", host);
     }
 }
 
@@ -253,14 +262,19 @@ fn request_id(context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
 fn set_target(
     context: &RequestContext,
     route: &RoutePlan,
-    variables: &RequestVariables<'_>,
+    matched: &Match,
     absolute: bool,
     edits: &mut Edits,
 ) -> Result<Option<Applied>, ProxyError> {
     let path = context.path_bytes();
     if let Some(rewrite) = &route.rewrite {
         let mut target = Vec::with_capacity(path.len() + 64);
-        let applied = rewrite.apply(path, context.query_bytes(), variables, &mut target)?;
+        let applied = rewrite.apply(
+            path,
+            context.query_bytes(),
+            &variables(context, matched)?,
+            &mut target,
+        )?;
         edits.set_target(&target);
         return Ok(Some(applied));
     }

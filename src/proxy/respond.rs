@@ -49,15 +49,16 @@ pub(super) fn edits(
     {
         put_back(context, &response.buf, &backward, &mut edits)?;
     }
-    let variables = prepare::variables(context, matched)?;
-    route
-        .response_headers
-        .apply(&response.buf, &variables, &mut edits);
-    context
-        .listener
-        .plan
-        .response_headers
-        .apply(&response.buf, &variables, &mut edits);
+    let listener = &context.listener.plan;
+    if !route.response_headers.is_empty() || !listener.response_headers.is_empty() {
+        let variables = prepare::variables(context, matched)?;
+        route
+            .response_headers
+            .apply(&response.buf, &variables, &mut edits);
+        listener
+            .response_headers
+            .apply(&response.buf, &variables, &mut edits);
+    }
     Ok(edits)
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Begun {
     pub listener: Rc<ListenerView>,
     /// When its first byte was read.
     pub start: Instant,
+    /// When its last byte of head was.
+    pub head_done: Instant,
 }
 
 /// Serves one request.

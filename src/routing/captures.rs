@@ -22,7 +22,7 @@ impl Captures {
             PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Any => None,
         };
         let host = match host {
-            HostMatch::Regex(regex) => Groups::of(regex, input.host.as_bytes()),
+            HostMatch::Regex(regex) => Groups::of(regex, input.host),
             HostMatch::Exact(_) | HostMatch::Wildcard(_) | HostMatch::Any => None,
         };
         (path.is_some() || host.is_some()).then(|| Box::new(Self { path, host }))

@@ -9,8 +9,8 @@ use std::sync::Arc;
 /// Path tables by host pattern. The maps hash with keys drawn at random per process: hosts are the client's.
 #[derive(Debug)]
 pub(super) struct HostIndex {
-    exact: HashMap<Box<str>, PathTable>,
-    wildcards: HashMap<Box<str>, PathTable>,
+    exact: HashMap<Box<[u8]>, PathTable>,
+    wildcards: HashMap<Box<[u8]>, PathTable>,
     /// Lengths of the shortest and longest wildcard, so that a long host is not hashed from every dot.
     wildcard_lens: (usize, usize),
     regexes: RegexList<PathTable>,
@@ -20,15 +20,17 @@ pub(super) struct HostIndex {
 impl HostIndex {
     /// `entries` in the order of rank.
     pub(super) fn new(entries: &[Entry]) -> Self {
-        let mut exact: HashMap<Box<str>, Vec<Rank>> = HashMap::new();
-        let mut wildcards: HashMap<Box<str>, Vec<Rank>> = HashMap::new();
+        let mut exact: HashMap<Box<[u8]>, Vec<Rank>> = HashMap::new();
+        let mut wildcards: HashMap<Box<[u8]>, Vec<Rank>> = HashMap::new();
         let mut regexes: Vec<(Arc<_>, Vec<Rank>)> = Vec::new();
         let mut any = Vec::new();
         for (rank, entry) in entries.iter().enumerate() {
             let rank = rank as Rank;
             match &entry.host {
-                HostMatch::Exact(name) => exact.entry(name.clone()).or_default().push(rank),
-                HostMatch::Wildcard(suffix) => wildcards.entry(suffix.clone()).or_default().push(rank),
+                HostMatch::Exact(name) => exact.entry(name.as_bytes().into()).or_default().push(rank),
+                HostMatch::Wildcard(suffix) => {
+                    wildcards.entry(suffix.as_bytes().into()).or_default().push(rank)
+                }
                 HostMatch::Any => any.push(rank),
                 HostMatch::Regex(regex) => match regexes.iter_mut().find(|(r, _)| Arc::ptr_eq(r, regex)) {
                     Some((_, ranks)) => ranks.push(rank),
@@ -64,7 +66,7 @@ impl HostIndex {
         }
         self.search_wildcards(host, search);
         self.regexes.search(
-            host.as_bytes(),
+            host,
             search,
             |search, table| table.is_wanted(search),
             |search, table| table.search(search),
@@ -74,10 +76,13 @@ impl HostIndex {
         }
     }
 
-    fn search_wildcards(&self, host: &str, search: &mut Search<'_>) {
+    fn search_wildcards(&self, host: &[u8], search: &mut Search<'_>) {
         let (shortest, longest) = self.wildcard_lens;
         let mut rest = host;
-        while let Some((_, suffix)) = rest.split_once('.') {
+        while rest.len() > shortest
+            && let Some(dot) = rest.iter().position(|&b| b == b'.')
+        {
+            let suffix = &rest[dot + 1..];
             rest = suffix;
             if suffix.len() < shortest {
                 return;

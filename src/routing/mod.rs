@@ -54,7 +54,7 @@ pub struct RouteInput<'a> {
     /// Index of the listener, as the table was built with.
     pub listener: u32,
     /// Normal form, see `message::host`.
-    pub host: &'a str,
+    pub host: &'a [u8],
     /// Normal form, see `message::path`.
     pub path: &'a [u8],
     /// As received.

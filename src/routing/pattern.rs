@@ -49,13 +49,13 @@ pub(super) enum HostMatch {
 }
 
 impl HostMatch {
-    pub(super) fn holds(&self, host: &str) -> bool {
+    pub(super) fn holds(&self, host: &[u8]) -> bool {
         match self {
-            Self::Exact(name) => **name == *host,
+            Self::Exact(name) => name.as_bytes() == host,
             Self::Wildcard(suffix) => host
-                .strip_suffix(&**suffix)
-                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
-            Self::Regex(regex) => regex.is_match(host.as_bytes()),
+                .strip_suffix(suffix.as_bytes())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with(b".")),
+            Self::Regex(regex) => regex.is_match(host),
             Self::Any => true,
         }
     }
@@ -165,9 +165,9 @@ pub(super) fn path_covers(outer: &PathMatch, inner: &PathMatch) -> bool {
 pub(super) fn host_covers(outer: &HostMatch, inner: &HostMatch) -> bool {
     match (outer, inner) {
         (HostMatch::Any, _) => true,
-        (HostMatch::Wildcard(a), HostMatch::Wildcard(b)) => a == b || outer.holds(b),
+        (HostMatch::Wildcard(a), HostMatch::Wildcard(b)) => a == b || outer.holds(b.as_bytes()),
         (HostMatch::Regex(a), HostMatch::Regex(b)) => a.as_str() == b.as_str(),
-        (_, HostMatch::Exact(b)) => outer.holds(b),
+        (_, HostMatch::Exact(b)) => outer.holds(b.as_bytes()),
         _ => false,
     }
 }

@@ -135,7 +135,7 @@ fn errors(routes: &[Route]) -> Vec<Diagnostic> {
 fn input<'a>(host: &'a str, path: &'a str, head: &'a RequestHead) -> RouteInput<'a> {
     RouteInput {
         listener: 0,
-        host,
+        host: host.as_bytes(),
         path: path.as_bytes(),
         query: None,
         head,
@@ -527,7 +527,10 @@ fn oracle(routes: &[Route], input: &RouteInput<'_>) -> Option<u32> {
             + r.headers.len()
             + r.query.len()
             + r.cookies.len();
-        let hosts = r.hosts.iter().filter_map(|h| host_specificity(h, input.host));
+        let hosts = r
+            .hosts
+            .iter()
+            .filter_map(|h| host_specificity(h, std::str::from_utf8(input.host).unwrap()));
         let hosts: Vec<_> = if r.hosts.is_empty() {
             vec![(0, 0)]
         } else {

@@ -15,7 +15,7 @@ pub struct RequestVariables<'a> {
     pub client: IpAddr,
     pub request_id: &'a [u8],
     /// Normal forms, as routing saw them.
-    pub host: &'a str,
+    pub host: &'a [u8],
     pub path: &'a [u8],
     /// As received.
     pub query: Option<&'a [u8]>,
@@ -43,7 +43,7 @@ impl Variables for RequestVariables<'_> {
                 Some(query)
             }
             Variable::RequestId => Some(self.request_id),
-            Variable::Host => Some(self.host.as_bytes()),
+            Variable::Host => Some(self.host),
             Variable::Path => Some(self.path),
             Variable::Query => Some(query),
             Variable::Method => Some(self.head.method_text()),
@@ -77,7 +77,7 @@ mod tests {
             head: &head,
             client: "::ffff:10.0.0.1".parse().unwrap(),
             request_id: b"id-1",
-            host: "a.com",
+            host: b"a.com",
             path: b"/p/q",
             query: Some(b"x=1&y=%20"),
             scheme: "https",

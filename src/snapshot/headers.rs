@@ -39,6 +39,12 @@ impl HeaderPlan {
         }
     }
 
+    /// Whether there is nothing to change.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+
     /// Lays the changes over a head. Values see the request as it was received.
     pub fn apply(&self, head: &HeadBuf, variables: &impl Variables, edits: &mut Edits) {
         for name in &self.remove {
