@@ -1,6 +1,6 @@
 //! Which bytes may stand where (RFC 9110 section 5.6.2, RFC 9112 section 3.2).
 
-use super::scan::find_control;
+use super::scan::{find_control, is_printable};
 
 /// May stand in a token: a method, a field name, a connection option.
 const TOKEN: u8 = 1;
@@ -83,12 +83,11 @@ pub fn target_len(text: &[u8]) -> usize {
 pub fn is_target(text: &[u8]) -> bool {
     match text.last_chunk::<16>() {
         // Blocks and the last one, which may overlap.
-        Some(last) => {
+        Some(last) if is_plain_target_block(last) => {
             let (blocks, _) = text.as_chunks::<16>();
-            blocks.iter().all(is_plain_target_block) && is_plain_target_block(last)
-                || target_len(text) == text.len()
+            blocks.iter().all(is_plain_target_block) || target_len(text) == text.len()
         }
-        None => target_len(text) == text.len(),
+        _ => target_len(text) == text.len(),
     }
 }
 
@@ -97,14 +96,14 @@ pub fn is_target(text: &[u8]) -> bool {
 fn is_plain_target_block(block: &[u8; 16]) -> bool {
     let stops = |b: u8| {
         // Adding one makes DEL negative, as what is beyond ASCII is.
-        ((b as i8).wrapping_add(1) <= 0x21)
-            | (b & 0xfe == b'"')
-            | (b & 0xfd == b'<')
-            | (b & 0xfd == b'\\')
-            | (b == b'`')
-            | (b.wrapping_sub(b'{') < 3)
+        u8::from((b as i8).wrapping_add(1) <= 0x21)
+            | u8::from(b & 0xfe == b'"')
+            | u8::from(b & 0xfd == b'<')
+            | u8::from(b & 0xfd == b'\\')
+            | u8::from(b == b'`')
+            | u8::from(b.wrapping_sub(b'{') < 3)
     };
-    !block.iter().fold(false, |any, &b| any | stops(b))
+    block.iter().fold(0, |any, &b| any | stops(b)) == 0
 }
 
 /// Whether this is a token: at least one byte, all of them token bytes.
@@ -129,7 +128,14 @@ pub fn is_field_value(text: &[u8]) -> bool {
 }
 
 /// Turns every control character but the tab into a space, so that a value cannot end its line.
+#[inline]
 pub fn blank_controls(text: &mut [u8]) {
+    if !is_printable(text) {
+        blank_each_control(text);
+    }
+}
+
+fn blank_each_control(text: &mut [u8]) {
     let mut at = find_control(text, 0);
     while let Some(byte) = text.get_mut(at) {
         if *byte != b'\t' {

@@ -82,9 +82,9 @@ impl HeadBuf {
     pub fn push(&mut self, field: Field) {
         self.fields.push(field);
         if field.id != Name::Other {
-            let slot = &mut self.first[field.id as usize];
-            if *slot == 0 {
-                *slot = self.fields.len() as u16;
+            let first = &mut self.first[field.id as usize];
+            if *first == 0 {
+                *first = self.fields.len() as u16;
             } else {
                 self.repeated |= 1 << (field.id as u8);
             }

@@ -63,52 +63,65 @@ pub fn plain_name_len(text: &[u8]) -> usize {
         let no_hyphen = (word ^ all(b'-')).wrapping_add(LOW);
         (!(letter ^ digit) & no_hyphen | word) & HIGH
     };
-    // Unrolled: few names are longer.
-    if let Some(window) = text.first_chunk::<24>() {
-        let (words, _) = window.as_chunks::<8>();
-        for (index, word) in words.iter().enumerate() {
-            let marks = others(u64::from_le_bytes(*word));
-            if marks != 0 {
-                return index * 8 + first(marks);
-            }
+    let mut rest = text;
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let marks = others(u64::from_le_bytes(*word));
+        if marks != 0 {
+            return text.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
         }
+        rest = after;
     }
     let plain = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'-';
-    text.iter().take_while(plain).count()
+    text.len() - rest.len() + rest.iter().take_while(plain).count()
 }
 
 /// How many printable ASCII characters (0x20 to 0x7E) the text begins with.
 #[must_use]
 #[inline]
 pub fn printable_len(text: &[u8]) -> usize {
-    let others = |word: u64| (word.wrapping_sub(all(0x20)) | word.wrapping_add(ONES) | word) & HIGH;
-    // Compiles to a comparison of vectors: adding one makes DEL negative, as what is beyond ASCII is.
-    let any = |block: &[u8; 32]| {
-        block
-            .iter()
-            .fold(false, |any, &b| any | ((b as i8).wrapping_add(1) <= 0x20))
-    };
     let mut rest = text;
-    while let Some((block, after)) = rest.split_first_chunk::<32>() {
-        if any(block) {
+    while let Some((block, after)) = rest.split_first_chunk::<16>() {
+        if !is_printable_block(block) {
             break;
         }
         rest = after;
     }
     while let Some((word, after)) = rest.split_first_chunk::<8>() {
-        let marks = others(u64::from_le_bytes(*word));
+        let marks = unprintable(u64::from_le_bytes(*word));
         if marks != 0 {
-            return text.len() - rest.len() + first(marks);
+            return text.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
         }
         rest = after;
     }
     text.len() - rest.len() + rest.iter().take_while(|b| (0x20..0x7f).contains(*b)).count()
 }
 
-/// The place of the first mark.
+/// Whether all of the text is printable ASCII. Made for short texts: the last block or word overlaps.
+#[must_use]
 #[inline]
-const fn first(marks: u64) -> usize {
-    (marks.trailing_zeros() / 8) as usize
+pub fn is_printable(text: &[u8]) -> bool {
+    if let Some(last) = text.last_chunk::<16>() {
+        let (blocks, _) = text.as_chunks::<16>();
+        return blocks.iter().all(is_printable_block) && is_printable_block(last);
+    }
+    match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(first), Some(last)) => {
+            unprintable(u64::from_le_bytes(*first)) | unprintable(u64::from_le_bytes(*last)) == 0
+        }
+        _ => text.iter().all(|b| (0x20..0x7f).contains(b)),
+    }
+}
+
+/// Compiles to a comparison of vectors: adding one makes DEL negative, as what is beyond ASCII is.
+#[inline]
+fn is_printable_block<const N: usize>(block: &[u8; N]) -> bool {
+    let other = |byte: u8| u8::from((byte as i8).wrapping_add(1) <= 0x20);
+    block.iter().fold(0, |any, &byte| any | other(byte)) == 0
+}
+
+/// What is not printable ASCII in a word.
+const fn unprintable(word: u64) -> u64 {
+    (word.wrapping_sub(all(0x20)) | word.wrapping_add(ONES) | word) & HIGH
 }
 
 #[inline]
@@ -149,6 +162,7 @@ mod tests {
             let count = |fits: fn(&u8) -> bool| text.iter().take_while(|b| fits(b)).count();
             prop_assert_eq!(plain_name_len(text), count(|b| b.is_ascii_alphanumeric() || *b == b'-'));
             prop_assert_eq!(printable_len(text), count(|b| (0x20..0x7f).contains(b)));
+            prop_assert_eq!(is_printable(text), printable_len(text) == text.len());
         }
     }
 
@@ -169,6 +183,14 @@ mod tests {
                     expected(!byte.is_ascii_alphanumeric() && byte != b'-'),
                     "{byte:#x} at {place}"
                 );
+                for len in place + 1..bytes.len() {
+                    let printable = (0x20..0x7f).contains(&byte);
+                    assert_eq!(
+                        is_printable(&bytes[..len]),
+                        printable,
+                        "{byte:#x} at {place} of {len}"
+                    );
+                }
                 assert_eq!(
                     printable_len(&bytes),
                     expected(!(0x20..0x7f).contains(&byte)),

@@ -12,19 +12,22 @@ use crate::message::scan::{plain_name_len, printable_len};
 /// buffer means nothing.
 pub(super) fn field_lines(input: &[u8], start: usize, limit: usize, buf: &mut HeadBuf) -> Option<usize> {
     buf.clear();
-    let mut at = start;
+    let limit = limit.min(HeadBuf::MAX_FIELDS);
     let mut rest = input.get(start..)?;
     while !rest.starts_with(b"\r\n") {
-        let line_len = field_line(rest, at, buf)?;
-        rest = &rest[line_len..];
-        at += line_len;
+        if buf.fields.len() >= limit {
+            return None;
+        }
+        let (field, next) = field_line(rest, input.len() - rest.len())?;
+        buf.push(field);
+        rest = next;
     }
-    (buf.fields.len() <= limit).then_some(at + 2)
+    Some(input.len() - rest.len() + 2)
 }
 
-/// Reads the field line that begins here, `at` in the input; returns its length.
+/// Reads the field line that begins here, `at` in the input, and gives what follows it.
 #[inline]
-fn field_line(line: &[u8], at: usize, buf: &mut HeadBuf) -> Option<usize> {
+fn field_line(line: &[u8], at: usize) -> Option<(Field, &[u8])> {
     let (name, after) = line.split_at_checked(plain_name_len(line))?;
     let (b':', after) = after.split_first()? else {
         return None;
@@ -32,15 +35,18 @@ fn field_line(line: &[u8], at: usize, buf: &mut HeadBuf) -> Option<usize> {
     let (value, end) = after.split_at_checked(printable_len(after))?;
     let space = usize::from(value.first() == Some(&b' '));
     let spaced = value.get(space) == Some(&b' ') || value.last() == Some(&b' ');
-    if name.is_empty() || spaced || !end.starts_with(b"\r\n") || buf.fields.len() == HeadBuf::MAX_FIELDS {
+    if name.is_empty() || spaced {
         return None;
     }
-    let value_start = at + name.len() + 1;
-    let value_end = value_start + value.len();
-    buf.push(Field {
-        name: Span::new(at, at + name.len()),
-        value: Span::new(value_start + space, value_end),
+    let [b'\r', b'\n', next @ ..] = end else {
+        return None;
+    };
+    let name_end = at + name.len();
+    let value_end = name_end + 1 + value.len();
+    let field = Field {
+        name: Span::new(at, name_end),
+        value: Span::new(name_end + 1 + space, value_end),
         id: Name::recognise_plain(name),
-    });
-    Some(value_end + 2 - at)
+    };
+    Some((field, next))
 }

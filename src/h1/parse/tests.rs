@@ -215,7 +215,65 @@ fn a_head_that_arrives_byte_by_byte_is_read_in_full_only_at_the_ends_of_its_part
     assert_eq!(full, OPENING_BYTES - 1 + 2);
 }
 
+/// What the quick and the careful reading make of field lines.
+fn read_both_ways(input: &[u8]) -> [Option<(usize, HeadBuf)>; 2] {
+    let (mut quick, mut careful) = (HeadBuf::default(), HeadBuf::default());
+    let quick_len = quick::field_lines(input, 0, LIMITS.fields, &mut quick);
+    let careful_len = field_lines(input, 0, LIMITS.fields, &mut careful).ok();
+    [
+        quick_len.map(|len| (len, quick)),
+        careful_len.map(|len| (len, careful)),
+    ]
+}
+
+#[test]
+fn ordinary_field_lines_are_read_the_quick_way() {
+    let long = "v".repeat(300);
+    let lines = format!(
+        "Host: a\r\nX-{long}:no-space\r\nEmpty:\r\nAccept: */*;q=0.8\r\nX: {long}\r\nTe:a\r\nTE: b\r\n\r\n"
+    );
+    let [quick, careful] = read_both_ways(lines.as_bytes());
+    assert_eq!(quick.as_ref().map(|(len, _)| *len), Some(lines.len()));
+    assert_eq!(format!("{quick:?}"), format!("{careful:?}"));
+    let unusual = [
+        "A_B: c",
+        "A:  b",
+        "A: b ",
+        "A: ",
+        "A:\tb",
+        "A: b\tc",
+        "A: caf\u{e9}",
+    ];
+    for line in unusual {
+        let [quick, careful] = read_both_ways(format!("{line}\r\n\r\n").as_bytes());
+        assert!(quick.is_none() && careful.is_some(), "{line:?}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn what_the_quick_way_reads_the_careful_way_reads_alike(
+        lines in proptest::collection::vec(
+            ("[A-Za-z0-9-]{0,30}", "[:_ ]?:", " {0,2}", "[ -~]{0,70}", "\r\n|\n|\r|\r\r\n|[\0-\x7f\u{80}-\u{ff}]{0,2}\r\n"),
+            0..6,
+        ),
+        ordinary in any::<bool>(),
+    ) {
+        let mut text = String::new();
+        for (name, colon, space, value, end) in &lines {
+            let parts: [&str; 5] = if ordinary {
+                [name, ":", " ", value, "\r\n"]
+            } else {
+                [name, colon, space, value, end]
+            };
+            text.extend(parts);
+        }
+        text.push_str("\r\n");
+        if let [Some(quick), careful] = read_both_ways(text.as_bytes()) {
+            prop_assert_eq!(format!("{:?}", Some(quick)), format!("{careful:?}"));
+        }
+    }
+
     #[test]
     fn any_bytes_have_one_meaning_however_they_arrive(
         input in noise(),

@@ -130,6 +130,19 @@ fn a_new_target_is_written_and_cannot_break_the_line() {
 }
 
 #[test]
+fn a_new_target_keeps_in_its_query_what_browsers_send_there_and_nowhere_else() {
+    let head = request("GET /old HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut edits = Edits::default();
+    edits.set_target(b"/a|b?{c}|^`<#");
+    assert_eq!(edits.target(), Some(&b"/a%7Cb?{c}|^`%3C%23"[..]));
+    let written = written_request(&head, &edits);
+    assert!(
+        written.starts_with("GET /a%7Cb?{c}|^`%3C%23 HTTP/1.1\r\n"),
+        "{written}"
+    );
+}
+
+#[test]
 fn an_added_value_cannot_break_its_line() {
     let head = request("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     let mut edits = Edits::default();
