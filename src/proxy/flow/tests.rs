@@ -36,6 +36,7 @@ async fn a_large_body_that_nobody_takes_is_thrown_away_to_its_end_and_no_further
     let sending = std::thread::spawn(move || {
         client.write_all(&[b'b'; BODY]).unwrap();
         client.write_all(b"next").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
         client
     });
     // The endpoint reads nothing, so that the body stops halfway.
