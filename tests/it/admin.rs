@@ -341,7 +341,7 @@ fn every_change_leaves_an_audit_entry_with_its_actor() {
         audit.text().contains("config.reload") && audit.text().contains("ops"),
         "{audit}"
     );
-    assert!(gateway.log().contains("ops"), "{}", gateway.log());
+    gateway.await_log("ops");
 }
 
 #[test]

@@ -70,9 +70,5 @@ fn a_limit_too_low_for_the_configuration_is_warned_of() {
         .with("app", "127.0.0.1:1")
         .nofile(1000)
         .start();
-    let log = gateway.log();
-    assert!(
-        log.contains("max_connections") || log.contains("open file"),
-        "{log}"
-    );
+    gateway.await_log("max_connections");
 }

@@ -159,7 +159,7 @@ fn a_refused_configuration_changes_nothing_and_says_so_everywhere() {
             "{config}"
         );
         assert_eq!(gateway.metric("tidegate_config_last_reload_success", &[]), 0.0);
-        eventually("the log names it", || gateway.log().contains(word));
+        gateway.await_log(word);
         let answer = gateway.admin_call("POST", "/api/v1/config/reload", "", "");
         assert!(
             (400..500).contains(&answer.status) && answer.text().contains(word),
@@ -178,8 +178,8 @@ fn what_needs_a_restart_is_refused_by_name() {
     let gateway = gateway(&format!("{}[runtime]\nworkers = 1\n", answering("one"))).start();
     gateway.reload_refused(&format!("{}[runtime]\nworkers = 2\n", answering("two")));
     assert_eq!(gateway.get("/").text(), "one");
-    let log = gateway.log();
-    assert!(log.contains("workers") && log.contains("restart"), "{log}");
+    gateway.await_log("runtime.workers");
+    gateway.await_log("restart");
 }
 
 #[test]

@@ -333,6 +333,12 @@ impl Gateway {
         std::fs::read_to_string(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
+    /// Waits until the log holds these words; what the gateway has written arrives here a little later.
+    #[track_caller]
+    pub fn await_log(&self, words: &str) {
+        crate::eventually(&format!("{words:?} is logged"), || self.log().contains(words));
+    }
+
     /// Everything written to stderr so far.
     #[must_use]
     pub fn log(&self) -> String {
