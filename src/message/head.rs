@@ -227,7 +227,8 @@ pub struct RequestHead {
     pub buf: Box<HeadBuf>,
     pub method: Method,
     pub method_text: Span,
-    /// The request target as received: origin-form, absolute-form, authority-form or `*`.
+    /// The request target as received: origin-form, absolute-form, authority-form or `*`. Whoever makes a head has
+    /// checked that all its bytes may stand in one (`bytes::is_target`).
     pub target: Span,
     pub version: Version,
 }

@@ -320,11 +320,20 @@ impl<'a> Target<'a> {
 /// # Errors
 /// `bad_request` for a target that is malformed or not for this method, `bad_host` for a bad authority in it.
 pub fn parse_target(method: Method, target: &[u8]) -> Result<Target<'_>, Reject> {
-    if target.is_empty() {
-        return Err(bad_request("request target is empty"));
-    }
     if !is_target(target) {
         return Err(bad_request("request target has an invalid character"));
+    }
+    target_form(method, target)
+}
+
+/// [`parse_target`] for the target of a [`super::head::RequestHead`], whose bytes were checked when it was made.
+///
+/// # Errors
+/// As [`parse_target`].
+#[inline]
+pub fn target_form(method: Method, target: &[u8]) -> Result<Target<'_>, Reject> {
+    if target.is_empty() {
+        return Err(bad_request("request target is empty"));
     }
     if method == Method::Connect {
         return parse_authority_form(target);

@@ -71,7 +71,7 @@ fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject
     }
     let expects_continue = framing::expects_continue(head)?;
     let named = head.buf.get(Name::Host).map(host::parse_host).transpose()?;
-    let target = host::parse_target(head.method, head.target())?;
+    let target = host::target_form(head.method, head.target())?;
     let effective = match (&target, named) {
         // HTTP/1.0 may come without any host.
         (Target::Origin { .. } | Target::Asterisk, None) => None,
