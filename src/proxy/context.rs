@@ -194,6 +194,31 @@ impl RequestContext {
         wanted && !worn_out && !self.listener.removed && !self.worker.draining.get()
     }
 
+    /// The request goes on for long, as a tunnel: keeps of the heads what the record wants, in no more memory than
+    /// that takes.
+    pub fn settle(&mut self) {
+        let heads = [
+            self.request.as_mut().map(|head| &mut head.buf),
+            self.response.as_mut().map(|head| &mut head.buf),
+        ];
+        for buf in heads.into_iter().flatten() {
+            buf.bytes.shrink_to_fit();
+            buf.fields.shrink_to_fit();
+        }
+        if self.listener.plan.access.is_none() {
+            self.give_heads();
+        }
+    }
+
+    fn give_heads(&mut self) {
+        if let Some(head) = self.request.take() {
+            heads::give(head.buf);
+        }
+        if let Some(head) = self.response.take() {
+            heads::give(head.buf);
+        }
+    }
+
     /// Notes why the request failed.
     pub fn failed(&mut self, error: &ProxyError) {
         self.token = Some(error.token);
@@ -333,11 +358,6 @@ impl Drop for RequestContext {
         self.end_attempt(None, now);
         self.write_record(now);
         self.count(now.duration_since(self.start));
-        if let Some(head) = self.request.take() {
-            heads::give(head.buf);
-        }
-        if let Some(head) = self.response.take() {
-            heads::give(head.buf);
-        }
+        self.give_heads();
     }
 }

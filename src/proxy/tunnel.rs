@@ -41,6 +41,7 @@ pub(super) struct Tunnel {
 impl Tunnel {
     pub fn new(conn: Conn, open: OpenTunnel, mut context: RequestContext) -> Self {
         context.tunnel = true;
+        context.settle();
         let counted = Counted::new(context.series.clone());
         Self {
             conn,
