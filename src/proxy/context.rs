@@ -191,7 +191,9 @@ impl RequestContext {
             .request
             .as_ref()
             .is_some_and(|head| framing::persistent(head.version, &head.buf));
-        wanted && !worn_out && !self.listener.removed && !self.worker.draining.get()
+        // What follows a body of which nothing is known cannot be taken for a request.
+        let clear = !matches!(self.rest, Rest::Unknown);
+        wanted && clear && !worn_out && !self.listener.removed && !self.worker.draining.get()
     }
 
     /// Notes why the request failed.
