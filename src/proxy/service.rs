@@ -98,7 +98,7 @@ async fn finish(client: &mut Client, context: &mut RequestContext, keep_alive: b
     match std::mem::take(&mut context.rest) {
         Rest::Nothing if keep_alive => After::KeepAlive,
         Rest::Nothing => {
-            linger::flush(client).await;
+            linger::flush(client, &context.listener.plan).await;
             After::Close
         }
         Rest::Unread(flow) => {
