@@ -99,7 +99,12 @@ async fn finish(client: &mut Client, context: &mut RequestContext, keep_alive: b
         Rest::Nothing if keep_alive => After::KeepAlive,
         Rest::Nothing => {
             linger::flush(client, &context.listener.plan).await;
-            After::Close
+            // Pipelined requests that nobody will answer; their bytes must not cost the client this answer.
+            if client.wire.carried().is_empty() && !client.wire.transport.stirs() {
+                After::Close
+            } else {
+                After::Linger
+            }
         }
         Rest::Unread(flow) => {
             let discarded = keep_alive && linger::discard(client, flow).await;
