@@ -51,7 +51,7 @@ pub(super) async fn forward(
             Err(error) => {
                 note_failure(context, &error);
                 failed = error;
-                if !error.unsent {
+                if !error.unsent || error.token == Token::Deadline {
                     break;
                 }
             }
