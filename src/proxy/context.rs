@@ -329,8 +329,14 @@ impl RequestContext {
 impl Drop for RequestContext {
     fn drop(&mut self) {
         let now = self.ended_at.unwrap_or_else(Instant::now);
-        if self.status == 0 && self.token.is_none() {
-            self.token = Some(Token::ClientClosed);
+        if self.ended != EndedBy::Done && self.token.is_none() {
+            if std::thread::panicking() {
+                self.failed(&ProxyError::new(Token::Internal, Side::Gateway));
+            } else if self.worker.stopped.get() {
+                self.failed(&ProxyError::new(Token::Draining, Side::Gateway));
+            } else if self.status == 0 {
+                self.token = Some(Token::ClientClosed);
+            }
         }
         self.end_attempt(None, now);
         self.write_record(now);
