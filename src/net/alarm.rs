@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Context;
 use std::time::Instant;
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 /// See the module's text. Belongs to one task.
@@ -36,8 +37,9 @@ impl Alarm {
             .get_or_insert_with(|| (deadline, Box::pin(tokio::time::sleep_until(deadline.into()))));
         *at = deadline;
         sleep.as_mut().reset(deadline.into());
-        // Polled for its waker; whether it fired is asked by `is_elapsed`.
-        sleep.as_mut().poll(cx).is_ready()
+        // Polled for its waker; whether it fired is asked by `is_elapsed`. Unconstrained, because a task that has used
+        // up its turn would be told to come again and the waker not be kept, but it comes again believing it is armed.
+        std::pin::pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready()
     }
 }
 
@@ -83,5 +85,24 @@ mod tests {
         .await;
         wait(&mut alarm, start + Duration::from_millis(20)).await;
         assert!(start.elapsed() < Duration::from_secs(3000));
+    }
+    #[tokio::test]
+    async fn a_task_that_used_up_its_turn_is_woken_too() {
+        let mut alarm = Alarm::default();
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let mut first = true;
+        let waiting = std::future::poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                while std::pin::pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+            }
+            if alarm.passed(cx, deadline) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
+        });
+        tokio::time::timeout(Duration::from_secs(5), waiting)
+            .await
+            .unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -55,14 +55,8 @@ impl Transport {
     /// system call only where the last read may have left something, or something has come since.
     #[must_use]
     pub fn stirs(&self) -> bool {
-        let mut nobody = Context::from_waker(Waker::noop());
-        let (ready, mut byte) = match self {
-            Self::Tcp(stream) => (stream.poll_read_ready(&mut nobody), [0]),
-            Self::Unix(stream) => (stream.poll_read_ready(&mut nobody), [0]),
-        };
-        if ready.is_pending() {
-            return false;
-        }
+        // Not by asking for readiness first: a task that has used up its turn would be told that there is none.
+        let mut byte = [0];
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut byte),
             Self::Unix(stream) => stream.try_read(&mut byte),
@@ -77,5 +71,24 @@ impl Transport {
             // Failing leaves an ordinary close, which is the best that is left to do.
             let _ignored = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+
+    #[tokio::test]
+    async fn a_closed_connection_stirs_also_for_a_task_that_used_up_its_turn() {
+        let (near, far) = UnixStream::pair().unwrap();
+        assert!(!Transport::Unix(far).stirs());
+        near.readable().await.unwrap();
+        let near = Transport::Unix(near);
+        let stirs = std::future::poll_fn(|cx| {
+            while std::pin::pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+            Poll::Ready(near.stirs())
+        });
+        assert!(stirs.await);
     }
 }

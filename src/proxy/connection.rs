@@ -3,6 +3,7 @@
 use super::accept::Accepted;
 use super::client::{self, Client};
 use super::error::ProxyError;
+use super::pace::Pace;
 use super::service::{self, After, Begun};
 use super::tunnel;
 use super::view::ListenerView;
@@ -151,10 +152,12 @@ struct Reading {
     listener: Option<Rc<ListenerView>>,
     scanned: usize,
     opened: Instant,
+    /// How fast the client takes the end of the last response.
+    taken: Pace,
 }
 
 impl Reading {
-    const fn new(opened: Instant) -> Self {
+    fn new(opened: Instant) -> Self {
         Self {
             idle_since: None,
             first_byte: None,
@@ -162,6 +165,7 @@ impl Reading {
             listener: None,
             scanned: 0,
             opened,
+            taken: Pace::default(),
         }
     }
 
@@ -177,10 +181,10 @@ impl Reading {
             return Poll::Ready(Next::Close);
         };
         if client.wire.has_unsent() {
-            // The end of the last response; its deadline is the next request's.
-            match client.wire.poll_flush(cx) {
-                Poll::Ready(Err(_)) => return Poll::Ready(Next::Close),
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+            // The end of the last response. Nothing is read before it is gone: who asks and does not read the answers
+            // would have them gather here without end.
+            if !ready!(linger::poll_flush(cx, client, &mut self.taken, &listener.plan)) {
+                return Poll::Ready(Next::Close);
             }
         }
         loop {

@@ -191,7 +191,9 @@ impl RequestContext {
             .request
             .as_ref()
             .is_some_and(|head| framing::persistent(head.version, &head.buf));
-        wanted && !worn_out && !self.listener.removed && !self.worker.draining.get()
+        // What follows a body of which nothing is known cannot be taken for a request.
+        let clear = !matches!(self.rest, Rest::Unknown);
+        wanted && clear && !worn_out && !self.listener.removed && !self.worker.draining.get()
     }
 
     /// The request goes on for long, as a tunnel: keeps of the heads what the record wants, in no more memory than
@@ -352,8 +354,14 @@ impl RequestContext {
 impl Drop for RequestContext {
     fn drop(&mut self) {
         let now = self.ended_at.unwrap_or_else(Instant::now);
-        if self.status == 0 && self.token.is_none() {
-            self.token = Some(Token::ClientClosed);
+        if self.ended != EndedBy::Done && self.token.is_none() {
+            if std::thread::panicking() {
+                self.failed(&ProxyError::new(Token::Internal, Side::Gateway));
+            } else if self.worker.stopped.get() {
+                self.failed(&ProxyError::new(Token::Draining, Side::Gateway));
+            } else if self.status == 0 {
+                self.token = Some(Token::ClientClosed);
+            }
         }
         self.end_attempt(None, now);
         self.write_record(now);

@@ -45,14 +45,34 @@ impl Put for Vec<u8> {
     }
 }
 
+/// Once it has failed it takes everything and passes nothing on: what was read is then still counted to the end of
+/// the body and no further, and the request behind it is not lost.
 struct ToWire<'a, 'b> {
     wire: &'a mut Wire,
     cx: &'a mut Context<'b>,
+    failed: Option<io::Error>,
+}
+
+impl<'a, 'b> ToWire<'a, 'b> {
+    const fn new(wire: &'a mut Wire, cx: &'a mut Context<'b>) -> Self {
+        Self {
+            wire,
+            cx,
+            failed: None,
+        }
+    }
+
+    fn check(self) -> Result<(), FlowError> {
+        self.failed.map_or(Ok(()), |error| Err(FlowError::Write(error)))
+    }
 }
 
 impl Put for ToWire<'_, '_> {
     fn put(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        self.wire.send(self.cx, parts).map(drop)
+        if self.failed.is_none() {
+            self.failed = self.wire.send(self.cx, parts).err();
+        }
+        Ok(())
     }
 }
 
@@ -196,8 +216,10 @@ impl Flow {
                 return Poll::Ready(Ok(()));
             }
             if !from.carried().is_empty() {
-                let used = self.feed(from.carried(), &mut ToWire { wire: to, cx })?;
+                let mut sink = ToWire::new(to, cx);
+                let used = self.feed(from.carried(), &mut sink)?;
                 from.consume(used);
+                sink.check()?;
                 continue;
             }
             if budget == 0 {
@@ -269,10 +291,7 @@ impl Flow {
     ) -> Poll<Result<usize, FlowError>> {
         let size = self.size.get();
         let mut writing = Context::from_waker(cx.waker());
-        let mut to = ToWire {
-            wire: to,
-            cx: &mut writing,
-        };
+        let mut to = ToWire::new(to, &mut writing);
         let read = ready!(from.poll_more(cx, size, |bytes| match self.feed(bytes, &mut to) {
             Ok(used) => (used, Ok(bytes.len())),
             Err(error) => (bytes.len(), Err(error)),
@@ -283,9 +302,12 @@ impl Flow {
                 if moved == size && !to.wire.has_unsent() {
                     self.size.grow();
                 }
-                Poll::Ready(Ok(moved))
+                Poll::Ready(to.check().map(|()| moved))
             }
-            None => Poll::Ready(self.end_of_source(&mut to).map(|()| 0)),
+            None => {
+                self.end_of_source(&mut to)?;
+                Poll::Ready(to.check().map(|()| 0))
+            }
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) async fn forward(
             Err(error) => {
                 note_failure(context, &error);
                 failed = error;
-                if !error.unsent {
+                if !error.unsent || error.token == Token::Deadline {
                     break;
                 }
             }
@@ -253,7 +253,11 @@ async fn exchange(
     let result = drive(&mut exchange, context, route, matched, prepared).await;
     let (answered, up_broken) = (exchange.answered, exchange.up_broken);
     if let Some(flow) = exchange.into_rest() {
-        context.rest = Rest::Unread(flow);
+        // Who asked for leave to send a body, and got a final answer instead, may send it or not.
+        context.rest = match expects(context) {
+            true => Rest::Unknown,
+            false => Rest::Unread(flow),
+        };
     }
     if let Some(attempt) = context.attempts.last() {
         let series = &attempt.endpoint.series;
@@ -348,7 +352,8 @@ async fn drive(
     let framing = client_framing(context, body);
     context.ends_by_close =
         framing == Framing::Plain && matches!(body, BodyKind::UntilClose | BodyKind::Chunked);
-    let keep_alive = context.may_keep_alive() && !context.ends_by_close && !expecting(context, exchange);
+    let keep_alive =
+        context.may_keep_alive() && !context.ends_by_close && (exchange.request_done() || !expects(context));
     exchange.end_means_gone = is_event_stream(&response);
     let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
     let edits = respond::edits(context, route, matched, prepared, &response, keep_alive)?;
@@ -401,13 +406,10 @@ fn client_framing(context: &RequestContext, body: BodyKind) -> Framing {
     }
 }
 
-/// The client waits for leave to send its body and got a final answer instead: it may send it or not.
-fn expecting(context: &RequestContext, exchange: &Exchange<'_>) -> bool {
-    !exchange.request_done()
-        && context
-            .request
-            .as_ref()
-            .is_some_and(|head| head.buf.has(Name::Expect))
+/// Whether the client may be waiting for leave to send its body.
+fn expects(context: &RequestContext) -> bool {
+    let head = context.request.as_ref();
+    head.is_some_and(|head| head.buf.has(Name::Expect))
 }
 
 fn is_event_stream(response: &ResponseHead) -> bool {

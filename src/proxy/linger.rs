@@ -6,7 +6,9 @@
 
 use super::client::Client;
 use super::flow::Flow;
+use super::pace::Pace;
 use crate::net::scratch::FIRST_READ;
+use crate::snapshot::ListenerPlan;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -29,19 +31,32 @@ pub(super) async fn close(client: &mut Client) {
     .await;
 }
 
-/// Flushes what is left of the last answer and closes, for a client that owes nothing.
-pub(super) async fn flush(client: &mut Client) {
-    if !client.wire.has_unsent() {
-        return;
+/// Flushes what is left of the last answer, for a client that owes nothing. It may take as long as any answer.
+pub(super) async fn flush(client: &mut Client, plan: &ListenerPlan) {
+    let mut pace = Pace::default();
+    poll_fn(|cx| poll_flush(cx, client, &mut pace, plan).map(drop)).await;
+}
+
+/// Writes what is left of the last answer. Ready with false when the client is gone, or takes it too slowly.
+pub(super) fn poll_flush(
+    cx: &mut Context<'_>,
+    client: &mut Client,
+    pace: &mut Pace,
+    plan: &ListenerPlan,
+) -> Poll<bool> {
+    if let Poll::Ready(flushed) = client.wire.poll_flush(cx) {
+        return Poll::Ready(flushed.is_ok());
     }
-    let deadline = Instant::now() + LONGEST;
-    poll_fn(|cx| {
-        if client.alarm.passed(cx, deadline) {
-            return Poll::Ready(());
-        }
-        client.wire.poll_flush(cx).map(drop)
-    })
-    .await;
+    let (now, written, limits) = (Instant::now(), client.wire.bytes_written, &plan.limits);
+    let silent = pace.note(written, now) + limits.send_timeout;
+    let slow = pace.too_slow_at(written, limits.min_rate, limits.send_timeout, now);
+    if client
+        .alarm
+        .passed(cx, slow.map_or(silent, |slow| slow.min(silent)))
+    {
+        return Poll::Ready(false);
+    }
+    Poll::Pending
 }
 
 fn poll_close(cx: &mut Context<'_>, client: &mut Client, limit: u64) -> Poll<()> {

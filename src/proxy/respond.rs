@@ -8,6 +8,7 @@ use super::heads::{self, BorrowedEdits};
 use super::prepare::{self, Prepared, SCHEME};
 use crate::h1::write;
 use crate::message::error_page;
+use crate::message::framing::is_bodiless;
 use crate::message::head::{HeadBuf, Method, ResponseHead, Version};
 use crate::message::hop;
 use crate::message::host::parse_host;
@@ -153,8 +154,8 @@ fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done
     });
     let written = scratch::with_out(|out| {
         write::simple_response(status, &fields, body, !is_head, out);
-        let body_bytes = if is_head { 0 } else { body.len() };
-        context.head_bytes_sent = (out.len() - body_bytes) as u64;
+        let sends_body = !is_head && !is_bodiless(status);
+        context.head_bytes_sent = (out.len() - if sends_body { body.len() } else { 0 }) as u64;
         // The task is polled again for whatever comes next on this connection.
         client.wire.send(&mut Context::from_waker(Waker::noop()), &[out])
     });

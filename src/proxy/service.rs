@@ -98,8 +98,13 @@ async fn finish(client: &mut Client, context: &mut RequestContext, keep_alive: b
     match std::mem::take(&mut context.rest) {
         Rest::Nothing if keep_alive => After::KeepAlive,
         Rest::Nothing => {
-            linger::flush(client).await;
-            After::Close
+            linger::flush(client, &context.listener.plan).await;
+            // Pipelined requests that nobody will answer; their bytes must not cost the client this answer.
+            if client.wire.carried().is_empty() && !client.wire.transport.stirs() {
+                After::Close
+            } else {
+                After::Linger
+            }
         }
         Rest::Unread(flow) => {
             let discarded = keep_alive && linger::discard(client, flow).await;

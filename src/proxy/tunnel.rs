@@ -79,26 +79,40 @@ impl Tunnel {
     }
 }
 
+/// A tunnel and its client; however it ends, its record tells how much it moved.
+struct Running {
+    tunnel: Box<Tunnel>,
+    client: Box<Client>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tunnel.context.note_bytes(&mut self.client);
+    }
+}
+
 /// Runs a tunnel to its end. `held` are the connection's places in the counts, given up with it.
-pub(super) async fn run<T>(mut tunnel: Box<Tunnel>, mut client: Box<Client>, held: T) {
+pub(super) async fn run<T>(tunnel: Box<Tunnel>, mut client: Box<Client>, held: T) {
     // The alarm so far wakes the task that the connection was served by.
     client.alarm = Alarm::default();
     let mut bounds = Bounds::new(&tunnel, &client);
+    let mut running = Running { tunnel, client };
     let result = poll_fn(|cx| {
-        if let Poll::Ready(done) = tunnel.poll(cx, &mut client) {
+        let Running { tunnel, client } = &mut running;
+        if let Poll::Ready(done) = tunnel.poll(cx, client) {
             return Poll::Ready(done);
         }
-        match bounds.next(tunnel.moved(&client), tunnel.half_closed(), Instant::now()) {
+        match bounds.next(tunnel.moved(client), tunnel.half_closed(), Instant::now()) {
             Some((by, late)) if client.alarm.passed(cx, by) => Poll::Ready(Err(late)),
             _ => Poll::Pending,
         }
     })
     .await;
     match result {
-        Ok(()) => tunnel.context.ended = EndedBy::Done,
-        Err(error) => tunnel.context.failed(&error),
+        Ok(()) => running.tunnel.context.ended = EndedBy::Done,
+        Err(error) => running.tunnel.context.failed(&error),
     }
-    tunnel.context.note_bytes(&mut client);
+    drop(running);
     drop(held);
 }
 

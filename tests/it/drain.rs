@@ -174,3 +174,65 @@ fn under_load_the_end_costs_no_answered_request() {
     // What the backend answered, the clients got.
     assert_eq!(served, backend.hits());
 }
+
+#[test]
+fn the_end_cuts_no_answer_that_the_gateway_gives_itself() {
+    const BODY: usize = 60_000;
+    const REQUESTS: usize = 100;
+    let config = r#"
+        [listeners.web]
+        address = "127.0.0.1:0"
+        [[routes]]
+        respond = { body = "@body@" }
+        "#;
+    let mut gateway = gateway(config).with("body", "x".repeat(BODY)).start();
+    let web = gateway.web();
+    let mut conn = Conn::connect(&web).with_receive_buffer(32 << 10);
+    conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(REQUESTS));
+    assert_eq!(conn.response().body.len(), BODY);
+    gateway.signal(Sig::TERM);
+    eventually("nobody listens any more", || Conn::try_connect(&web).is_err());
+    loop {
+        let answer = conn.response();
+        assert_eq!((answer.cut.as_ref(), answer.body.len()), (None, BODY));
+        if !answer.keeps_alive() {
+            break;
+        }
+    }
+    conn.expect_end();
+    assert_eq!(gateway.wait(), Some(0));
+}
+
+#[test]
+fn what_the_deadline_cuts_is_logged_as_cut_by_the_gateway() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Backend::http(move |_| Reply::ok("slow").held_by(&held));
+    let runtime = "drain_timeout = \"300ms\"\n[log]\naccess = { path = \"access.log\", format = \"json\" }";
+    let mut gateway = draining(&backend, runtime);
+    let mut conn = gateway.connect();
+    conn.send("GET /cut HTTP/1.1\r\nHost: test\r\n\r\n");
+    gate.reached();
+    gateway.signal(Sig::TERM);
+    assert_eq!(gateway.wait(), Some(3));
+    let record = gateway.access_record("/cut");
+    assert_eq!(
+        (&record["token"], &record["ended"]),
+        (&"draining".into(), &"gateway".into()),
+        "{record}"
+    );
+
+    let backend = ws::echo_backend();
+    let mut gateway = draining(&backend, runtime);
+    let mut client = Client::connect(gateway.connect(), "/tunnel");
+    client.echo(&"x".repeat(5000));
+    gateway.signal(Sig::TERM);
+    assert_eq!(gateway.wait(), Some(3));
+    let record = gateway.access_record("/tunnel");
+    assert_eq!(
+        (&record["token"], &record["ended"]),
+        (&"draining".into(), &"gateway".into()),
+        "{record}"
+    );
+    assert!(record["bytes_sent"].as_u64() > Some(5000), "{record}");
+}

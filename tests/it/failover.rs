@@ -151,3 +151,27 @@ fn an_answer_that_failed_after_its_head_is_not_tried_again() {
         "{record}"
     );
 }
+
+#[test]
+fn the_total_time_is_not_spent_on_one_endpoint_after_another() {
+    let (first, second) = (Blackhole::new(), Blackhole::new());
+    let gateway = gateway(
+        r#"
+        [listeners.web]
+        address = "127.0.0.1:0"
+        [[routes]]
+        upstream = "app"
+        timeouts = { connect = "10s", total = "300ms" }
+        [upstreams.app]
+        endpoints = [{ address = "@first@" }, { address = "@second@" }]
+        [log]
+        access = { path = "access.log", format = "json" }
+        "#,
+    )
+    .with("first", first.address())
+    .with("second", second.address())
+    .start();
+    gateway.get("/late").expect(504, Some("deadline"));
+    let record = gateway.access_record("/late");
+    assert_eq!(record["attempts"].as_array().map(Vec::len), Some(1), "{record}");
+}

@@ -719,3 +719,16 @@ fn endpoints_on_unix_sockets_are_served() {
     assert_eq!(conn.get("/two").text(), "/two");
     assert_eq!(backend.connections(), 1);
 }
+
+#[test]
+fn what_a_client_sends_behind_its_last_request_costs_it_nothing_of_the_answer() {
+    let backend = Backend::http(|_| Reply::pattern(1 << 20));
+    let gateway = in_front_of(&backend);
+    for _ in 0..3 {
+        let mut conn = Conn::connect(gateway.web()).with_receive_buffer(32 << 10);
+        conn.send("GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        conn.send_while_taken(&pattern::bytes(100_000), Duration::from_millis(200));
+        let answer = conn.response();
+        assert_eq!((answer.cut, answer.body.len()), (None, 1 << 20));
+    }
+}

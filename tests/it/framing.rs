@@ -662,3 +662,30 @@ fn a_request_cut_by_its_client_ends_the_endpoints_connection() {
     assert_eq!(backend.hits(), 0);
     assert_eq!(Conn::connect(gateway.web()).get("/").text(), "hi");
 }
+
+#[test]
+fn after_a_failure_the_body_that_a_client_never_got_leave_to_send_is_not_waited_for() {
+    let backend = Backend::script(|conn, _| {
+        let _head = conn.try_request_head();
+    });
+    let gateway = in_front_of(&backend);
+    let mut conn = gateway.connect();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        SMUGGLED.len()
+    );
+    let answer = conn.send(head).response_to("POST");
+    answer.expect(502, Some("upstream_reset"));
+    // What the client sends next may be the body, or a request: nobody can tell.
+    assert!(!answer.keeps_alive(), "{answer}");
+    let _ = conn.try_send(SMUGGLED);
+    conn.expect_end();
+    // The same where no endpoint was asked.
+    backend.down();
+    let answer = gateway
+        .connect()
+        .send("POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+        .response_to("POST");
+    answer.expect(502, Some("connect_failed"));
+    assert!(!answer.keeps_alive(), "{answer}");
+}

@@ -247,6 +247,52 @@ fn a_client_that_stops_reading_is_cut() {
     });
 }
 
+/// A listener with these limits that answers everything itself, with so many bytes.
+fn answering(body: usize, limits: &str) -> Gateway {
+    gateway(
+        r#"
+        [listeners.web]
+        address = "127.0.0.1:0"
+        limits = { @limits@ }
+
+        [[routes]]
+        respond = { body = "@body@" }
+
+        [admin]
+        address = "127.0.0.1:0"
+        "#,
+    )
+    .with("limits", limits)
+    .with("body", "x".repeat(body))
+    .start()
+}
+
+#[test]
+fn a_client_that_asks_on_and_on_and_reads_nothing_is_cut_and_costs_no_memory() {
+    const REQUESTS: usize = 2000;
+    const BODY: usize = 30_000;
+    let gateway = answering(BODY, r#"send_timeout = "300ms", min_rate = "0B""#);
+    let mut conn = Conn::connect(gateway.web()).with_receive_buffer(32 << 10);
+    conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(REQUESTS));
+    eventually("a request is served", || {
+        gateway.metric("tidegate_requests_total", &[]) > 0.0
+    });
+    eventually("it is cut", || gateway.open_connections() == 0);
+    let served = gateway.metric("tidegate_requests_total", &[]);
+    assert!(served < REQUESTS as f64 / 2.0, "{served} requests were served");
+}
+
+#[test]
+fn who_asks_on_and_on_and_reads_in_the_end_gets_every_answer() {
+    const REQUESTS: usize = 500;
+    let gateway = answering(30_000, r#"send_timeout = "20s""#);
+    let mut conn = Conn::connect(gateway.web()).with_receive_buffer(32 << 10);
+    conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(REQUESTS));
+    for _ in 0..REQUESTS {
+        assert_eq!(conn.response().body.len(), 30_000);
+    }
+}
+
 #[test]
 fn a_connection_serves_its_number_of_requests_and_says_which_is_the_last() {
     let backend = Backend::text("hi");

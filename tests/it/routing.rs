@@ -410,3 +410,22 @@ fn a_thousand_routes_are_found() {
         assert_eq!(gateway.send(request).text(), n.to_string());
     }
 }
+
+#[test]
+fn a_status_without_body_drops_the_one_that_is_configured() {
+    let gateway = gateway(
+        r#"
+        [listeners.web]
+        address = "127.0.0.1:0"
+        [[routes]]
+        respond = { status = 204, body = "@body@" }
+        "#,
+    )
+    .with("body", "x".repeat(1000))
+    .start();
+    let mut conn = gateway.connect();
+    for _ in 0..2 {
+        let answer = conn.get("/");
+        assert_eq!((answer.status, answer.body.len()), (204, 0));
+    }
+}

@@ -78,3 +78,30 @@ async fn a_body_over_its_limit_passes_nothing_of_what_is_too_much() {
     assert_eq!(flow().limited(5).feed(body, &mut out).unwrap(), body.len());
     assert_eq!(out, body);
 }
+
+#[tokio::test]
+async fn a_sink_that_fails_costs_nothing_of_what_follows_the_body() {
+    let (mut client, near) = pair().await;
+    let mut from = Wire::new(Transport::Tcp(near));
+    let (endpoint, near) = pair().await;
+    let mut to = Wire::new(Transport::Tcp(near));
+    socket2::SockRef::from(&endpoint)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .unwrap();
+    drop(endpoint);
+    poll_fn(|cx| to.poll_more(cx, FIRST_READ, |_| (0, ())))
+        .await
+        .unwrap_err();
+
+    let body = b"4\r\nfour\r\n1;x\r\n!\r\n0\r\n\r\nGET /next";
+    tokio::io::AsyncWriteExt::write_all(&mut client, body)
+        .await
+        .unwrap();
+    let mut flow = Flow::new(BodyKind::Chunked, Framing::Chunked, LIMITS);
+    let moved = poll_fn(|cx| flow.poll(cx, &mut from, &mut to)).await;
+    assert!(matches!(moved, Err(FlowError::Write(_))), "{moved:?}");
+    while !flow.is_end() {
+        poll_fn(|cx| flow.poll_discard(cx, &mut from)).await.unwrap();
+    }
+    assert_eq!(from.carried(), b"GET /next");
+}
