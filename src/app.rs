@@ -10,16 +10,18 @@ mod serve;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::{Environment, Loaded, Rejected};
 use crate::control::listeners::BindError;
-use crate::control::process::{PidFileError, PrivilegeError};
+use crate::control::process::{Identity, PidFileError, PrivilegeError};
 use crate::control::reload::{self, Source};
 use crate::control::state_dir::{Candidates, StateDirError};
 use crate::control::systemd::Inherited;
 use crate::control::{journal, mutator};
+use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{self, LogError};
 use crate::upstream::shared::Registry;
+use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What is read of the process's environment, once.
@@ -120,8 +122,49 @@ pub fn check(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
             format!("a thread could not be started: {error}"),
         )]
     })?;
-    let (loaded, _snapshot) = reload::compile(loaded, 1, &Registry::default(), &access)?;
+    let (mut loaded, snapshot) = reload::compile(loaded, 1, &Registry::default(), &access)?;
+    let mut missing = missing_here(&loaded, &snapshot);
+    for warning in &mut missing {
+        loaded.origins.place(warning);
+    }
+    loaded.warnings.append(&mut missing);
     Ok(loaded)
+}
+
+/// What this host lacks for a start. Warnings, because a configuration is often checked elsewhere than it runs.
+fn missing_here(loaded: &Loaded, snapshot: &Snapshot) -> Vec<Diagnostic> {
+    let mut missing = Vec::new();
+    let runtime = &loaded.config.runtime;
+    match Identity::resolve(runtime.user.as_deref(), runtime.group.as_deref()) {
+        Err(PrivilegeError::NoUser(name)) => missing.push(Diagnostic::warning(
+            "runtime.user",
+            format!("this host has no user `{name}`: it could not start here"),
+        )),
+        Err(PrivilegeError::NoGroup(name)) => missing.push(Diagnostic::warning(
+            "runtime.group",
+            format!("this host has no group `{name}`: it could not start here"),
+        )),
+        // Whoever checks need not be root.
+        Ok(_) | Err(PrivilegeError::NotRoot(_) | PrivilegeError::Refused { .. }) => {}
+    }
+    let logs = snapshot
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.access.as_ref());
+    let directories: BTreeSet<&Path> = logs
+        .filter_map(|log| log.file.path().parent())
+        .filter(|directory| !directory.as_os_str().is_empty() && !directory.is_dir())
+        .collect();
+    missing.extend(directories.into_iter().map(|directory| {
+        Diagnostic::warning(
+            "log.access",
+            format!(
+                "{} is no directory here: the access log could not be opened",
+                directory.display()
+            ),
+        )
+    }));
+    missing
 }
 
 /// Runs the gateway to its end. Gives the exit code.

@@ -8,6 +8,7 @@ use super::problem::Problem;
 use crate::config::model::{Admin, AdminToken, Role};
 use crate::control::Actor;
 use axum::http::{HeaderMap, StatusCode, header};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use subtle::ConstantTimeEq;
 
@@ -21,6 +22,16 @@ pub enum Peer {
     ControlSocket {
         uid: u32,
     },
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::UnixListener => f.write_str("unix listener"),
+            Self::ControlSocket { uid } => write!(f, "control socket uid {uid}"),
+        }
+    }
 }
 
 /// What an endpoint asks of its caller.

@@ -136,7 +136,7 @@ async fn guard(
         }
         Err(problem) => {
             api.gateway.metrics.control.admin_denied.inc();
-            tracing::warn!(path = ?request.uri().path(), ?peer, "admin request refused");
+            tracing::warn!(path = request.uri().path(), %peer, "admin request refused");
             problem.into_response()
         }
     }

@@ -50,7 +50,8 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         checker.route(&at, table);
     }
     checker.upstreams();
-    if !checker.lost {
+    let routes_misread = root.tables("routes").is_empty() && checker.problems.any_error();
+    if !checker.lost && !routes_misread {
         checker.usage();
     }
     if let Some(admin) = &config.admin {
@@ -251,12 +252,12 @@ impl Checker<'_> {
         }
         self.lost = true;
         let known: Vec<&str> = self.root.named(table).map(|(name, _)| name.as_str()).collect();
-        let there = if known.is_empty() {
-            format!("there is no {what}")
+        let message = if known.is_empty() {
+            format!("found {what} `{name}`; there is no {what} at all")
         } else {
-            suggest::list(&known)
+            format!("found {what} `{name}`; accepted: {}", suggest::list(&known))
         };
-        let mut told = Diagnostic::error(at, format!("found {what} `{name}`; accepted: {there}"));
+        let mut told = Diagnostic::error(at, message);
         told.hint = suggest::did_you_mean(name, known)
             .or_else(|| Some(format!("add a table [{}]", join(table, name))));
         self.problems.add(told);

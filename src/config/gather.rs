@@ -3,6 +3,7 @@
 use super::diagnostic::Diagnostic;
 use super::files::{Files, MAX_FILE_BYTES};
 use super::glob;
+use super::habits;
 use super::keys::table::ROOT;
 use super::keys::{Key, Shape};
 use super::path;
@@ -99,9 +100,20 @@ impl Gathered {
                 return Entries::new();
             }
         };
+        let mut before = None;
         for (message, bytes) in errors {
+            let line = text.get(..bytes.start).and_then(|head| {
+                let start = head.rfind('\n').map_or(0, |at| at + 1);
+                text.get(start..)?.lines().next()
+            });
+            let hint = line.and_then(habits::line);
             let place = Place { source, bytes };
-            let told = Diagnostic::error("", format!("{SYNTAX}{message}"));
+            let mut told = Diagnostic::error("", format!("{SYNTAX}{message}"));
+            // A file in another language is told once.
+            if hint != before {
+                told.hint.clone_from(&hint);
+                before = hint;
+            }
             self.problems.add_syntax(told, place, &self.sources);
         }
         entries
@@ -110,7 +122,9 @@ impl Gathered {
     fn include(&mut self, base: &Path, includes: &Entry, depth: usize) {
         let Value::Array(nodes) = &includes.node.value else {
             let found = includes.node.value.describe();
-            let told = Diagnostic::error("include", format!("found {found}; accepted: an array of paths"));
+            let mut told =
+                Diagnostic::error("include", format!("found {found}; accepted: an array of paths"));
+            told.hint = matches!(includes.node.value, Value::Text(_)).then(|| format!("write [{found}]"));
             return self.problems.add_from(told, &includes.node.origin);
         };
         for node in nodes {

@@ -18,6 +18,7 @@ pub mod files;
 pub mod form;
 pub mod gather;
 pub mod glob;
+pub mod habits;
 pub mod keys;
 pub mod load;
 pub mod model;

@@ -4,6 +4,7 @@ use super::diagnostic::Diagnostic;
 use super::environment::Environment;
 use super::files::Files;
 use super::form::{self, Complaint, Form, header};
+use super::habits;
 use super::keys::legacy::Legacy;
 use super::keys::table::ROOT;
 use super::keys::{Key, MapKey, Presence, Shape, walk};
@@ -150,9 +151,7 @@ impl Resolver<'_> {
                     at,
                     format!("found {}; accepted: {}", value.describe(), accepts(shape)),
                 );
-                if matches!((shape, value), (Shape::List(_), Value::Text(_))) {
-                    told = told.hint(format!("write [{}]", value.describe()));
-                }
+                told.hint = reshaped(shape, value, at);
                 self.problems.add_from(told, &node.origin);
                 return None;
             }
@@ -327,8 +326,27 @@ impl Resolver<'_> {
         let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
         let message = format!("unknown key `{name}`; accepted: {}", names.join(", "));
         let mut told = Diagnostic::error(path::join(at, name), message);
-        told.hint = suggest::did_you_mean(name, names).or_else(|| elsewhere(name));
+        told.hint = suggest::did_you_mean(name, names)
+            .or_else(|| habits::key(name).map(str::to_owned))
+            .or_else(|| elsewhere(name));
         self.problems.add_from(told, &entry.key);
+    }
+}
+
+/// How a value of the wrong shape is written in the right one.
+fn reshaped(shape: Shape, value: &Value, at: &str) -> Option<String> {
+    match (shape, value) {
+        (Shape::List(_) | Shape::Tables(_, Some(_)), Value::Text(_)) => {
+            Some(format!("write [{}]", value.describe()))
+        }
+        (Shape::Tables(..), Value::Table(_)) => Some(format!("each of them begins with [[{at}]]")),
+        (Shape::Table(keys), Value::Text(_)) if keys.iter().any(|key| key.name == "path") => {
+            Some(format!("write {{ path = {} }}", value.describe()))
+        }
+        (Shape::Table(keys), Value::Bool(false)) if keys.iter().any(|key| key.name == "off") => {
+            Some("write { off = true }".to_owned())
+        }
+        _ => None,
     }
 }
 

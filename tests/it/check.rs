@@ -265,3 +265,17 @@ fn a_file_that_includes_itself_ends() {
     let ran = files.check();
     assert!(matches!(ran.code, Some(0 | 2)), "{ran:?}");
 }
+
+#[test]
+fn what_this_host_lacks_for_a_start_is_a_warning() {
+    let config = format!(
+        "{GOOD}[runtime]\nuser = \"nobody-has-this-name\"\n[log]\naccess = {{ path = \"/nowhere-at-all/access.log\" }}\n"
+    );
+    let files = Files::new(&[("tidegate.toml", &config)]);
+    let ran = files.check().expect(0);
+    let said = said(&ran);
+    assert!(said.contains("warning: runtime.user"), "{said}");
+    assert!(said.contains("nobody-has-this-name"), "{said}");
+    assert!(said.contains("/nowhere-at-all"), "{said}");
+    assert!(said.contains("2 warnings"), "{said}");
+}

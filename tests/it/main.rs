@@ -29,6 +29,7 @@ mod headers;
 mod kit;
 mod limits;
 mod listeners;
+mod readme;
 mod reload;
 mod rewrites;
 mod routing;

@@ -57,6 +57,9 @@ pub fn endpoint(text: &str, base: &Path) -> Result<EndpointAddress, Complaint> {
     if text.parse::<IpAddr>().is_ok() {
         return Err(Complaint::new("the port is missing").instead(&with_port(text, 80)));
     }
+    if text.parse::<u16>().is_ok() {
+        return Err(Complaint::new("the host is missing").instead(&format!("127.0.0.1:{text}")));
+    }
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(Complaint::new("the port is missing").instead(&format!("{text}:80")));
     };

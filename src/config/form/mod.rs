@@ -5,6 +5,7 @@ pub mod header;
 pub mod pattern;
 pub mod quantity;
 
+use super::habits;
 use super::model::{AccessFormat, Workers};
 use super::scalar::Scalar;
 use super::suggest;
@@ -265,7 +266,8 @@ fn choice(text: &str, names: &'static [&'static str]) -> Result<Scalar, Complain
         return Ok(Scalar::Choice(name));
     }
     let mut complaint = Complaint::wrong_type();
-    complaint.hint = suggest::did_you_mean(text, names.iter().copied());
+    complaint.hint = suggest::did_you_mean(text, names.iter().copied())
+        .or_else(|| habits::word(text, names).map(|ours| format!("it is called `{ours}` here")));
     Err(complaint)
 }
 

@@ -41,7 +41,11 @@ pub fn duration(text: &str) -> Result<Duration, Complaint> {
     while !rest.is_empty() {
         let (number, unit, after) = part(rest).ok_or_else(|| Complaint::new("it is not a duration"))?;
         let Some((_, scale)) = TIME.iter().find(|(name, _)| *name == unit) else {
-            return Err(unknown_unit(unit, number, "s"));
+            return Err(unknown_unit(
+                unit,
+                number,
+                likely(unit, &["ms", "m", "h", "d", "us", "ns"], "s"),
+            ));
         };
         let value = scaled(number, *scale).ok_or_else(|| Complaint::new("the number is too long"))?;
         nanos = nanos.saturating_add(value);
@@ -63,7 +67,11 @@ pub fn size(text: &str) -> Result<u64, Complaint> {
         SIZE.iter().find(|(n, _)| *n == unit).map(|(_, s)| *s)
     };
     let Some(scale) = scale.filter(|_| rest.is_empty()) else {
-        return Err(unknown_unit(unit, number, "KiB"));
+        return Err(unknown_unit(
+            unit,
+            number,
+            likely(unit, &["kB", "MB", "GB", "TB", "B"], "KiB"),
+        ));
     };
     scaled(number, scale)
         .and_then(|bytes| u64::try_from(bytes).ok())
@@ -78,6 +86,21 @@ fn unknown_unit(unit: &str, number: &str, example: &str) -> Complaint {
         format!("there is no unit `{unit}`")
     };
     Complaint::new(reason).instead(&format!("{number}{example}"))
+}
+
+/// The unit whose first letter a word has: `megs` are MB, `minutes` m.
+fn likely(word: &str, units: &[&'static str], otherwise: &'static str) -> &'static str {
+    let word = word.trim().to_ascii_lowercase();
+    let milli = word.starts_with("ms") || word.starts_with("milli");
+    units
+        .iter()
+        .filter(|unit| **unit != "ms" || milli)
+        .find(|unit| {
+            let first = unit.chars().next().map(|c| c.to_ascii_lowercase());
+            first.is_some() && word.chars().next() == first
+        })
+        .copied()
+        .unwrap_or(otherwise)
 }
 
 /// Splits off a number and the letters after it.

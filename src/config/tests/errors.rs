@@ -602,3 +602,67 @@ fn long_lines_and_control_characters_do_not_spoil_the_drawing() {
     );
     assert!(!drawn.contains('\u{1b}'), "{drawn:?}");
 }
+
+/// The hint of the one problem of a text.
+fn hint(text: &str) -> String {
+    only(text).hint.unwrap_or_default()
+}
+
+#[test]
+fn habits_from_elsewhere_are_translated() {
+    assert!(hint(&GOOD.replace("address =", "proxy_pass = 'x'\naddress =")).contains("upstream ="));
+    assert_eq!(
+        hint(&GOOD.replace("endpoints", "balance = 'leastconn'\nendpoints")),
+        "it is called `least_connections` here"
+    );
+    let hints: Vec<String> = load_bad("server {\n  listen 80;\n}\n")
+        .into_iter()
+        .filter_map(|told| told.hint)
+        .collect();
+    assert!(
+        matches!(&hints[..], [one] if one.contains("nginx")),
+        "told once: {hints:#?}"
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_shape_is_shown_in_the_right_one() {
+    assert_eq!(
+        hint(&GOOD.replace("[[routes]]", "[routes]")),
+        "each of them begins with [[routes]]"
+    );
+    assert_eq!(
+        hint(&GOOD.replace("['127.0.0.1:3000']", "'127.0.0.1:3000'")),
+        "write [\"127.0.0.1:3000\"]"
+    );
+    assert_eq!(
+        hint(&format!("{GOOD}[log]\naccess = '/x.log'\n")),
+        "write { path = \"/x.log\" }"
+    );
+    assert_eq!(
+        hint(&GOOD.replace("'127.0.0.1:3000'", "'3000'")),
+        "write \"127.0.0.1:3000\""
+    );
+    assert_eq!(
+        hint(&GOOD.replace("'127.0.0.1:8080'", "127.0.0.1:8080")),
+        "text stands in quotes: address = \"…\""
+    );
+    for (written, meant) in [
+        ("10 megs", "10MB"),
+        ("10m", "10MB"),
+        ("1g", "1GB"),
+        ("5x", "5KiB"),
+    ] {
+        let text = format!("{GOOD}[listeners.web.limits]\nbody = '{written}'\n");
+        assert_eq!(hint(&text), format!("write \"{meant}\""));
+    }
+    for (written, meant) in [
+        ("5 minutes", "5m"),
+        ("20 msec", "20ms"),
+        ("30 sec", "30s"),
+        ("2 days", "2d"),
+    ] {
+        let text = format!("{GOOD}[runtime]\ndrain_timeout = '{written}'\n");
+        assert_eq!(hint(&text), format!("write \"{meant}\""));
+    }
+}
