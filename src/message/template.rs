@@ -23,7 +23,8 @@ use thiserror::Error;
 #[cfg(test)]
 mod tests;
 
-/// Longest output of one template. Variables carry client bytes, and a template may repeat them.
+/// Most bytes that the variables of one template put in together: they carry client bytes, and a template may repeat
+/// them. Literal text is the operator's and is never cut.
 pub const MAX_OUTPUT: usize = 64 * 1024;
 
 /// A group of a regex.
@@ -227,25 +228,22 @@ impl Template {
         self.render_as(Escaping::Header, variables, out);
     }
 
-    /// Appends the value, made safe for where it goes, cut at [`MAX_OUTPUT`].
+    /// Appends the value, made safe for where it goes; its variables are cut at [`MAX_OUTPUT`].
     pub fn render_as(&self, escaping: Escaping, variables: &impl Variables, out: &mut Vec<u8>) {
-        let limit = out.len() + MAX_OUTPUT;
+        let mut room = MAX_OUTPUT;
         for part in &self.parts {
+            let start = out.len();
             match part {
                 Part::Text(text) => {
-                    let start = out.len();
                     out.extend_from_slice(text);
                     make_safe(start, out, |byte| escaping.keeps_text(byte));
                 }
                 Part::Variable(variable) => {
-                    let start = out.len();
                     variables.write(variable, out);
                     make_safe(start, out, |byte| escaping.keeps_variable(byte));
+                    out.truncate(start + room.min(out.len() - start));
+                    room -= out.len() - start;
                 }
-            }
-            if out.len() > limit {
-                out.truncate(limit);
-                return;
             }
         }
     }

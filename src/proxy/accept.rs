@@ -19,6 +19,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// Connections accepted in one turn; then other tasks have theirs.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Connections that the kernel queues at most for one socket: what is taken from a queue before it is closed.
+const MOST_QUEUED: usize = 65_536;
 /// Accepting rests this long when descriptors or memory run out.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often a full listener looks for room; connections wait in the kernel's queue meanwhile.
@@ -232,7 +234,11 @@ impl Drop for Accepting {
         if self.worker.stopped.get() {
             return;
         }
-        while matches!(self.one(), Accept::One) {}
+        for _ in 0..MOST_QUEUED {
+            if !matches!(self.one(), Accept::One) {
+                break;
+            }
+        }
         self.worker.report(Report::Unlistened {
             worker: self.worker.index,
             socket: self.id,

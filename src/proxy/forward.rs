@@ -90,9 +90,8 @@ async fn try_endpoint(
     let endpoint = upstream.endpoints[index].clone();
     prepare::set_host(
         context.head()?,
-        route,
         &upstream.plan.endpoints[index].authority,
-        &mut prepared.edits,
+        prepared,
     );
     let in_flight = InFlight::new(endpoint.clone());
     if let Some(conn) = endpoint.checkout() {

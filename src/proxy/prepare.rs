@@ -30,6 +30,8 @@ pub(super) struct Prepared {
     pub edits: BorrowedEdits,
     /// The client wants to switch protocols, and may.
     pub upgrade: bool,
+    /// Host depends on the endpoint that is tried.
+    host_of_endpoint: bool,
     /// What the route's rewrite did to the path; `None` without one.
     pub rewritten: Option<Applied>,
 }
@@ -51,6 +53,7 @@ pub(super) fn request(
         && list(head.buf.all(Name::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
     {
         edits.add(b"TE", b"trailers");
+        edits.add(b"Connection", b"TE");
     }
     let listener = &context.listener.plan;
     let edited = !route.request_headers.is_empty() || !listener.request_headers.is_empty();
@@ -67,7 +70,9 @@ pub(super) fn request(
         route.request_headers.apply(&head.buf, &variables, &mut edits);
         listener.request_headers.apply(&head.buf, &variables, &mut edits);
     }
+    let host_missing = !head.buf.has(Name::Host) && !edits.adds(b"host");
     Ok(Prepared {
+        host_of_endpoint: route.host == HostHeader::Endpoint || host_missing,
         edits,
         upgrade,
         rewritten,
@@ -97,11 +102,10 @@ pub(super) fn variables<'a>(
     })
 }
 
-/// The Host field where it names the endpoint, and for a request that came without any.
-pub(super) fn set_host(head: &RequestHead, route: &RoutePlan, authority: &str, edits: &mut Edits) {
-    let missing = !head.buf.has(Name::Host) && !edits.adds(b"host");
-    if route.host == HostHeader::Endpoint || missing {
-        replace_host(head, authority.as_bytes(), edits);
+/// The Host field where it names the endpoint: where the route says so, and for a request that came without any.
+pub(super) fn set_host(head: &RequestHead, authority: &str, prepared: &mut Prepared) {
+    if prepared.host_of_endpoint {
+        replace_host(head, authority.as_bytes(), &mut prepared.edits);
     }
 }
 

@@ -41,6 +41,9 @@ pub(super) fn edits(
         }
     } else {
         connection(context, keep_alive, |value| edits.add(b"Connection", value));
+        if response.status == 426 {
+            name_protocols(&response.buf, &mut edits);
+        }
     }
     if context.listener.plan.forwarded.via {
         prepare::via(response.version, &mut edits);
@@ -61,6 +64,14 @@ pub(super) fn edits(
             .apply(&response.buf, &variables, &mut edits);
     }
     Ok(edits)
+}
+
+/// 426 (Upgrade Required) has to say to what (RFC 9110 section 15.5.22).
+fn name_protocols(head: &HeadBuf, edits: &mut BorrowedEdits) {
+    if let Some(protocols) = head.get(Name::Upgrade) {
+        edits.add(b"Upgrade", protocols);
+        edits.add(b"Connection", b"upgrade");
+    }
 }
 
 /// What Connection has to say: nothing where it is the version's default.

@@ -175,3 +175,15 @@ fn the_total_time_is_not_spent_on_one_endpoint_after_another() {
     let record = gateway.access_record("/late");
     assert_eq!(record["attempts"].as_array().map(Vec::len), Some(1), "{record}");
 }
+
+#[test]
+fn a_request_without_host_names_the_endpoint_that_gets_it() {
+    let refused = Refused::new();
+    let backend = Backend::text("hi");
+    let gateway = two(refused.address(), backend.address());
+    for _ in 0..4 {
+        assert_eq!(gateway.send("GET / HTTP/1.0\r\n\r\n").status, 200);
+        let host = backend.last_request().header("host").map(str::to_owned);
+        assert_eq!(host, Some(backend.address().to_string()));
+    }
+}

@@ -391,3 +391,12 @@ fn a_variable_cannot_inject_a_line() {
     let _ = gateway.get("/a%0d%0aX-Evil:%201?q=b%0d%0aX-Evil:%202");
     assert!(!backend.last_request().headers.has("x-evil"));
 }
+
+#[test]
+fn upgrade_required_says_to_what() {
+    let backend = Backend::http(|_| Reply::new(426, "no").header("Upgrade", "example/2"));
+    let gateway = listener(&backend, "");
+    let answer = gateway.get("/");
+    assert_eq!((answer.status, answer.header("upgrade")), (426, Some("example/2")));
+    assert!(answer.headers.lists("connection", "upgrade"));
+}

@@ -429,3 +429,19 @@ fn a_status_without_body_drops_the_one_that_is_configured() {
         assert_eq!((answer.status, answer.body.len()), (204, 0));
     }
 }
+
+#[test]
+fn a_long_fixed_body_arrives_whole() {
+    let body = "0123456789abcde\n".repeat(8 * 1024);
+    let gateway = gateway(
+        r#"
+        [listeners.web]
+        address = "127.0.0.1:0"
+        [[routes]]
+        respond = { body = """@body@""" }
+        "#,
+    )
+    .with("body", &body)
+    .start();
+    assert_eq!(gateway.get("/").text(), body);
+}
