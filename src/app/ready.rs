@@ -32,6 +32,11 @@ impl ReadyFile {
         })
     }
 
+    /// Where it is, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes it: a reader sees all or nothing.
     pub fn publish(self, content: &[u8]) -> io::Result<()> {
         match (write_atomically(&self.path, content), self.held) {

@@ -173,8 +173,9 @@ fn announce(gateway: &Gateway, ready_file: Option<ReadyFile>) -> Result<(), Star
             "admin": admin,
             "control": gateway.node.control_socket,
         });
+        let what = format!("ready file {} cannot be written", file.path().display());
         file.publish(format!("{ready}\n").as_bytes())
-            .map_err(StartError::system("the ready file cannot be written"))?;
+            .map_err(StartError::system(what))?;
     }
     // Who started us may not read this.
     let mut out = io::stdout().lock();

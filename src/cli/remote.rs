@@ -24,11 +24,10 @@ struct Reach {
     /// Address of the gateway's admin listener, such as http://127.0.0.1:9900
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
-    /// Token for the admin listener
+    /// Token for the admin listener; the control socket needs none
     #[arg(
         long,
         value_name = "TOKEN",
-        requires = "admin",
         env = "TIDEGATE_ADMIN_TOKEN",
         hide_env_values = true
     )]
@@ -100,13 +99,27 @@ fn ask(reach: &Reach, surroundings: &Surroundings, method: &str, path: &str) -> 
             address: address_of(url)?.to_owned(),
             token: reach.token.clone(),
         },
-        None => Target::Control(control_sockets(reach, surroundings)),
+        None => {
+            readable(reach)?;
+            Target::Control(control_sockets(reach, surroundings))
+        }
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the client could not be started")?;
     runtime.block_on(client::ask(&target, method, path))
+}
+
+/// Who names a file that is not there is told so, and not of a gateway that some other file started.
+fn readable(reach: &Reach) -> anyhow::Result<()> {
+    match (&reach.control, &reach.file.config) {
+        (None, Some(path)) => {
+            std::fs::metadata(path).with_context(|| format!("{} can't be read", path.display()))?;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn address_of(url: &str) -> anyhow::Result<&str> {

@@ -28,8 +28,8 @@ pub async fn drain(gateway: &Gateway, at_once: impl Future<Output = ()>) -> Ende
     gateway.enter(Phase::Draining);
     systemd::stopping(runtime.drain_delay + runtime.drain_timeout + STOP_WAIT);
     let text = format!(
-        "{} connections are open; waiting up to {:?}",
-        connections(gateway),
+        "open: {}; waiting up to {:?}",
+        counted(connections(gateway)),
         runtime.drain_timeout
     );
     gateway.journal.note(Severity::Info, "drain.started", "", text);
@@ -53,7 +53,7 @@ pub async fn drain(gateway: &Gateway, at_once: impl Future<Output = ()>) -> Ende
             Severity::Warning,
             "drain.cut",
             "",
-            format!("{left} connections were cut"),
+            format!("cut: {}", counted(left)),
         );
         Ended::Cut(left)
     }
@@ -85,6 +85,11 @@ async fn stop(gateway: &Gateway) {
     while !gateway.plane().workers.ended() && Instant::now() < deadline {
         tokio::time::sleep(LOOK).await;
     }
+}
+
+fn counted(connections: usize) -> String {
+    let plural = if connections == 1 { "" } else { "s" };
+    format!("{connections} connection{plural}")
 }
 
 fn connections(gateway: &Gateway) -> usize {

@@ -118,6 +118,32 @@ fn commands_without_a_gateway_say_so() {
 }
 
 #[test]
+fn the_admin_token_in_the_environment_does_not_keep_from_the_control_socket() {
+    let gateway = gateway(PLAIN).with("app", "127.0.0.1:9").start();
+    let control = gateway.ready()["control"]
+        .as_str()
+        .expect("a control socket")
+        .to_owned();
+    let mut process = cli::command(binary());
+    process
+        .args(["status", "--control", &control])
+        .env("TIDEGATE_ADMIN_TOKEN", "0123456789abcdef");
+    let ran = cli::finish(process);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn a_file_that_is_named_and_not_there_is_told_before_any_gateway_is_asked() {
+    let ran = tidegate(&["status", "-c", "/nowhere-at-all/tidegate.toml"]);
+    assert_ne!(ran.code, Some(0));
+    assert!(
+        ran.stderr.contains("/nowhere-at-all/tidegate.toml can't be read"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn the_effective_configuration_tells_values_and_their_origins() {
     let backend = Backend::text("hi");
     let gateway = gateway(&format!("{PLAIN}\n[runtime]\ndrain_timeout = \"7s\"\n"))
