@@ -147,19 +147,32 @@ impl Events {
     }
 }
 
-/// Escaped, because a reason may quote what somebody else wrote.
+/// With control characters escaped, because a reason may quote what somebody else wrote.
 fn log(event: &Event) {
     let kind = event.kind;
     let object = Some(event.target.as_str()).filter(|t| !t.is_empty());
     let data = Some(&event.data)
         .filter(|d| !d.is_null())
         .map(tracing::field::display);
-    let reason = event.reason.escape_debug();
+    let reason = on_one_line(&event.reason);
     match event.severity {
         Severity::Info => tracing::info!(event = kind, object, data, "{reason}"),
         Severity::Warning => tracing::warn!(event = kind, object, data, "{reason}"),
         Severity::Error => tracing::error!(event = kind, object, data, "{reason}"),
     }
+}
+
+/// A text that can neither end its line nor steer a terminal. Quotes stay: the log's own form sees to them.
+fn on_one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}') {
+            line.extend(c.escape_debug());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// What a listener hears.
@@ -200,6 +213,12 @@ mod tests {
         events
             .post("config.applied", Severity::Info, target, "file changed", data)
             .id
+    }
+
+    #[test]
+    fn a_reason_stays_on_its_line_and_reads_as_it_was_written() {
+        assert_eq!(on_one_line("can't read \"x\""), "can't read \"x\"");
+        assert_eq!(on_one_line("a\r\nb\u{1b}[31m"), "a\\r\\nb\\u{1b}[31m");
     }
 
     #[test]
