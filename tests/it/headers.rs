@@ -397,6 +397,9 @@ fn upgrade_required_says_to_what() {
     let backend = Backend::http(|_| Reply::new(426, "no").header("Upgrade", "example/2"));
     let gateway = listener(&backend, "");
     let answer = gateway.get("/");
-    assert_eq!((answer.status, answer.header("upgrade")), (426, Some("example/2")));
+    assert_eq!(
+        (answer.status, answer.header("upgrade")),
+        (426, Some("example/2"))
+    );
     assert!(answer.headers.lists("connection", "upgrade"));
 }
