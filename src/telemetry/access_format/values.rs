@@ -157,8 +157,18 @@ impl Value<'_> {
 
     /// All values of a field, joined; `;` for cookies, as they are lists of their own kind.
     fn fields(&mut self, head: &HeadBuf, name: &[u8]) {
+        let id = Name::recognise(name);
+        if matches!(id, Name::Other | Name::Underscored) {
+            self.joined(name, head.find(name));
+        } else {
+            // Found while the head was read: no search.
+            self.joined(name, head.all(id));
+        }
+    }
+
+    fn joined<'v>(&mut self, name: &[u8], values: impl Iterator<Item = &'v [u8]>) {
         let separator: &[u8] = if name == b"cookie" { b"; " } else { b", " };
-        for (i, value) in head.find(name).enumerate() {
+        for (i, value) in values.enumerate() {
             if i > 0 {
                 self.out.extend_from_slice(separator);
             }
