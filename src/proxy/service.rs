@@ -93,14 +93,20 @@ async fn fail(client: &mut Client, context: &mut RequestContext, error: &ProxyEr
     finish(client, context, keep_alive).await
 }
 
+/// An answer of this many bytes is with the client when the socket closes: it fits into the ten segments that TCP
+/// sends without waiting (RFC 6928). More may be in the kernel still, which drops it when a byte arrives after that.
+const SENT_AT_ONCE: u64 = 14_600;
+
 /// After a whole answer: a request body that nobody read is read and thrown away, if it is short.
 async fn finish(client: &mut Client, context: &mut RequestContext, keep_alive: bool) -> After {
     match std::mem::take(&mut context.rest) {
         Rest::Nothing if keep_alive => After::KeepAlive,
         Rest::Nothing => {
             linger::flush(client, &context.listener.plan).await;
-            // Pipelined requests that nobody will answer; their bytes must not cost the client this answer.
-            if client.wire.carried().is_empty() && !client.wire.transport.stirs() {
+            // Bytes that nobody will read, here already or still to come, must not cost the client this answer.
+            context.note_bytes(client);
+            let delivered = context.bytes_sent <= SENT_AT_ONCE;
+            if delivered && client.wire.carried().is_empty() && !client.wire.transport.stirs() {
                 After::Close
             } else {
                 After::Linger
