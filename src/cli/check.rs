@@ -26,12 +26,9 @@ enum Format {
 }
 
 pub(super) fn check(args: &CheckArgs, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
-    let path = match args.file.find() {
+    let path = match args.file.find_or_complain() {
         Ok(path) => path,
-        Err(error) => {
-            complain(&format!("tidegate: {error}"));
-            return Ok(ExitCode::from(EXIT_USAGE));
-        }
+        Err(code) => return Ok(code),
     };
     let source = Source::File {
         path: path.clone(),

@@ -48,12 +48,9 @@ pub(super) fn config(command: &ConfigCommand, surroundings: &Surroundings) -> an
 }
 
 fn show(args: &ShowArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
-    let path = match args.file.find() {
+    let path = match args.file.find_or_complain() {
         Ok(path) => path,
-        Err(error) => {
-            complain(&format!("tidegate: {error}"));
-            return Ok(ExitCode::from(EXIT_USAGE));
-        }
+        Err(code) => return Ok(code),
     };
     match config::load(&path, &surroundings.environment) {
         Ok(loaded) => {

@@ -63,6 +63,14 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
+    /// The file to read; without one, tells why and gives the exit code.
+    fn find_or_complain(&self) -> Result<PathBuf, ExitCode> {
+        self.find().map_err(|error| {
+            complain(&format!("tidegate: {error}"));
+            ExitCode::from(EXIT_USAGE)
+        })
+    }
+
     /// The file named, or the first of the usual ones that exists.
     fn find(&self) -> anyhow::Result<PathBuf> {
         if let Some(path) = &self.config {

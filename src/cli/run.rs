@@ -18,12 +18,9 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: RunArgs, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
-    let path = match args.file.find() {
+    let path = match args.file.find_or_complain() {
         Ok(path) => path,
-        Err(error) => {
-            complain(&format!("tidegate: {error}"));
-            return Ok(ExitCode::from(EXIT_USAGE));
-        }
+        Err(code) => return Ok(code),
     };
     let source = Source::File {
         path,

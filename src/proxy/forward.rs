@@ -103,7 +103,7 @@ async fn try_endpoint(
                 context.end_attempt(Some(Outcome::Failed(stale.error.token)), Instant::now());
             }
             Err(failed) => return Err(failed.error),
-            Ok(answered) => return answered.done(in_flight),
+            Ok(answered) => return Ok(answered.done(in_flight)),
         }
     }
     begin_attempt(context, &endpoint, false);
@@ -111,7 +111,8 @@ async fn try_endpoint(
         .await
         .map_err(ProxyError::unsent)?;
     let answer = exchange(client, context, route, matched, prepared, conn).await;
-    answer.map_err(|failed| failed.error)?.done(in_flight)
+    let answered = answer.map_err(|failed| failed.error)?;
+    Ok(answered.done(in_flight))
 }
 
 fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, reused: bool) {
@@ -220,11 +221,11 @@ enum Answered {
 
 impl Answered {
     /// The request's place at the endpoint is given up, or becomes the tunnel's.
-    fn done(self, in_flight: InFlight) -> Result<Done, ProxyError> {
-        Ok(match self {
+    fn done(self, in_flight: InFlight) -> Done {
+        match self {
             Self::Whole { keep_alive } => Done::Answered { keep_alive },
             Self::Switched(conn) => Done::Switched(conn, in_flight.into_tunnel()),
-        })
+        }
     }
 }
 

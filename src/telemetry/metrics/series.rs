@@ -11,9 +11,31 @@ use std::array;
 /// Labels of the status classes, in the order of [`PerClass`].
 pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
+/// A row of counters.
+#[derive(Debug)]
+struct Cells<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for Cells<N> {
+    fn default() -> Self {
+        Self(array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> Cells<N> {
+    fn values(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(Counter::get)
+    }
+
+    fn absorb(&self, other: &Self) {
+        for (mine, theirs) in self.0.iter().zip(&other.0) {
+            mine.add(theirs.get());
+        }
+    }
+}
+
 /// Counts by class of the status sent. `none`: the client left before one was (logged as 499).
 #[derive(Debug, Default)]
-pub struct PerClass([Counter; CLASSES.len()]);
+pub struct PerClass(Cells<{ CLASSES.len() }>);
 
 impl PerClass {
     #[inline]
@@ -23,61 +45,42 @@ impl PerClass {
             100..=599 => usize::from(status / 100) - 1,
             _ => 5,
         };
-        self.0[class].inc();
+        self.0.0[class].inc();
     }
 
     /// Label and count of each class.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CLASSES.into_iter().zip(self.0.iter().map(Counter::get))
+        CLASSES.into_iter().zip(self.0.values())
     }
 
     #[must_use]
     pub fn sum(&self) -> u64 {
-        self.0.iter().map(Counter::get).sum()
-    }
-
-    fn absorb(&self, other: &Self) {
-        for (mine, theirs) in self.0.iter().zip(&other.0) {
-            mine.add(theirs.get());
-        }
+        self.0.values().sum()
     }
 }
 
 /// Counts by error token.
-#[derive(Debug)]
-pub struct PerToken([Counter; Token::ALL.len()]);
-
-impl Default for PerToken {
-    fn default() -> Self {
-        Self(array::from_fn(|_| Counter::default()))
-    }
-}
+#[derive(Debug, Default)]
+pub struct PerToken(Cells<{ Token::ALL.len() }>);
 
 impl PerToken {
     #[inline]
     pub fn inc(&self, token: Token) {
-        self.0[token as usize].inc();
+        self.0.0[token as usize].inc();
     }
 
     /// Token and count of each that was counted at all.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.0.iter().map(Counter::get);
         Token::ALL
             .iter()
             .map(|t| t.name())
-            .zip(counts)
+            .zip(self.0.values())
             .filter(|(_, n)| *n > 0)
     }
 
     #[must_use]
     pub fn sum(&self) -> u64 {
-        self.0.iter().map(Counter::get).sum()
-    }
-
-    fn absorb(&self, other: &Self) {
-        for (mine, theirs) in self.0.iter().zip(&other.0) {
-            mine.add(theirs.get());
-        }
+        self.0.values().sum()
     }
 }
 
@@ -110,29 +113,20 @@ impl Refusal {
 
 /// Counts by [`Refusal`].
 #[derive(Debug, Default)]
-pub struct PerRefusal([Counter; Refusal::ALL.len()]);
+pub struct PerRefusal(Cells<{ Refusal::ALL.len() }>);
 
 impl PerRefusal {
     pub fn inc(&self, why: Refusal) {
-        self.0[why as usize].inc();
+        self.0.0[why as usize].inc();
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Refusal::ALL
-            .into_iter()
-            .map(Refusal::name)
-            .zip(self.0.iter().map(Counter::get))
+        Refusal::ALL.into_iter().map(Refusal::name).zip(self.0.values())
     }
 
     #[must_use]
     pub fn sum(&self) -> u64 {
-        self.0.iter().map(Counter::get).sum()
-    }
-
-    fn absorb(&self, other: &Self) {
-        for (mine, theirs) in self.0.iter().zip(&other.0) {
-            mine.add(theirs.get());
-        }
+        self.0.values().sum()
     }
 }
 
@@ -169,14 +163,20 @@ impl Absorb for Gauge {
     }
 }
 
-macro_rules! absorb_by_own {
-    ($($cell:ident)*) => { $(
-        impl Absorb for $cell {
-            fn absorb(&self, other: &Self) { Self::absorb(self, other); }
+impl Absorb for Histogram {
+    fn absorb(&self, other: &Self) {
+        Self::absorb(self, other);
+    }
+}
+
+macro_rules! absorb_rows {
+    ($($row:ident)*) => { $(
+        impl Absorb for $row {
+            fn absorb(&self, other: &Self) { self.0.absorb(&other.0); }
         }
     )* };
 }
-absorb_by_own!(Histogram PerClass PerToken PerRefusal);
+absorb_rows!(PerClass PerToken PerRefusal);
 
 series! {
     /// One listener.
