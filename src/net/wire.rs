@@ -97,6 +97,12 @@ impl Wire {
         self.sent < self.unsent.len()
     }
 
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        (self.unsent.len() - self.sent) as u64
+    }
+
     /// Writes the parts in order, at once as far as the transport takes them; the rest is kept for
     /// [`Self::poll_flush`]. Returns whether all of it is gone.
     pub fn send(&mut self, cx: &mut Context<'_>, parts: &[&[u8]]) -> io::Result<bool> {

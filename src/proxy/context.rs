@@ -239,7 +239,8 @@ impl RequestContext {
         let read = client.wire.bytes_read - client.wire.carried().len() as u64;
         self.bytes_received = read - self.read_before.min(read);
         client.counted_read = read;
-        self.bytes_sent = client.wire.bytes_written - self.written_before;
+        // The rest of an own answer goes out before the next request is looked at.
+        self.bytes_sent = client.wire.bytes_written - self.written_before + client.wire.unsent();
     }
 
     /// Ends the attempt that runs, if one does.

@@ -9,7 +9,7 @@ use super::error::ProxyError;
 use super::heads::{self, BorrowedEdits};
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
-use crate::message::framing;
+use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, Version};
 use crate::message::hop;
 use crate::message::host::Scheme;
@@ -48,7 +48,10 @@ pub(super) fn request(
     let mut edits = heads::edits();
     hop::drop_hop_by_hop(&head.buf, &mut edits);
     hop::drop_underscored(&head.buf, &mut edits);
-    let upgrade = keep_upgrade(head, route, &mut edits);
+    // A body and a switch at once leave open where the one ends and the other begins. Upgrade may be ignored (RFC 9110
+    // section 7.8), so such a request is served as if it had not asked.
+    let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
+    let upgrade = bodiless && keep_upgrade(head, route, &mut edits);
     if head.buf.has(Name::Te)
         && list(head.buf.all(Name::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
     {

@@ -50,30 +50,42 @@ pub(super) struct Begun {
     pub head_done: Instant,
 }
 
+/// A request and its client; however it ends, cut in the middle too, its record tells how much it moved.
+struct Serving<'a> {
+    client: &'a mut Client,
+    context: &'a mut RequestContext,
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.context.note_bytes(self.client);
+    }
+}
+
 /// Serves one request.
 pub(super) async fn serve(client: &mut Client, begun: Begun, head: RequestHead) -> After {
     // Made here and not by the caller: it is large, and moving it around shows in the profile.
     let mut context = RequestContext::new(begun, client);
     context.begin(head);
-    let after = match handle::handle(client, &mut context).await {
-        Ok(Done::Answered { keep_alive }) => finish(client, &mut context, keep_alive).await,
-        Ok(Done::Switched(conn, open)) => {
-            context.note_bytes(client);
-            return After::Tunnel(Box::new(Tunnel::new(conn, open, context)));
+    let (conn, open) = {
+        let context = &mut context;
+        let Serving { client, context } = &mut Serving { client, context };
+        match handle::handle(client, context).await {
+            Ok(Done::Answered { keep_alive }) => return finish(client, context, keep_alive).await,
+            Ok(Done::Switched(conn, open)) => (conn, open),
+            Err(error) => return fail(client, context, &error).await,
         }
-        Err(error) => fail(client, &mut context, &error).await,
     };
-    context.note_bytes(client);
-    after
+    After::Tunnel(Box::new(Tunnel::new(conn, open, context)))
 }
 
 /// Answers a request whose head could not be taken.
 pub(super) async fn refuse(client: &mut Client, begun: Begun, error: ProxyError) -> After {
     let mut context = RequestContext::new(begun, client);
     context.rest = Rest::Unknown;
-    let after = fail(client, &mut context, &error).await;
-    context.note_bytes(client);
-    after
+    let context = &mut context;
+    let Serving { client, context } = &mut Serving { client, context };
+    fail(client, context, &error).await
 }
 
 /// Sends the error's page; cuts the connection when an answer is already on its way.

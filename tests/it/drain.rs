@@ -207,11 +207,19 @@ fn the_end_cuts_no_answer_that_the_gateway_gives_itself() {
 fn what_the_deadline_cuts_is_logged_as_cut_by_the_gateway() {
     let gate = Gate::new();
     let held = gate.clone();
-    let backend = Backend::http(move |_| Reply::ok("slow").held_by(&held));
+    let backend = Backend::script(move |conn, visit| {
+        let Ok(request) = conn.try_request() else { return };
+        visit.hit(request);
+        conn.send("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n");
+        conn.send("x".repeat(3000));
+        held.wait();
+    });
     let runtime = "drain_timeout = \"300ms\"\n[log]\naccess = { path = \"access.log\", format = \"json\" }";
     let mut gateway = draining(&backend, runtime);
     let mut conn = gateway.connect();
-    conn.send("GET /cut HTTP/1.1\r\nHost: test\r\n\r\n");
+    let request = "GET /cut HTTP/1.1\r\nHost: test\r\n\r\n";
+    conn.send(request);
+    let begun = conn.read_through(b"\r\n\r\n").len() + conn.read(3000).len();
     gate.reached();
     gateway.signal(Sig::TERM);
     assert_eq!(gateway.wait(), Some(3));
@@ -219,6 +227,15 @@ fn what_the_deadline_cuts_is_logged_as_cut_by_the_gateway() {
     assert_eq!(
         (&record["token"], &record["ended"]),
         (&"draining".into(), &"gateway".into()),
+        "{record}"
+    );
+    assert_eq!(
+        (
+            &record["bytes_received"],
+            &record["bytes_sent"],
+            &record["body_bytes_sent"]
+        ),
+        (&request.len().into(), &begun.into(), &3000.into()),
         "{record}"
     );
 

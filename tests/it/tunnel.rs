@@ -94,6 +94,23 @@ fn a_switch_to_another_protocol_than_asked_for_is_502() {
 }
 
 #[test]
+fn a_request_with_a_body_is_served_without_a_switch() {
+    let backend = ws::echo_backend();
+    let gateway = in_front_of(&backend);
+    let asking = ws::handshake("/", "Transfer-Encoding: chunked\r\n");
+    let mut conn = gateway.connect();
+    conn.send(asking).send("5\r\nhello\r\n0\r\n\r\n");
+    // What comes after such a body could be taken for the tunnel's: the endpoint must not learn of the wish.
+    conn.response().expect(502, Some("upgrade_refused"));
+    let request = backend.last_request();
+    assert_eq!(request.header("upgrade"), None);
+    assert!(!request.headers.lists("connection", "upgrade"), "{request:?}");
+
+    let empty = ws::handshake("/", "Content-Length: 0\r\n");
+    assert_eq!(gateway.connect().send(empty).response().status, 101);
+}
+
+#[test]
 fn other_protocols_are_switched_only_where_a_route_allows_it() {
     let backend = Backend::script(|conn, visit| {
         let Ok(request) = conn.try_request() else { return };

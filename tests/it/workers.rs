@@ -36,7 +36,7 @@ fn expect_even(gateway: &Gateway, total: u64) {
 
 #[test]
 fn thousands_of_connections_spread_over_the_workers() {
-    const MANY: usize = 4000;
+    const MANY: usize = 10_000;
     testkit::net::raise_open_files();
     let gateway = gateway(TWO).start();
     let mut held: Vec<Conn> = (0..MANY).map(|_| gateway.connect()).collect();
@@ -103,6 +103,20 @@ mod with_faults {
         eventually("no connection is left counted", || {
             gateway.open_connections() == 0
         });
+    }
+
+    #[test]
+    fn the_record_of_a_panic_tells_what_was_received() {
+        let log = "[log]\naccess = { path = \"access.log\", format = \"json\" }";
+        let gateway = gateway(&format!("{TWO}{log}\n")).start();
+        let request = fault("panic");
+        let _cut = gateway.connect().send(&request).try_response_to("GET");
+        let record = gateway.access_record("/");
+        assert_eq!(
+            (&record["token"], &record["ended"], &record["bytes_received"]),
+            (&"internal".into(), &"gateway".into(), &request.len().into()),
+            "{record}"
+        );
     }
 
     #[test]
