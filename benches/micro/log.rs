@@ -3,7 +3,7 @@
 use criterion::{BatchSize, Criterion, criterion_group};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tidegate::message::head::{Field, HeadBuf, Method, RequestHead, Span, Version};
 use tidegate::message::names::Name;
 use tidegate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
@@ -54,11 +54,16 @@ fn request() -> RequestHead {
     }
 }
 
-fn record<'a>(request: &'a RequestHead, attempts: &'a [AttemptRecord<'a>]) -> AccessRecord<'a> {
+fn record<'a>(
+    start: Instant,
+    request: &'a RequestHead,
+    attempts: &'a [AttemptRecord<'a>],
+) -> AccessRecord<'a> {
     AccessRecord {
+        start,
+        head_done: start + Duration::from_micros(56),
+        end: start + Duration::from_micros(1_234),
         time: SystemTime::now(),
-        duration: Duration::from_micros(1_234),
-        head_time: Duration::from_micros(56),
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)),
         peer: Some(([10, 0, 0, 9], 50_123).into()),
         server: Some(([10, 0, 0, 1], 443).into()),
@@ -67,7 +72,7 @@ fn record<'a>(request: &'a RequestHead, attempts: &'a [AttemptRecord<'a>]) -> Ac
         connection: 123_456,
         connection_requests: 17,
         request: Some(request),
-        host: "api.example.com",
+        host: b"api.example.com",
         path: b"/v1/items/4711",
         request_id: b"0192f0c17b8e4a6f9d3c5b7a1e2f4d68",
         route: Some("items"),
@@ -89,16 +94,17 @@ fn record<'a>(request: &'a RequestHead, attempts: &'a [AttemptRecord<'a>]) -> Ac
 #[allow(clippy::expect_used, reason = "a benchmark of a broken format is none")]
 fn log_line(criterion: &mut Criterion) {
     let request = request();
+    let start = Instant::now();
     let attempts = [AttemptRecord {
         endpoint: "10.0.0.11:3001",
         outcome: Outcome::Answered(200),
         reused: true,
-        started: Duration::from_micros(60),
-        connected: Some(Duration::from_micros(61)),
-        head: Some(Duration::from_micros(1_100)),
-        ended: Duration::from_micros(1_230),
+        started: start + Duration::from_micros(60),
+        connected: Some(start + Duration::from_micros(61)),
+        head: Some(start + Duration::from_micros(1_100)),
+        ended: start + Duration::from_micros(1_230),
     }];
-    let record = record(&request, &attempts);
+    let record = record(start, &request, &attempts);
     let upstream =
         format!("{COMBINED} $request_time $upstream_addr $upstream_status $upstream_response_time");
     let redact = Redact::new(&["token".to_owned(), "api_key".to_owned()]);

@@ -258,9 +258,10 @@ impl RequestContext {
         let head = self.request.as_ref();
         let host = head.map_or(&b""[..], |head| self.host.of(head));
         write(&AccessRecord {
-            time: SystemTime::now() - now.duration_since(self.start),
-            duration: now.duration_since(self.start),
-            head_time: self.head_done.duration_since(self.start),
+            start: self.start,
+            head_done: self.head_done,
+            end: now,
+            time: SystemTime::now(),
             client: self.client_ip,
             peer: self.peer,
             server: self.server,
@@ -269,7 +270,7 @@ impl RequestContext {
             connection: self.connection,
             connection_requests: self.connection_requests,
             request: head,
-            host: std::str::from_utf8(host).unwrap_or_default(),
+            host,
             path: head.map_or(&b""[..], |head| self.path.of(head)),
             request_id: &self.request_id,
             route: self.route.as_ref().map(|route| &*route.plan.name),
@@ -304,7 +305,6 @@ impl RequestContext {
         if !access.sampler.keeps(self.logged_status(), self.token) {
             return;
         }
-        let since = |at: Instant| at.saturating_duration_since(self.start);
         let attempts: SmallVec<[AttemptRecord<'_>; 2]> = self
             .attempts
             .iter()
@@ -312,10 +312,10 @@ impl RequestContext {
                 endpoint: &attempt.endpoint.state.key.address,
                 outcome: attempt.outcome,
                 reused: attempt.reused,
-                started: since(attempt.started),
-                connected: attempt.connected.map(since),
-                head: attempt.head.map(since),
-                ended: since(attempt.ended.unwrap_or(now)),
+                started: attempt.started,
+                connected: attempt.connected,
+                head: attempt.head,
+                ended: attempt.ended.unwrap_or(now),
             })
             .collect();
         self.record(now, &attempts, |record| {

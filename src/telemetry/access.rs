@@ -3,7 +3,7 @@
 use crate::message::head::{RequestHead, ResponseHead};
 use crate::message::token::Token;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How one try at an endpoint ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// One try at an endpoint. Times are since the request's start; `None` where that point was not reached.
+/// One try at an endpoint; `None` for points that were not reached.
 #[derive(Clone, Debug)]
 pub struct AttemptRecord<'a> {
     /// Endpoint address as written.
@@ -24,10 +24,10 @@ pub struct AttemptRecord<'a> {
     pub outcome: Outcome,
     /// The connection came from the pool.
     pub reused: bool,
-    pub started: Duration,
-    pub connected: Option<Duration>,
-    pub head: Option<Duration>,
-    pub ended: Duration,
+    pub started: Instant,
+    pub connected: Option<Instant>,
+    pub head: Option<Instant>,
+    pub ended: Instant,
 }
 
 /// Who ended the exchange.
@@ -41,13 +41,16 @@ pub enum EndedBy {
 }
 
 /// One request, complete or not. A tunnel (after 101) is one record at its end.
+///
+/// It holds points in time as they were taken; the formats that want differences make them.
 #[derive(Debug)]
 pub struct AccessRecord<'a> {
-    /// When the request's first byte was read.
+    /// When the request's first byte was read, when its head was complete, and when all was over.
+    pub start: Instant,
+    pub head_done: Instant,
+    pub end: Instant,
+    /// `end` by the clock on the wall.
     pub time: SystemTime,
-    pub duration: Duration,
-    /// Time from the first byte to the complete head.
-    pub head_time: Duration,
     /// The client as resolved through trusted proxies.
     pub client: IpAddr,
     /// The TCP peer; `None` on unix sockets.
@@ -62,7 +65,7 @@ pub struct AccessRecord<'a> {
     /// `None` when no head could be read.
     pub request: Option<&'a RequestHead>,
     /// The normalised host without port, and path without query, that routing saw.
-    pub host: &'a str,
+    pub host: &'a [u8],
     pub path: &'a [u8],
     pub request_id: &'a [u8],
     pub route: Option<&'a str>,
@@ -85,4 +88,17 @@ pub struct AccessRecord<'a> {
     pub attempts: &'a [AttemptRecord<'a>],
     /// The connection was upgraded and this record covers the tunnel.
     pub tunnel: bool,
+}
+
+impl AccessRecord<'_> {
+    /// Time from the request's start to this point.
+    #[must_use]
+    pub fn since_start(&self, point: Instant) -> Duration {
+        point.saturating_duration_since(self.start)
+    }
+
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.since_start(self.end)
+    }
 }

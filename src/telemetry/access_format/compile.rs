@@ -142,7 +142,7 @@ mod tests {
                 Part::Variable(Variable::Plain(Plain::Status)),
                 Part::Variable(Variable::Plain(Plain::Host)),
                 Part::Text(b"b".as_slice().into()),
-                Part::Variable(Variable::Header(b"user-agent".as_slice().into())),
+                Part::Variable(Variable::named("http_user_agent").unwrap()),
                 Part::Text(b".".as_slice().into()),
             ]
         );

@@ -20,43 +20,50 @@ impl Escape {
 
     pub(super) fn push(self, out: &mut Vec<u8>, value: &[u8]) {
         match self {
+            // Nearly all are.
+            _ if is_plain(value) => out.extend_from_slice(value),
             Self::Default => push_hex_escaped(out, value),
             Self::Json => push_json_escaped(out, value),
         }
     }
 }
 
-/// Bytes that stand for themselves in both forms: printable ASCII without quote and backslash.
-const PLAIN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut b = 0x20;
-    while b < 0x7f {
-        table[b] = b != b'"' as usize && b != b'\\' as usize;
-        b += 1;
-    }
-    table
-};
-
 const UPPER_HEX: &[u8; 16] = b"0123456789ABCDEF";
 const LOWER_HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// How many bytes from the start are plain. Nearly all are, so they are looked at in blocks first, which compiles to
-/// comparisons of vectors.
-fn plain_run(bytes: &[u8]) -> usize {
-    let (blocks, _) = bytes.as_chunks::<16>();
-    let whole = blocks
-        .iter()
-        .take_while(|block| block.iter().fold(0, |any, &b| any | stops(b)) == 0)
-        .count()
-        * 16;
-    let tail = bytes.iter().skip(whole);
-    whole + tail.take_while(|b| PLAIN[usize::from(**b)]).count()
+/// Whether all bytes stand for themselves. Looked at in blocks, of which the last may overlap.
+fn is_plain(bytes: &[u8]) -> bool {
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let (blocks, _) = bytes.as_chunks::<16>();
+        return all_plain(blocks.iter().chain([last]));
+    }
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) => all_plain([first, last].into_iter()),
+        _ => bytes.iter().all(|b| stops(*b) == 0),
+    }
 }
 
-/// Not 0 for bytes that do not stand for themselves; says the same as [`PLAIN`], without a table.
+/// Compiles to operations on vectors, and one comparison at the end.
+#[inline]
+fn all_plain<'a, const N: usize>(blocks: impl Iterator<Item = &'a [u8; N]>) -> bool {
+    let mut any = [0; N];
+    blocks.for_each(|block| {
+        for (any, b) in any.iter_mut().zip(block) {
+            *any |= stops(*b);
+        }
+    });
+    any == [0; N]
+}
+
+/// Not 0 for bytes that do not stand for themselves in both forms: all but printable ASCII without quote and backslash.
 const fn stops(b: u8) -> u8 {
     // Adding one makes DEL negative, as what is beyond ASCII is.
     ((b as i8).wrapping_add(1) <= 0x20) as u8 | (b == b'"') as u8 | (b == b'\\') as u8
+}
+
+/// How many bytes from the start stand for themselves.
+fn plain_run(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|b| stops(**b) == 0).count()
 }
 
 /// Copies runs of plain bytes and hands each other byte to `escape`.
@@ -84,7 +91,7 @@ fn push_hex_escaped(out: &mut Vec<u8>, value: &[u8]) {
 
 /// The inside of a JSON string. Besides what JSON demands, everything is escaped that some reader takes for
 /// the end of a line or a terminal for a command: DEL, the C1 controls, U+2028 and U+2029.
-pub(super) fn push_json_escaped(out: &mut Vec<u8>, value: &[u8]) {
+fn push_json_escaped(out: &mut Vec<u8>, value: &[u8]) {
     if value.is_ascii() {
         push_runs(out, value, push_json_byte);
         return;
@@ -92,7 +99,7 @@ pub(super) fn push_json_escaped(out: &mut Vec<u8>, value: &[u8]) {
     for chunk in value.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '\0'..='\x7f' if PLAIN[c as usize] => out.push(c as u8),
+                '\0'..='\x7f' if stops(c as u8) == 0 => out.push(c as u8),
                 '\0'..='\x7f' => push_json_byte(out, c as u8),
                 '\u{80}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => push_unicode_escape(out, c as u16),
                 c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
@@ -134,14 +141,16 @@ mod tests {
     }
 
     #[test]
-    fn blocks_and_table_agree_on_every_byte() {
-        for b in 0..=255 {
-            assert_eq!(stops(b) == 0, PLAIN[usize::from(b)], "{b:#x}");
-            for place in [0, 15, 16, 31, 40] {
-                let mut text = [b'a'; 41];
-                text[place] = b;
-                let run = if stops(b) == 0 { 41 } else { place };
-                assert_eq!(plain_run(&text), run, "{b:#x} at {place}");
+    fn a_byte_that_stops_is_seen_wherever_it_stands() {
+        for b in 0..=255_u8 {
+            let plain = (b == b' ' || b.is_ascii_graphic()) && !b"\"\\".contains(&b);
+            for length in [1, 7, 8, 9, 15, 16, 17, 33] {
+                for place in 0..length {
+                    let mut text = vec![b'a'; length];
+                    text[place] = b;
+                    assert_eq!(is_plain(&text), plain, "{b:#x} at {place} of {length}");
+                    assert_eq!(plain_run(&text), if plain { length } else { place });
+                }
             }
         }
     }

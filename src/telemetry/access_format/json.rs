@@ -1,12 +1,12 @@
 //! The record as one JSON object per line: every field, always in the same order, `null` for what is not known.
 
 use super::clock::{TimeFormat, push_millis, push_time};
-use super::escape::push_json_escaped;
+use super::escape::Escape;
 use super::redact::Redact;
 use super::values::{ended_by, push_ip, push_number};
 use crate::message::head::RequestHead;
 use crate::message::names::Name;
-use crate::telemetry::access::{AccessRecord, AttemptRecord, Outcome};
+use crate::telemetry::access::{AccessRecord, Outcome};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) fn write(out: &mut Vec<u8>, redact: &Redact, record: &AccessRecord<'_
     object.when_and_who(record);
     object.request(record);
     object.answer(record);
-    object.attempts(record.attempts);
+    object.attempts(record);
     object.out.extend_from_slice(b"]}\n");
 }
 
@@ -27,11 +27,11 @@ struct Object<'a> {
 impl Object<'_> {
     fn when_and_who(&mut self, record: &AccessRecord<'_>) {
         self.raw("{\"time\":\"");
-        push_time(self.out, record.time, TimeFormat::Utc);
+        push_time(self.out, record.time - record.duration(), TimeFormat::Utc);
         self.raw("\",\"duration_ms\":");
-        push_millis(self.out, record.duration);
+        push_millis(self.out, record.duration());
         self.raw(",\"head_ms\":");
-        push_millis(self.out, record.head_time);
+        push_millis(self.out, record.since_start(record.head_done));
         self.raw(",\"client\":\"");
         push_ip(self.out, record.client);
         self.raw("\",\"peer\":");
@@ -58,7 +58,7 @@ impl Object<'_> {
         self.raw(",\"version\":");
         self.text(request.map(|r| r.version.text().as_bytes()));
         self.raw(",\"host\":");
-        self.text(Some(record.host.as_bytes()));
+        self.text(Some(record.host));
         self.raw(",\"path\":");
         self.text(Some(record.path));
         self.raw(",\"referer\":");
@@ -102,8 +102,8 @@ impl Object<'_> {
         self.raw(",\"attempts\":[");
     }
 
-    fn attempts(&mut self, attempts: &[AttemptRecord<'_>]) {
-        for (i, attempt) in attempts.iter().enumerate() {
+    fn attempts(&mut self, record: &AccessRecord<'_>) {
+        for (i, attempt) in record.attempts.iter().enumerate() {
             self.raw(if i == 0 { "{" } else { ",{" });
             self.raw("\"endpoint\":");
             self.text(Some(attempt.endpoint.as_bytes()));
@@ -123,13 +123,13 @@ impl Object<'_> {
             self.raw(",\"reused\":");
             self.boolean(attempt.reused);
             self.raw(",\"started_ms\":");
-            push_millis(self.out, attempt.started);
+            push_millis(self.out, record.since_start(attempt.started));
             self.raw(",\"connected_ms\":");
-            self.millis(attempt.connected);
+            self.millis(attempt.connected.map(|at| record.since_start(at)));
             self.raw(",\"head_ms\":");
-            self.millis(attempt.head);
+            self.millis(attempt.head.map(|at| record.since_start(at)));
             self.raw(",\"ended_ms\":");
-            push_millis(self.out, attempt.ended);
+            push_millis(self.out, record.since_start(attempt.ended));
             self.raw("}");
         }
     }
@@ -144,7 +144,7 @@ impl Object<'_> {
             return self.raw("null");
         };
         self.out.push(b'"');
-        push_json_escaped(self.out, value);
+        Escape::Json.push(self.out, value);
         self.out.push(b'"');
     }
 
@@ -154,7 +154,7 @@ impl Object<'_> {
         };
         let Self { out, redact } = self;
         out.push(b'"');
-        redact.uri(value, |piece| push_json_escaped(out, piece));
+        redact.uri(value, |piece| Escape::Json.push(out, piece));
         out.push(b'"');
     }
 

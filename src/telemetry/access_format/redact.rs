@@ -9,6 +9,8 @@ const MASK: &[u8] = b"***";
 #[derive(Clone, Debug, Default)]
 pub struct Redact {
     names: Box<[Box<[u8]>]>,
+    /// Length of the shortest name. An encoded name is never shorter than it is decoded.
+    shortest: usize,
 }
 
 impl Redact {
@@ -16,6 +18,7 @@ impl Redact {
     pub fn new(names: &[String]) -> Self {
         Self {
             names: names.iter().map(|n| n.as_bytes().into()).collect(),
+            shortest: names.iter().map(String::len).min().unwrap_or(0),
         }
     }
 
@@ -23,6 +26,9 @@ impl Redact {
     /// since servers differ in what they take for the same parameter.
     #[must_use]
     pub fn hides(&self, parameter: &[u8]) -> bool {
+        if parameter.len() < self.shortest {
+            return false;
+        }
         if memchr::memchr2(b'%', b'+', parameter).is_none() {
             return self.names.iter().any(|n| n.eq_ignore_ascii_case(parameter));
         }
@@ -35,50 +41,58 @@ impl Redact {
     }
 
     /// Hands `uri` to `write`, piece by piece, with the hidden values replaced.
-    pub fn uri(&self, uri: &[u8], mut write: impl FnMut(&[u8])) {
+    pub fn uri(&self, uri: &[u8], write: impl FnMut(&[u8])) {
         let query = match self.names.is_empty() {
             true => None,
             false => memchr::memchr2(b'?', b'#', uri),
         };
-        let Some(mark) = query else { return write(uri) };
-        let (path, query) = uri.split_at(mark + 1);
-        write(path);
-        self.query(query, write);
+        self.masked(uri, query.map_or(uri.len(), |mark| mark + 1), write);
     }
 
     /// The same for a query string on its own.
-    ///
+    pub fn query(&self, query: &[u8], write: impl FnMut(&[u8])) {
+        self.masked(query, if self.names.is_empty() { query.len() } else { 0 }, write);
+    }
+
     /// A parameter may begin after any separator that some server knows, but a hidden value ends only where all
     /// agree that it does: so no reading of the string leaves a part of it visible.
-    pub fn query(&self, query: &[u8], mut write: impl FnMut(&[u8])) {
-        if self.names.is_empty() {
-            return write(query);
-        }
-        let mut rest = query;
-        let mut shown = 0;
-        while shown < rest.len() {
-            let parameter = &rest[shown..];
-            let name = until(parameter, |b| b == b'=' || separates(b));
-            if parameter.get(name) == Some(&b'=') && self.hides(&parameter[..name]) {
-                write(&rest[..=shown + name]);
-                write(MASK);
-                rest = &parameter[until(parameter, |b| b == b'&' || b == b'#')..];
-                shown = rest.len().min(1);
-            } else {
-                shown += until(parameter, separates) + 1;
-            }
+    fn masked(&self, text: &[u8], query: usize, mut write: impl FnMut(&[u8])) {
+        let (mut rest, mut from) = (text, query);
+        while let Some(value) = self.hidden(rest, from) {
+            let (shown, hidden) = rest.split_at(value);
+            write(shown);
+            write(MASK);
+            let end = memchr::memchr2(b'&', b'#', hidden).unwrap_or(hidden.len());
+            (rest, from) = (&hidden[end..], 0);
         }
         write(rest);
     }
+
+    /// Where the first hidden value begins, from `from` on.
+    fn hidden(&self, text: &[u8], from: usize) -> Option<usize> {
+        let mut name = from;
+        for (at, b) in text.iter().enumerate().skip(from) {
+            if BOUNDS[usize::from(*b)] {
+                if *b == b'=' && self.hides(&text[name..at]) {
+                    return Some(at + 1);
+                }
+                name = at + 1;
+            }
+        }
+        None
+    }
 }
 
-const fn separates(b: u8) -> bool {
-    matches!(b, b'&' | b';' | b'?' | b'#')
-}
-
-fn until(bytes: &[u8], end: impl Fn(u8) -> bool) -> usize {
-    bytes.iter().position(|b| end(*b)).unwrap_or(bytes.len())
-}
+/// After which a name may begin. The equals sign is one for those who split a parameter at its last.
+const BOUNDS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut bounds: &[u8] = b"=&;?#";
+    while let [b, rest @ ..] = bounds {
+        table[*b as usize] = true;
+        bounds = rest;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -107,6 +121,9 @@ mod tests {
             ("https://a/b?x#token=s3cret", "https://a/b?x#token=***"),
             ("https://a/b#token=s3cret", "https://a/b#token=***"),
             ("/a?token=", "/a?token=***"),
+            // Whoever splits at the last sign reads a token here.
+            ("/a?x=token=s3cret", "/a?x=token=***"),
+            ("/a=1?token=s3cret#token=2", "/a=1?token=***#token=***"),
         ] {
             assert_eq!(redacted(uri), expected);
         }
@@ -118,6 +135,7 @@ mod tests {
             "",
             "/",
             "/token=1",
+            "/token=1?x=2",
             "/a?tokens=1&xtoken=2",
             "/a?token",
             "/a?&&=&",

@@ -7,9 +7,14 @@ use crate::message::token::Token;
 use crate::telemetry::access::{AttemptRecord, EndedBy, Outcome};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime};
 
-const MS: Duration = Duration::from_millis(1);
+/// So many milliseconds after the requests of these tests began.
+fn after(ms: u64) -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *START + Duration::from_millis(ms)
+}
 
 /// A head made of any bytes, also such as no parser would let through.
 fn head(start: &[&[u8]], fields: &[(&[u8], &[u8])]) -> (Box<HeadBuf>, Vec<Span>) {
@@ -56,9 +61,10 @@ fn response(fields: &[(&[u8], &[u8])]) -> ResponseHead {
 
 fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>]) -> AccessRecord<'a> {
     AccessRecord {
-        time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_677_800_900),
-        duration: 123 * MS,
-        head_time: MS,
+        start: after(0),
+        head_done: after(1),
+        end: after(123),
+        time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_677_801_023),
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
         peer: Some("10.0.0.9:5432".parse().unwrap()),
         server: Some("[::1]:8080".parse().unwrap()),
@@ -67,7 +73,7 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         connection: 7,
         connection_requests: 2,
         request,
-        host: "example.com",
+        host: b"example.com",
         path: b"/a/b",
         request_id: b"0123abcd",
         route: Some("api"),
@@ -92,19 +98,19 @@ fn two_attempts() -> [AttemptRecord<'static>; 2] {
             endpoint: "10.0.0.1:80",
             outcome: Outcome::Failed(Token::ConnectFailed),
             reused: false,
-            started: MS,
+            started: after(1),
             connected: None,
             head: None,
-            ended: 3 * MS,
+            ended: after(3),
         },
         AttemptRecord {
             endpoint: "10.0.0.2:80",
             outcome: Outcome::Answered(200),
             reused: true,
-            started: 3 * MS,
-            connected: Some(4 * MS),
-            head: Some(100 * MS),
-            ended: 120 * MS,
+            started: after(3),
+            connected: Some(after(4)),
+            head: Some(after(100)),
+            ended: after(120),
         },
     ]
 }
@@ -318,7 +324,7 @@ proptest! {
     /// The fields that carry a client's or an endpoint's bytes, with any bytes at all.
     #[test]
     fn no_request_can_forge_or_break_a_line(
-        method: Vec<u8>, target: Vec<u8>, value: Vec<u8>, path: Vec<u8>, id: Vec<u8>, host: String, endpoint: String,
+        method: Vec<u8>, target: Vec<u8>, value: Vec<u8>, path: Vec<u8>, id: Vec<u8>, host: Vec<u8>, endpoint: String,
     ) {
         let fields: [(&[u8], &[u8]); 6] = [
             (b"Referer", &value), (b"User-Agent", &value), (b"Cookie", &value),

@@ -3,16 +3,13 @@
 use super::clock::{TimeFormat, push_seconds, push_time};
 use super::escape::Escape;
 use super::redact::Redact;
-use super::variables::{Plain, Variable};
+use super::variables::{FieldName, Plain, Variable};
 use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::names::Name;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::Duration;
-
-/// Headers whose value is a URI, redacted like one.
-const URI_HEADERS: [&[u8]; 5] = [b"referer", b"location", b"content-location", b"refresh", b"link"];
+use std::time::Instant;
 
 /// What is known before any request.
 #[derive(Clone, Debug)]
@@ -86,9 +83,9 @@ impl Value<'_> {
             Plain::RemotePort => self.optional(record.peer.map(|p| p.port())),
             Plain::RealipRemoteAddr => record.peer.iter().for_each(|p| push_ip(self.out, p.ip())),
             Plain::RemoteUser => self.remote_user(request),
-            Plain::TimeLocal => push_time(self.out, record.time + record.duration, TimeFormat::Common),
-            Plain::TimeIso8601 => push_time(self.out, record.time + record.duration, TimeFormat::Iso8601),
-            Plain::Msec => push_time(self.out, record.time + record.duration, TimeFormat::Unix),
+            Plain::TimeLocal => push_time(self.out, record.time, TimeFormat::Common),
+            Plain::TimeIso8601 => push_time(self.out, record.time, TimeFormat::Iso8601),
+            Plain::Msec => push_time(self.out, record.time, TimeFormat::Unix),
             Plain::Request => self.request_line(request),
             Plain::RequestMethod => self.text(request.map_or(b"", RequestHead::method_text)),
             Plain::RequestUri => self.uri(request.map_or(b"", |r| origin_form(r.target()))),
@@ -98,14 +95,14 @@ impl Value<'_> {
             Plain::ServerProtocol => self.text(request.map_or("", |r| r.version.text()).as_bytes()),
             Plain::Scheme => self.text(record.scheme.as_bytes()),
             Plain::Https => self.text(if record.scheme == "https" { b"on" } else { b"" }),
-            Plain::Host => self.text(record.host.as_bytes()),
+            Plain::Host => self.text(record.host),
             Plain::ContentLength => self.known(request, Name::ContentLength),
             Plain::ContentType => self.known(request, Name::ContentType),
             Plain::Status => self.number(record.status.into()),
             Plain::BytesSent => self.number(record.bytes_sent),
             Plain::BodyBytesSent => self.number(record.body_bytes_sent),
             Plain::RequestLength => self.number(record.bytes_received),
-            Plain::RequestTime => push_seconds(self.out, record.duration),
+            Plain::RequestTime => push_seconds(self.out, record.duration()),
             Plain::RequestId => self.text(record.request_id),
             Plain::RequestCompletion => self.text(if record.ended == EndedBy::Done { b"OK" } else { b"" }),
             Plain::Connection => self.number(record.connection),
@@ -156,23 +153,22 @@ impl Value<'_> {
     }
 
     /// All values of a field, joined; `;` for cookies, as they are lists of their own kind.
-    fn fields(&mut self, head: &HeadBuf, name: &[u8]) {
-        let id = Name::recognise(name);
-        if matches!(id, Name::Other | Name::Underscored) {
-            self.joined(name, head.find(name));
+    fn fields(&mut self, head: &HeadBuf, name: &FieldName) {
+        if matches!(name.id, Name::Other | Name::Underscored) {
+            self.joined(name, head.find(&name.text));
         } else {
             // Found while the head was read: no search.
-            self.joined(name, head.all(id));
+            self.joined(name, head.all(name.id));
         }
     }
 
-    fn joined<'v>(&mut self, name: &[u8], values: impl Iterator<Item = &'v [u8]>) {
-        let separator: &[u8] = if name == b"cookie" { b"; " } else { b", " };
+    fn joined<'v>(&mut self, name: &FieldName, values: impl Iterator<Item = &'v [u8]>) {
         for (i, value) in values.enumerate() {
             if i > 0 {
+                let separator: &[u8] = if name.id == Name::Cookie { b"; " } else { b", " };
                 self.out.extend_from_slice(separator);
             }
-            if URI_HEADERS.contains(&name) {
+            if name.is_uri {
                 self.uri(value);
             } else {
                 self.text(value);
@@ -210,9 +206,9 @@ impl Value<'_> {
         }
     }
 
-    fn since(&mut self, attempt: &AttemptRecord<'_>, point: Option<Duration>) {
+    fn since(&mut self, attempt: &AttemptRecord<'_>, point: Option<Instant>) {
         match point {
-            Some(point) => push_seconds(self.out, point.saturating_sub(attempt.started)),
+            Some(point) => push_seconds(self.out, point.saturating_duration_since(attempt.started)),
             None => self.out.push(b'-'),
         }
     }
@@ -314,12 +310,19 @@ pub(super) fn push_number(out: &mut Vec<u8>, n: u64) {
 pub(super) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => {
-            for (i, octet) in ip.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
+            let mut text = [b'.'; "255.255.255.255.".len()];
+            let mut length = 0;
+            for octet in ip.octets() {
+                for (least, unit) in [(100, 100), (10, 10), (0, 1)] {
+                    if octet >= least {
+                        text[length] = b'0' + octet / unit % 10;
+                        length += 1;
+                    }
                 }
-                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+                // Over the dot that is there.
+                length += 1;
             }
+            out.extend_from_slice(&text[..length - 1]);
         }
         IpAddr::V6(ip) => {
             let _infallible = write!(out, "{ip}");

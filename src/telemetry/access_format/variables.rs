@@ -1,5 +1,7 @@
 //! The variables of a log format: nginx's names, and our own under `tidegate_`.
 
+use crate::message::names::Name;
+
 /// A variable without a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plain {
@@ -110,14 +112,39 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_attempts", Plain::Attempts),
 ];
 
-/// A variable as compiled. Header names are in their wire form, with `-` for `_`.
+/// Headers whose value is a URI, redacted like one.
+const URI_HEADERS: [&[u8]; 5] = [b"referer", b"location", b"content-location", b"refresh", b"link"];
+
+/// The name of a header in its wire form, with `-` for `_`, and what is known of it before any request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FieldName {
+    pub(super) text: Box<[u8]>,
+    pub(super) id: Name,
+    pub(super) is_uri: bool,
+}
+
+impl FieldName {
+    fn new(variable: &str) -> Self {
+        let text: Box<[u8]> = variable
+            .bytes()
+            .map(|b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() })
+            .collect();
+        Self {
+            id: Name::recognise(&text),
+            is_uri: URI_HEADERS.contains(&&*text),
+            text,
+        }
+    }
+}
+
+/// A variable as compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
     Plain(Plain),
     /// Field of the request.
-    Header(Box<[u8]>),
+    Header(FieldName),
     /// Field of the endpoint's response.
-    UpstreamHeader(Box<[u8]>),
+    UpstreamHeader(FieldName),
     Cookie(Box<[u8]>),
     /// Query parameter.
     Argument(Box<[u8]>),
@@ -131,22 +158,16 @@ impl Variable {
         }
         let rest = |prefix| name.strip_prefix(prefix).filter(|rest: &&str| !rest.is_empty());
         if let Some(field) = rest("http_") {
-            return Some(Self::Header(field_name(field)));
+            return Some(Self::Header(FieldName::new(field)));
         }
         if let Some(field) = rest("upstream_http_") {
-            return Some(Self::UpstreamHeader(field_name(field)));
+            return Some(Self::UpstreamHeader(FieldName::new(field)));
         }
         if let Some(cookie) = rest("cookie_") {
             return Some(Self::Cookie(cookie.as_bytes().into()));
         }
         rest("arg_").map(|argument| Self::Argument(argument.as_bytes().into()))
     }
-}
-
-fn field_name(text: &str) -> Box<[u8]> {
-    text.bytes()
-        .map(|b| if b == b'_' { b'-' } else { b.to_ascii_lowercase() })
-        .collect()
 }
 
 /// What to write instead of a variable that does not exist, if anything comes near.
