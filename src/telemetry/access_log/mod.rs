@@ -6,14 +6,16 @@
 
 mod append;
 mod file;
+mod queue;
 mod sampler;
 mod sink;
 mod writer;
 
 pub use file::LogFile;
+pub use queue::QUEUED_BATCHES;
 pub use sampler::Sampler;
 pub use sink::{AccessSink, BUFFER_BYTES, FLUSH_BYTES};
-pub use writer::{AccessWriter, QUEUED_BATCHES};
+pub use writer::AccessWriter;
 
 use super::access::AccessRecord;
 use super::access_format::Format;

@@ -2,11 +2,11 @@
 //! hundred requests.
 
 use super::file::LogFile;
-use super::writer::{Batch, Message};
+use super::queue::{Batch, Buffers, Queue};
 use crate::telemetry::metrics::AccessLogSeries;
+use crossbeam_queue::ArrayQueue;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 /// A buffer leaves when it holds so much.
 pub const FLUSH_BYTES: usize = 32 * 1024;
@@ -29,21 +29,18 @@ struct Buffer {
 #[derive(Debug)]
 pub struct AccessSink {
     buffers: RefCell<Vec<Buffer>>,
-    queue: SyncSender<Message>,
+    queue: Arc<Queue>,
     stats: Arc<AccessLogSeries>,
-    home: SyncSender<Vec<u8>>,
-    spare: Receiver<Vec<u8>>,
+    spare: Buffers,
 }
 
 impl AccessSink {
-    pub(super) fn new(queue: SyncSender<Message>, stats: Arc<AccessLogSeries>) -> Self {
-        let (home, spare) = sync_channel(SPARE_BUFFERS);
+    pub(super) fn new(queue: Arc<Queue>, stats: Arc<AccessLogSeries>) -> Self {
         Self {
             buffers: RefCell::default(),
             queue,
             stats,
-            home,
-            spare,
+            spare: Arc::new(ArrayQueue::new(SPARE_BUFFERS)),
         }
     }
 
@@ -86,14 +83,10 @@ impl AccessSink {
             file: Arc::clone(&buffer.file),
             lines: std::mem::take(&mut buffer.lines),
             records: std::mem::take(&mut buffer.records),
-            home: self.home.clone(),
+            home: Arc::clone(&self.spare),
             stats: Arc::clone(&self.stats),
         };
-        let refused = match self.queue.try_send(Message::Batch(batch)) {
-            Ok(()) => None,
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Some(message),
-        };
-        let Some(Message::Batch(mut batch)) = refused else {
+        let Err(mut batch) = self.queue.push(batch) else {
             buffer.lines = self.fresh();
             return;
         };
@@ -109,7 +102,7 @@ impl AccessSink {
     }
 
     fn fresh(&self) -> Vec<u8> {
-        self.spare.try_recv().map(reusable).unwrap_or_default()
+        self.spare.pop().map(reusable).unwrap_or_default()
     }
 }
 

@@ -1,50 +1,21 @@
-//! The one thread that writes access logs, and the bounded queue in front of it.
+//! The one thread that writes access logs.
 
 use super::file::LogFile;
+use super::queue::{Batch, Queue};
 use super::sink::AccessSink;
 use crate::telemetry::metrics::AccessLogSeries;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Batches that may wait for the disk, over all workers: with full buffers 4 MiB.
-pub const QUEUED_BATCHES: usize = 64;
-
-/// Records of one file on their way to it. Dropped with records in it, it counts them as lost.
-pub(super) struct Batch {
-    pub(super) file: Arc<LogFile>,
-    pub(super) lines: Vec<u8>,
-    pub(super) records: u64,
-    /// Where the buffer goes back to.
-    pub(super) home: SyncSender<Vec<u8>>,
-    pub(super) stats: Arc<AccessLogSeries>,
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        if self.records > 0 {
-            self.stats.records_dropped.add(self.records);
-        }
-    }
-}
-
-pub(super) enum Message {
-    Batch(Batch),
-    /// Look at the flags.
-    Wake,
-    Stop,
-}
-
-/// Starts and steers the writer thread. One per process.
+/// Starts and steers the writer thread. One per process; the thread ends with it.
 #[derive(Debug)]
 pub struct AccessWriter {
-    queue: SyncSender<Message>,
+    queue: Arc<Queue>,
     files: Files,
-    reopen: Arc<AtomicBool>,
     stats: Arc<AccessLogSeries>,
     /// Tells by hanging up that the thread has ended.
     ended: Mutex<Receiver<()>>,
@@ -57,24 +28,23 @@ impl AccessWriter {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(stats: Arc<AccessLogSeries>) -> io::Result<Arc<Self>> {
-        let (queue, receiver) = sync_channel(QUEUED_BATCHES);
         let (alive, ended) = sync_channel(1);
         let writer = Arc::new(Self {
-            queue,
+            queue: Arc::new(Queue::new()),
             files: Files::default(),
-            reopen: Arc::default(),
             stats: Arc::clone(&stats),
             ended: Mutex::new(ended),
         });
         let thread = Thread {
+            queue: Arc::clone(&writer.queue),
             files: Arc::clone(&writer.files),
-            reopen: Arc::clone(&writer.reopen),
             stats,
             _alive: alive,
         };
-        thread::Builder::new()
+        let handle = thread::Builder::new()
             .name("tidegate-access".into())
-            .spawn(move || thread.run(receiver))?;
+            .spawn(move || thread.run())?;
+        writer.queue.written_by(handle.thread().clone());
         Ok(writer)
     }
 
@@ -95,60 +65,51 @@ impl AccessWriter {
     /// The buffers of one worker.
     #[must_use]
     pub fn sink(&self) -> AccessSink {
-        AccessSink::new(self.queue.clone(), Arc::clone(&self.stats))
+        AccessSink::new(Arc::clone(&self.queue), Arc::clone(&self.stats))
     }
 
     /// Has all files opened anew soon, after log rotation moved them.
     pub fn reopen(&self) {
-        self.reopen.store(true, Relaxed);
-        // A full queue needs no waking.
-        let _full = self.queue.try_send(Message::Wake);
+        self.queue.ask_to_reopen();
     }
 
     /// Writes what is queued and ends the thread; to be called when the workers have flushed. Whether it was
     /// done within `deadline`: a disk that hangs is not waited for longer.
     #[must_use]
     pub fn finish(&self, deadline: Duration) -> bool {
-        let end = Instant::now() + deadline;
-        while let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Stop) {
-            if Instant::now() >= end {
-                return false;
-            }
-            thread::park_timeout(Duration::from_millis(5));
-        }
+        self.queue.ask_to_stop();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = end.saturating_duration_since(Instant::now());
-        matches!(
-            ended.recv_timeout(left),
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
-        )
+        matches!(ended.recv_timeout(deadline), Err(RecvTimeoutError::Disconnected))
+    }
+}
+
+impl Drop for AccessWriter {
+    fn drop(&mut self) {
+        self.queue.ask_to_stop();
     }
 }
 
 struct Thread {
+    queue: Arc<Queue>,
     files: Files,
-    reopen: Arc<AtomicBool>,
     stats: Arc<AccessLogSeries>,
     _alive: SyncSender<()>,
 }
 
 impl Thread {
-    fn run(self, queue: Receiver<Message>) {
-        while let Ok(message) = queue.recv() {
+    fn run(self) {
+        loop {
             self.reopen_if_asked();
-            match message {
-                Message::Batch(batch) => self.write(batch),
-                Message::Wake => {}
-                Message::Stop => break,
+            match self.queue.pop() {
+                Some(batch) => self.write(batch),
+                None if self.queue.stopping() => break,
+                None => thread::park(),
             }
         }
-        for message in queue.try_iter() {
-            if let Message::Batch(batch) = message {
-                self.write(batch);
-            }
+        self.queue.close();
+        while let Some(batch) = self.queue.pop() {
+            self.write(batch);
         }
-        // Before the end is told: from here on the workers count what they lose.
-        drop(queue);
     }
 
     fn write(&self, mut batch: Batch) {
@@ -156,11 +117,11 @@ impl Thread {
         batch.file.append(&batch.lines, records, &self.stats);
         let mut buffer = std::mem::take(&mut batch.lines);
         buffer.clear();
-        let _worker_is_gone = batch.home.try_send(buffer);
+        let _enough_are_spare = batch.home.push(buffer);
     }
 
     fn reopen_if_asked(&self) {
-        if self.reopen.swap(false, Relaxed) {
+        if self.queue.reopening() {
             let files: Vec<_> = {
                 let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
                 files.iter().filter_map(Weak::upgrade).collect()
