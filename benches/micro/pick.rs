@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate::config::model::{Balance, Pool};
 use tidegate::upstream::shared::balancer::Balancer;
-use tidegate::upstream::shared::{EndpointKey, EndpointPlan, EndpointState, UpstreamPlan};
+use tidegate::upstream::shared::{AdminState, EndpointKey, EndpointPlan, EndpointState, UpstreamPlan};
 
 fn plan(balance: Balance, count: usize) -> UpstreamPlan {
     let endpoints = (0..count)
@@ -21,6 +21,7 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
                 state,
                 weight: 1 + (i % 3) as u32,
                 backup: false,
+                admin: AdminState::Active,
                 authority,
             }
         })

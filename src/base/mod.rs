@@ -1,4 +1,5 @@
 //! Things that know nothing of HTTP: tasks and time.
 
+pub mod clock;
 pub mod http_date;
 pub mod task;

@@ -6,13 +6,15 @@ mod shape;
 pub use shape::*;
 
 use super::gateway::Gateway;
+use crate::base::clock::Millis;
 use crate::config::model::{Action, Balance, HostPattern, PathPattern, Route};
 use crate::net::listen::Address;
 use crate::telemetry::metrics::{
     EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries,
 };
 use crate::telemetry::process::ProcessStats;
-use crate::upstream::shared::{EndpointPlan, Target, UpstreamPlan};
+use crate::upstream::shared::standing::Health;
+use crate::upstream::shared::{AdminState, EndpointPlan, Target, UpstreamPlan};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -235,12 +237,16 @@ const fn balance_name(balance: Balance) -> &'static str {
 /// What this endpoint can be given now.
 #[must_use]
 pub fn condition(endpoint: &EndpointPlan) -> EndpointCondition {
-    if endpoint.weight == 0 {
-        EndpointCondition::Disabled
-    } else if endpoint.state.targets().list.is_empty() {
-        EndpointCondition::Unresolved
-    } else {
-        EndpointCondition::Active
+    let standing = &endpoint.state.standing;
+    match (endpoint.admin, standing.health()) {
+        (AdminState::Draining, _) => EndpointCondition::Draining,
+        (AdminState::Maintenance, _) => EndpointCondition::Maintenance,
+        _ if endpoint.weight == 0 => EndpointCondition::Disabled,
+        _ if endpoint.state.targets().list.is_empty() => EndpointCondition::Unresolved,
+        (_, Health::Unhealthy) => EndpointCondition::Unhealthy,
+        (_, Health::Pending) => EndpointCondition::Pending,
+        _ if !standing.is_good(Millis::now()) => EndpointCondition::Ejected,
+        _ => EndpointCondition::Active,
     }
 }
 

@@ -10,6 +10,7 @@ use super::handle::Done;
 use super::prepare::{self, Prepared};
 use super::respond;
 use super::service::Rest;
+use crate::base::clock::Millis;
 use crate::h1::body::ChunkLimits;
 use crate::h1::write;
 use crate::message::bytes::list;
@@ -44,7 +45,7 @@ pub(super) async fn forward(
     let mut tried: SmallVec<[usize; MOST_ATTEMPTS]> = SmallVec::new();
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
     while context.attempts.len() < MOST_ATTEMPTS {
-        let Some(index) = upstream.pick(&tried) else { break };
+        let Some(index) = upstream.pick(&tried, Millis::of(context.head_done)) else { break };
         tried.push(index);
         match try_endpoint(client, context, route, matched, &upstream, index, &mut prepared).await {
             Ok(done) => return Ok(done),

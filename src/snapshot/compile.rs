@@ -12,7 +12,7 @@ use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
-use crate::upstream::shared::{EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan};
+use crate::upstream::shared::{AdminState, EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -314,6 +314,7 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
                 state: registry.endpoint(key, || known_targets(&endpoint.address)),
                 weight: endpoint.weight,
                 backup: endpoint.backup,
+                admin: AdminState::Active,
                 authority,
             }
         })

@@ -131,6 +131,16 @@ pub struct EndpointStatus {
 #[serde(rename_all = "snake_case")]
 pub enum EndpointCondition {
     Active,
+    /// Its checks have come to no verdict yet.
+    Pending,
+    /// Its checks fail.
+    Unhealthy,
+    /// Requests failed at it; it is let back in after a while.
+    Ejected,
+    /// Told to finish what runs and to take nothing new.
+    Draining,
+    /// Told to take nothing.
+    Maintenance,
     /// Its weight is 0: no new requests.
     Disabled,
     /// Its name has not been resolved yet, or never could be.

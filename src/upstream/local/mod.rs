@@ -2,6 +2,7 @@
 //! is shared, so nothing is locked.
 
 use super::conn::Conn;
+use crate::base::clock::Millis;
 use super::shared::balancer::Balancer;
 use super::shared::{EndpointKey, EndpointState, UpstreamPlan};
 use crate::config::model::Pool;
@@ -78,10 +79,14 @@ pub struct LocalUpstream {
 
 impl LocalUpstream {
     /// The endpoint for the next attempt, not one of those tried already.
-    pub fn pick(&self, tried: &[usize]) -> Option<usize> {
-        self.balancer
-            .borrow_mut()
-            .pick(&self.plan, |index| !tried.contains(&index))
+    pub fn pick(&self, tried: &[usize], now: Millis) -> Option<usize> {
+        let mut balancer = self.balancer.borrow_mut();
+        let good = |index: usize| self.plan.endpoints[index].state.standing.is_good(now);
+        let picked = balancer.pick(&self.plan, |index| good(index) && !tried.contains(&index));
+        if picked.is_some() || !self.plan.fails_open(now) {
+            return picked;
+        }
+        balancer.pick(&self.plan, |index| !tried.contains(&index))
     }
 }
 

@@ -37,7 +37,7 @@ impl Balancer {
     /// Index of the endpoint for the next attempt, or `None` when none passes the filter.
     pub fn pick(&mut self, plan: &UpstreamPlan, usable: impl Fn(usize) -> bool) -> Option<usize> {
         let endpoints = &plan.endpoints;
-        let open = |index: usize| endpoints[index].weight > 0 && usable(index);
+        let open = |index: usize| endpoints[index].is_open() && usable(index);
         self.pick_from(plan, |index| !endpoints[index].backup && open(index))
             .or_else(|| self.pick_from(plan, |index| endpoints[index].backup && open(index)))
     }

@@ -3,9 +3,10 @@
 pub mod balancer;
 pub mod plan;
 pub mod registry;
+pub mod standing;
 pub mod state;
 
 pub use crate::upstream::conn::Target;
-pub use plan::{EndpointPlan, UpstreamPlan};
+pub use plan::{AdminState, EndpointPlan, UpstreamPlan};
 pub use registry::Registry;
 pub use state::{EndpointKey, EndpointState};

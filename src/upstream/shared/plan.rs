@@ -1,6 +1,7 @@
 //! An upstream as compiled into the snapshot.
 
 use super::state::EndpointState;
+use crate::base::clock::Millis;
 use crate::config::model::{Balance, Pool};
 use std::sync::Arc;
 
@@ -12,8 +13,28 @@ pub struct EndpointPlan {
     pub weight: u32,
     /// Used only while no other endpoint can be.
     pub backup: bool,
+    pub admin: AdminState,
     /// What the endpoint sees as Host when the route says `host = "endpoint"`.
     pub authority: Arc<str>,
+}
+
+impl EndpointPlan {
+    /// Whether it is meant to take new requests, however well it is.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.weight > 0 && self.admin == AdminState::Active
+    }
+}
+
+/// What an operator wants of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminState {
+    #[default]
+    Active,
+    /// Nothing new; what runs is finished.
+    Draining,
+    /// Nothing new, and whatever becomes of it is no news.
+    Maintenance,
 }
 
 /// One upstream.
@@ -23,4 +44,14 @@ pub struct UpstreamPlan {
     pub balance: Balance,
     pub endpoints: Vec<EndpointPlan>,
     pub pool: Pool,
+}
+
+impl UpstreamPlan {
+    /// Whether probes and traffic speak against every endpoint that is meant to take requests. Then they are not
+    /// heeded: a wrong verdict must not make an outage.
+    #[must_use]
+    pub fn fails_open(&self, now: Millis) -> bool {
+        let mut open = self.endpoints.iter().filter(|endpoint| endpoint.is_open()).peekable();
+        open.peek().is_some() && open.all(|endpoint| !endpoint.state.standing.is_good(now))
+    }
 }

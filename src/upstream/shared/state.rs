@@ -1,5 +1,6 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
+use super::standing::Standing;
 use crate::upstream::conn::Target;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
@@ -27,6 +28,7 @@ pub struct Targets {
 #[derive(Debug)]
 pub struct EndpointState {
     pub key: EndpointKey,
+    pub standing: CachePadded<Standing>,
     targets: ArcSwap<Targets>,
     /// Requests now at the endpoint, over all workers; tunnels not counted.
     in_flight: CachePadded<AtomicU32>,
@@ -43,6 +45,7 @@ impl EndpointState {
     pub fn new(key: EndpointKey, targets: Vec<Target>) -> Self {
         Self {
             key,
+            standing: CachePadded::default(),
             targets: ArcSwap::from_pointee(Targets {
                 list: targets,
                 error: None,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::model::Pool;
+use crate::upstream::shared::AdminState;
 use crate::upstream::shared::state::{EndpointKey, EndpointState};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ fn plan(balance: Balance, weights: &[(u32, bool)]) -> UpstreamPlan {
                 state: Arc::new(EndpointState::new(key, vec![])),
                 weight,
                 backup,
+                admin: AdminState::Active,
             }
         })
         .collect();

@@ -1,0 +1,100 @@
+//! Whether an endpoint may be given requests, and since when: the verdicts of probes and of traffic.
+
+use crate::base::clock::Millis;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+/// What active checks say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    /// Nobody checks.
+    #[default]
+    Unchecked,
+    /// Checks are configured, and none has come to a verdict.
+    Pending,
+    Healthy,
+    Unhealthy,
+}
+
+/// Read at every pick and written rarely, so it shares no line with the counters.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Written by control alone.
+    health: AtomicU8,
+    /// Written by workers too: 0 while it is not ejected.
+    ejected_until: AtomicU64,
+}
+
+impl Standing {
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.health.load(Relaxed) {
+            1 => Health::Pending,
+            2 => Health::Healthy,
+            3 => Health::Unhealthy,
+            _ => Health::Unchecked,
+        }
+    }
+
+    pub fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Relaxed);
+    }
+
+    /// When its ejection ends; [`Millis::NEVER`] when it is not ejected.
+    #[must_use]
+    pub fn ejected_until(&self) -> Millis {
+        Millis(self.ejected_until.load(Relaxed))
+    }
+
+    /// Ejects it, unless somebody else has in the meantime. Whether it was us.
+    pub fn eject(&self, now: Millis, until: Millis) -> bool {
+        let before = self.ejected_until.load(Relaxed);
+        before <= now.0
+            && self
+                .ejected_until
+                .compare_exchange(before, until.0, Relaxed, Relaxed)
+                .is_ok()
+    }
+
+    pub fn readmit(&self) {
+        self.ejected_until.store(0, Relaxed);
+    }
+
+    /// Whether neither probes nor traffic speak against it.
+    #[must_use]
+    pub fn is_good(&self, now: Millis) -> bool {
+        self.ejected_until.load(Relaxed) <= now.0
+            && matches!(self.health(), Health::Unchecked | Health::Healthy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ejection_ends_by_itself_and_is_made_once() {
+        let standing = Standing::default();
+        assert!(standing.is_good(Millis(1)));
+        assert!(standing.eject(Millis(10), Millis(20)));
+        assert!(!standing.eject(Millis(11), Millis(99)), "it is out already");
+        assert!(!standing.is_good(Millis(19)) && standing.is_good(Millis(20)));
+        assert!(standing.eject(Millis(20), Millis(30)), "it is in again");
+        standing.readmit();
+        assert!(standing.is_good(Millis(21)));
+    }
+
+    #[test]
+    fn probes_speak_against_it_until_they_have_seen_it_well() {
+        let standing = Standing::default();
+        for (health, good) in [
+            (Health::Unchecked, true),
+            (Health::Pending, false),
+            (Health::Healthy, true),
+            (Health::Unhealthy, false),
+        ] {
+            standing.set_health(health);
+            assert_eq!((standing.health(), standing.is_good(Millis(1))), (health, good));
+        }
+    }
+}
