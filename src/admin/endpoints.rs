@@ -82,6 +82,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/api/v1/upstreams" VIEWER reads::upstreams, LIST, "Upstreams with the live state of their endpoints";
     get "/api/v1/upstreams/{name}" VIEWER reads::upstream, [], "One upstream";
     get "/api/v1/routes" VIEWER reads::routes, LIST, "Routes with what was counted for them";
+    get "/api/v1/explain" VIEWER reads::explain, ["method", "url", "header", "client", "listener", "worker"], "Where a request would go, and why: routes asked, endpoints, the pick";
     get "/api/v1/listeners" VIEWER reads::listeners, LIST, "Listeners with the addresses really bound";
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";

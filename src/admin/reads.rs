@@ -4,12 +4,14 @@ use super::paging::Params;
 use super::problem::Problem;
 use super::{Api, openapi};
 use crate::config::{effective, schema};
+use crate::control::explain::{self, Explanation, Unanswered, Wondering};
 use crate::control::gateway::Phase;
 use crate::control::status::{self, EndpointCondition, Status, UpstreamStatus, WorkerStatus};
 use crate::telemetry::metrics::{Encoder, Exposition, catalogue};
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -104,6 +106,60 @@ pub async fn routes(State(api): State<Api>, params: Params) -> Json<Value> {
     let all = status::routes(&api.gateway, &api.gateway.metrics.totals());
     let (routes, next) = params.page(all, |route| &route.name);
     Json(json!({ "routes": routes, "next": next }))
+}
+
+/// Where a request would go, and why. `header` may come several times, as `Name: value`.
+///
+/// # Errors
+/// The question has no sense, or the worker no time.
+pub async fn explain(
+    State(api): State<Api>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> Result<Json<Explanation>, Problem> {
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let wondering = wondering(query)?;
+    match explain::explain(&api.gateway, &wondering).await {
+        Ok(explanation) => Ok(Json(explanation)),
+        Err(error @ Unanswered::NoWorker(_)) => Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            error.to_string(),
+        )),
+        Err(error) => Err(Problem::bad_request(error.to_string())),
+    }
+}
+
+fn wondering(query: Vec<(String, String)>) -> Result<Wondering, Problem> {
+    let mut wondering = Wondering {
+        method: "GET".to_owned(),
+        ..Wondering::default()
+    };
+    for (name, value) in query {
+        match name.as_str() {
+            "method" => wondering.method = value,
+            "url" => wondering.url = value,
+            "header" => {
+                let (name, value) = value
+                    .split_once(':')
+                    .ok_or_else(|| Problem::bad_request("header is written as `Name: value`"))?;
+                wondering.headers.push((name.to_owned(), value.trim().to_owned()));
+            }
+            "client" => wondering.client = Some(parsed("client", &value)?),
+            "listener" => wondering.listener = Some(value),
+            "worker" => wondering.worker = parsed("worker", &value)?,
+            _ => {
+                return Err(Problem::bad_request(format!(
+                    "there is no parameter {name:?} here"
+                )));
+            }
+        }
+    }
+    Ok(wondering)
+}
+
+fn parsed<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, Problem> {
+    let bad = |_| Problem::bad_request(format!("{name} cannot be {value:?}"));
+    value.parse().map_err(bad)
 }
 
 pub async fn listeners(State(api): State<Api>, params: Params) -> Json<Value> {

@@ -42,6 +42,8 @@ enum Command {
     Reload(remote::ReloadArgs),
     /// Show what a running gateway does
     Status(remote::StatusArgs),
+    /// Say where a running gateway would send a request, and why
+    Explain(remote::ExplainArgs),
     /// Start app servers, a gateway in front of them, and say what to try
     Demo(demo::DemoArgs),
     /// An app server of the demo
@@ -112,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Proxy(args) => proxy::proxy(&args, surroundings),
         Command::Reload(args) => remote::reload(&args, &surroundings),
         Command::Status(args) => remote::status(&args, &surroundings),
+        Command::Explain(args) => remote::explain(&args, &surroundings),
         Command::Demo(args) => demo::run(&args),
         Command::DemoApp(args) => demo::run_app(&args),
         Command::DemoGateway(args) => demo::run_gateway(&args),

@@ -9,7 +9,9 @@ use crate::control::state_dir::CONTROL_SOCKET;
 use anyhow::{Context, bail};
 use clap::Args;
 use client::{Answer, Target};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -50,6 +52,61 @@ pub(super) struct StatusArgs {
     /// As the API gives it
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// Method, such as GET
+    method: String,
+    /// http://HOST[:PORT]/PATH, or a path alone
+    url: String,
+    /// Header of the request, as `Name: value`
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
+    /// Address that the request comes from [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    client: Option<IpAddr>,
+    /// Listener that it comes to [default: the one at the URL's port, or the only one]
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// Worker to ask
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    worker: usize,
+    /// As the API gives it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) fn explain(args: &ExplainArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
+    let explanation = expect_ok(ask(&args.reach, surroundings, "GET", &explain_path(args))?)?;
+    say(&if args.json {
+        format!("{explanation:#}")
+    } else {
+        show::explanation(&explanation)
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain_path(args: &ExplainArgs) -> String {
+    let mut path = format!("/api/v1/explain?worker={}", args.worker);
+    let mut parameter = |name: &str, value: &str| {
+        let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+        path.push_str(&format!("&{name}={value}"));
+    };
+    parameter("method", &args.method);
+    parameter("url", &args.url);
+    for header in &args.headers {
+        parameter("header", header);
+    }
+    if let Some(client) = args.client {
+        parameter("client", &client.to_string());
+    }
+    if let Some(listener) = &args.listener {
+        parameter("listener", listener);
+    }
+    path
 }
 
 pub(super) fn reload(args: &ReloadArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {

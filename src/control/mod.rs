@@ -21,6 +21,7 @@ pub mod command;
 pub mod cores;
 pub mod dns;
 pub mod drain;
+pub mod explain;
 pub mod gateway;
 pub mod journal;
 pub mod listeners;

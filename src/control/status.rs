@@ -7,7 +7,7 @@ pub use shape::*;
 
 use super::gateway::Gateway;
 use crate::base::clock::Millis;
-use crate::config::model::{Action, Balance, HostPattern, PathPattern, Route};
+use crate::config::model::{Action, HostPattern, PathPattern, Route};
 use crate::net::listen::Address;
 use crate::telemetry::metrics::{
     EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries,
@@ -216,21 +216,13 @@ fn upstream_status(plan: &UpstreamPlan, totals: &Totals) -> UpstreamStatus {
         .collect();
     UpstreamStatus {
         name: plan.name.to_string(),
-        balance: balance_name(plan.balance),
+        balance: plan.balance_name(),
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
         open_websockets: endpoints.iter().map(|endpoint| endpoint.open_websockets).sum(),
         requests: endpoints.iter().map(|endpoint| endpoint.requests).sum(),
         failures: endpoints.iter().map(|endpoint| endpoint.failures).sum(),
         endpoints,
-    }
-}
-
-const fn balance_name(balance: Balance) -> &'static str {
-    match balance {
-        Balance::RoundRobin => "round_robin",
-        Balance::Weighted => "weighted",
-        Balance::LeastConnections => "least_connections",
     }
 }
 

@@ -5,12 +5,14 @@
 //! again, it finishes what it has and ends.
 
 use super::listeners::{Listeners, Moves};
+use crate::proxy::explain::{Explanation, Question};
 use crate::proxy::worker::{self, Command, ListenSocket, SocketId, WorkerContext, WorkerHandle};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
 
 /// Silence after which a worker is called late.
 pub const LATE: Duration = Duration::from_secs(1);
@@ -171,6 +173,22 @@ impl Workers {
         if let Some(slot) = self.slots.get_mut(worker) {
             slot.send(command);
         }
+    }
+
+    /// Has a worker say what would become of a request; `None` when there is no such worker, or it has no time.
+    pub fn explain(
+        &self,
+        worker: usize,
+        question: Question,
+    ) -> Option<oneshot::Receiver<Option<Explanation>>> {
+        let (answer, told) = oneshot::channel();
+        let slot = self.slots.get(worker)?;
+        // Not worth waiting for room: then the worker has other worries.
+        slot.handle
+            .commands
+            .try_send(Command::Explain(Box::new(question), answer))
+            .ok()?;
+        Some(told)
     }
 
     /// Looks at every worker; called a few times a second.

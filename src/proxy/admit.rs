@@ -11,7 +11,7 @@ use crate::message::framing::{self, BodyKind};
 use crate::message::head::{Method, RequestHead, Span};
 use crate::message::host::{self, Target};
 use crate::message::names::Name;
-use crate::message::path;
+use crate::message::path::{self, PathPolicy};
 use crate::message::token::{Reject, Token};
 use crate::snapshot::RequestIdPolicy;
 use smallvec::SmallVec;
@@ -32,7 +32,7 @@ pub(super) struct Admitted {
 pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Admitted, ProxyError> {
     // Until its framing is understood, nothing that follows can be taken for a request.
     context.rest = Rest::Unknown;
-    let found = inspect(context.head()?, context)?;
+    let found = inspect(context.head()?, &context.listener.plan.path_policy)?;
     context.body = found.body;
     context.query = found.query;
     context.host = found.host;
@@ -50,17 +50,20 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
     })
 }
 
-struct Found {
-    body: BodyKind,
-    host: Text,
-    path: Text,
-    query: Option<Span>,
-    asterisk: bool,
+/// What a sound head says.
+pub(super) struct Found {
+    pub body: BodyKind,
+    pub host: Text,
+    pub path: Text,
+    pub query: Option<Span>,
+    /// `OPTIONS *`.
+    pub asterisk: bool,
     absolute: bool,
     expects_continue: bool,
 }
 
-fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject> {
+/// Reads what a head says, or why it is refused.
+pub(super) fn inspect(head: &RequestHead, policy: &PathPolicy) -> Result<Found, Reject> {
     framing::check_request(head)?;
     let body = framing::request_body(head)?;
     if matches!(head.method, Method::Connect | Method::Trace) {
@@ -89,7 +92,7 @@ fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject
     let path = if asterisk {
         Text::Own(b"*".to_vec())
     } else {
-        normal_path(head, target.path(), context)?
+        normal_path(head, target.path(), policy)?
     };
     Ok(Found {
         body,
@@ -102,14 +105,12 @@ fn inspect(head: &RequestHead, context: &RequestContext) -> Result<Found, Reject
     })
 }
 
-fn normal_path(head: &RequestHead, path: &[u8], context: &RequestContext) -> Result<Text, Reject> {
+fn normal_path(head: &RequestHead, path: &[u8], policy: &PathPolicy) -> Result<Text, Reject> {
     let mut out = Vec::new();
-    Ok(
-        match path::normalise(path, &context.listener.plan.path_policy, &mut out)? {
-            path::Normal::AsIs => span_in(head, path).map_or_else(|| Text::Own(path.to_vec()), Text::Head),
-            path::Normal::Written => Text::Own(out),
-        },
-    )
+    Ok(match path::normalise(path, policy, &mut out)? {
+        path::Normal::AsIs => span_in(head, path).map_or_else(|| Text::Own(path.to_vec()), Text::Head),
+        path::Normal::Written => Text::Own(out),
+    })
 }
 
 /// Where a piece of the head lies in it; `None` for text from elsewhere.

@@ -18,12 +18,18 @@ const MOST_HOPS: usize = 32;
 /// Notes the client's address, and whether the peer is trusted.
 pub(super) fn resolve(client: &Client, context: &mut RequestContext) {
     let listener = context.listener.clone();
-    let trusted = &listener.plan.trusted_proxies;
-    context.trusted = is_trusted(trusted, client.ip);
-    if context.trusted
-        && let Some(head) = &context.request
-    {
-        context.client_ip = walk(head, client.ip, trusted);
+    if let Some(head) = &context.request {
+        let asker = asker(head, client.ip, &listener.plan.trusted_proxies);
+        (context.client_ip, context.trusted) = asker;
+    }
+}
+
+/// The client's address, and whether the peer is trusted.
+pub(super) fn asker(head: &RequestHead, peer: IpAddr, trusted: &[IpNet]) -> (IpAddr, bool) {
+    if is_trusted(trusted, peer) {
+        (walk(head, peer, trusted), true)
+    } else {
+        (peer, false)
     }
 }
 

@@ -45,7 +45,9 @@ pub(super) async fn forward(
     let mut tried: SmallVec<[usize; MOST_ATTEMPTS]> = SmallVec::new();
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
     while context.attempts.len() < MOST_ATTEMPTS {
-        let Some(index) = upstream.pick(&tried, Millis::of(context.head_done)) else { break };
+        let Some(index) = upstream.pick(&tried, Millis::of(context.head_done)) else {
+            break;
+        };
         tried.push(index);
         match try_endpoint(client, context, route, matched, &upstream, index, &mut prepared).await {
             Ok(done) => return Ok(done),

@@ -14,7 +14,7 @@
 //! | 9 | `respond` | the response as the client sees it, or our own |
 //! | 10 | `tunnel` | bytes both ways after 101 |
 //!
-//! `view` is the snapshot as one worker sees it; `pace` judges slowness; `linger` closes without losing answers.
+//! [`explain`] tells the same story without taking the steps. `view` is the snapshot as one worker sees it; `pace` judges slowness; `linger` closes without losing answers.
 
 mod accept;
 mod admit;
@@ -25,6 +25,7 @@ mod connection;
 mod context;
 mod error;
 mod exchange;
+pub mod explain;
 #[cfg(feature = "faults")]
 mod faults;
 mod flow;

@@ -6,7 +6,9 @@
 use super::accept::{self, Accepted};
 use super::board::{Board, Peer, WorkerStatus};
 use super::connection;
+use super::explain::{self, Explanation, Question};
 use super::view::{ListenerKey, View, Views};
+use crate::base::clock::Millis;
 use crate::base::task;
 use crate::net::listen::Socket;
 use crate::snapshot::Live;
@@ -22,6 +24,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
 /// Commands that may wait for a worker.
@@ -55,6 +58,8 @@ pub enum Command {
     SnapshotMoved,
     /// A connection that another worker accepted.
     Handoff(Accepted),
+    /// Say what would become of a request; `None` when there is no such listener.
+    Explain(Box<Question>, oneshot::Sender<Option<Explanation>>),
     /// End connections when their request ends, idle ones now.
     Drain,
     /// Cut everything and end the thread.
@@ -216,6 +221,11 @@ impl Worker {
                 Command::Unlisten(id) => self.unlisten(id),
                 Command::SnapshotMoved => self.snapshot_moved(),
                 Command::Handoff(accepted) => self.clone().register(accepted),
+                Command::Explain(question, answer) => {
+                    let told = explain::explain(&self.view(), self.index, &question, Millis::now());
+                    // Who asked may have left.
+                    drop(answer.send(told));
+                }
                 Command::Drain => self.drain(),
                 Command::Stop => break,
             }

@@ -31,6 +31,16 @@ impl<T> Split<T> {
         self.choices.get(index).map_or(last, |(_, choice)| choice)
     }
 
+    /// All choices that can be made, each with its share from 0 to 1.
+    pub fn shares(&self) -> impl Iterator<Item = (&T, f64)> {
+        let total = self.choices.last().map_or(1, |(upto, _)| *upto) as f64;
+        let mut before = 0;
+        self.choices.iter().map(move |(upto, choice)| {
+            let weight = upto - std::mem::replace(&mut before, *upto);
+            (choice, weight as f64 / total)
+        })
+    }
+
     /// All choices that can be made.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.choices.iter().map(|(_, choice)| choice)

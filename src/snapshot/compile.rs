@@ -12,7 +12,9 @@ use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
-use crate::upstream::shared::{AdminState, EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan};
+use crate::upstream::shared::{
+    AdminState, EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 

@@ -21,6 +21,7 @@ mod config_examples;
 mod differential;
 mod drain;
 mod errors;
+mod explain;
 mod failover;
 mod fds;
 mod forwarding;

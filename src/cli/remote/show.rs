@@ -65,6 +65,102 @@ fn problem(diagnostic: &Value) -> String {
     }
 }
 
+/// Where a request would go.
+pub(super) fn explanation(told: &Value) -> String {
+    let mut text = String::new();
+    let request = &told["request"];
+    if !request.is_null() {
+        line(
+            &mut text,
+            format_args!(
+                "{} {}{} on listener {} from {}{}",
+                word(&request["method"]),
+                word(&request["host"]),
+                word(&request["path"]),
+                word(&told["listener"]),
+                word(&request["client"]),
+                if request["peer_trusted"] == true {
+                    " (as a trusted proxy says)"
+                } else {
+                    ""
+                },
+            ),
+        );
+    }
+    for asked in list(&told["routes"]) {
+        let verdict = match word(&asked["verdict"]) {
+            "chosen" => "chosen".to_owned(),
+            "shadowed" => "would take it, but comes later".to_owned(),
+            key => format!("{key} does not match"),
+        };
+        line(
+            &mut text,
+            format_args!("  route {}: {verdict}", word(&asked["route"])),
+        );
+    }
+    let refused = &told["refused"];
+    if !refused.is_null() {
+        let (status, token, detail) = (
+            &refused["status"],
+            word(&refused["token"]),
+            word(&refused["detail"]),
+        );
+        line(
+            &mut text,
+            format_args!("answered with {status} {token}: {detail}"),
+        );
+    }
+    let action = word(&told["action"]);
+    if !action.is_empty() && action != "forward" {
+        line(&mut text, format_args!("the gateway answers by itself: {action}"));
+    }
+    for choice in list(&told["upstreams"]) {
+        upstream_choice(&mut text, choice);
+    }
+    text
+}
+
+fn upstream_choice(text: &mut String, choice: &Value) {
+    let share = choice["share"].as_f64().unwrap_or(1.0);
+    let share = if share < 1.0 {
+        format!(", {:.1} % of the split", share * 100.0)
+    } else {
+        String::new()
+    };
+    let open = if choice["fail_open"] == true {
+        ", fail-open: no endpoint is well"
+    } else {
+        ""
+    };
+    line(
+        text,
+        format_args!(
+            "upstream {} ({}{share}{open})",
+            word(&choice["upstream"]),
+            word(&choice["balance"])
+        ),
+    );
+    let pick = word(&choice["pick"]);
+    for endpoint in list(&choice["endpoints"]) {
+        let address = word(&endpoint["address"]);
+        let verdict = match word(&endpoint["passed_over"]) {
+            "" if address == pick => "picked".to_owned(),
+            "" => "could be".to_owned(),
+            why => format!("passed over: {why}"),
+        };
+        line(
+            text,
+            format_args!(
+                "  {address} weight {}, {} in flight, {} tunnels: {verdict}",
+                endpoint["weight"], endpoint["in_flight"], endpoint["tunnels"]
+            ),
+        );
+    }
+    if pick.is_empty() {
+        line(text, format_args!("  none can be picked: 503 no_endpoint"));
+    }
+}
+
 /// Everything at a glance.
 pub(super) fn status(stats: &Value) -> String {
     let mut text = String::new();

@@ -2,9 +2,9 @@
 //! is shared, so nothing is locked.
 
 use super::conn::Conn;
-use crate::base::clock::Millis;
 use super::shared::balancer::Balancer;
 use super::shared::{EndpointKey, EndpointState, UpstreamPlan};
+use crate::base::clock::Millis;
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::telemetry::metrics::WorkerMetrics;
@@ -80,7 +80,15 @@ pub struct LocalUpstream {
 impl LocalUpstream {
     /// The endpoint for the next attempt, not one of those tried already.
     pub fn pick(&self, tried: &[usize], now: Millis) -> Option<usize> {
-        let mut balancer = self.balancer.borrow_mut();
+        self.pick_by(&mut self.balancer.borrow_mut(), tried, now)
+    }
+
+    /// What [`Self::pick`] would give now for a first attempt, without moving on.
+    pub fn preview(&self, now: Millis) -> Option<usize> {
+        self.pick_by(&mut self.balancer.borrow().clone(), &[], now)
+    }
+
+    fn pick_by(&self, balancer: &mut Balancer, tried: &[usize], now: Millis) -> Option<usize> {
         let good = |index: usize| self.plan.endpoints[index].state.standing.is_good(now);
         let picked = balancer.pick(&self.plan, |index| good(index) && !tried.contains(&index));
         if picked.is_some() || !self.plan.fails_open(now) {

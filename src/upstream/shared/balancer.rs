@@ -8,7 +8,7 @@ use crate::config::model::Balance;
 
 /// A worker's position in an upstream's algorithm. Workers start at random places, so that together they do not
 /// send their first requests to the same endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Balancer {
     /// Smooth weighted round robin: each endpoint's current weight.
     current: Vec<i64>,

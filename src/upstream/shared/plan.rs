@@ -2,6 +2,7 @@
 
 use super::state::EndpointState;
 use crate::base::clock::Millis;
+use crate::config::choices::Choice;
 use crate::config::model::{Balance, Pool};
 use std::sync::Arc;
 
@@ -47,11 +48,21 @@ pub struct UpstreamPlan {
 }
 
 impl UpstreamPlan {
+    /// The algorithm's name, as the configuration has it.
+    #[must_use]
+    pub fn balance_name(&self) -> &'static str {
+        self.balance.name()
+    }
+
     /// Whether probes and traffic speak against every endpoint that is meant to take requests. Then they are not
     /// heeded: a wrong verdict must not make an outage.
     #[must_use]
     pub fn fails_open(&self, now: Millis) -> bool {
-        let mut open = self.endpoints.iter().filter(|endpoint| endpoint.is_open()).peekable();
+        let mut open = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.is_open())
+            .peekable();
         open.peek().is_some() && open.all(|endpoint| !endpoint.state.standing.is_good(now))
     }
 }

@@ -1,0 +1,269 @@
+//! Why a request goes where it goes: the steps that serve one, told instead of taken.
+//!
+//! A worker answers, from its own view and its own place in the balancers, with the functions that serve. What it
+//! tells is what it would do now; another worker may be at another place in the same round.
+
+use super::admit;
+use super::client_ip;
+use super::context::Text;
+use super::view::View;
+use crate::base::clock::Millis;
+use crate::h1::parse::{Parsed, parse_request};
+use crate::message::head::{HeadBuf, RequestHead};
+use crate::message::token::{Reject, Token};
+use crate::routing::{RouteInput, Verdict};
+use crate::snapshot::{ActionPlan, RoutePlan};
+use crate::upstream::local::LocalUpstream;
+use crate::upstream::shared::standing::Health;
+use crate::upstream::shared::{AdminState, EndpointPlan};
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Name of the listener that the request would come to.
+    pub listener: String,
+    /// Address that it would come from.
+    pub peer: IpAddr,
+    /// Its head, as on the wire.
+    pub head: Vec<u8>,
+}
+
+/// What would become of the request.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    pub worker: usize,
+    pub generation: u64,
+    pub listener: String,
+    pub peer: IpAddr,
+    /// Why it would be answered by the gateway itself with an error; `null` when it would not.
+    pub refused: Option<Refused>,
+    pub request: Option<Understood>,
+    /// Every host and path of every route, in the order they are asked.
+    pub routes: Vec<Asked>,
+    /// The route that serves it.
+    pub route: Option<String>,
+    /// `forward`, `redirect` or `respond`.
+    pub action: Option<&'static str>,
+    /// Where it may go: one, or each choice of a split.
+    pub upstreams: Vec<UpstreamChoice>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Refused {
+    pub status: u16,
+    pub token: &'static str,
+    pub detail: &'static str,
+}
+
+/// The request in the normal form that routes see.
+#[derive(Debug, Serialize)]
+pub struct Understood {
+    pub method: String,
+    pub host: String,
+    pub path: String,
+    pub query: Option<String>,
+    pub client: IpAddr,
+    /// Whether the peer is a trusted proxy, so that its word on the client counted.
+    pub peer_trusted: bool,
+}
+
+/// What one entry of the route table said.
+#[derive(Debug, Serialize)]
+pub struct Asked {
+    pub route: String,
+    /// `chosen`, `shadowed` (it would, had none before it), `host`, `path`, or the condition that does not hold,
+    /// as its key: `methods`, `headers.x-beta`.
+    pub verdict: String,
+}
+
+#[derive(Debug, Serialize)]
+pub struct UpstreamChoice {
+    pub upstream: String,
+    /// Of the split, from 0 to 1.
+    pub share: f64,
+    pub balance: &'static str,
+    /// Probes and traffic speak against all endpoints, so they are not heeded.
+    pub fail_open: bool,
+    pub endpoints: Vec<EndpointChoice>,
+    /// The endpoint that the worker would pick now; `null` when none can be.
+    pub pick: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct EndpointChoice {
+    pub address: String,
+    pub weight: u32,
+    pub backup: bool,
+    pub in_flight: u32,
+    pub tunnels: u32,
+    /// Why it is not among those that are picked from; `null` when it is.
+    pub passed_over: Option<&'static str>,
+}
+
+/// Tells what would become of a request, or that there is no such listener.
+pub(super) fn explain(view: &View, worker: usize, question: &Question, now: Millis) -> Option<Explanation> {
+    let listener = view.listener_named(&question.listener)?;
+    let mut told = Explanation {
+        worker,
+        generation: view.snapshot.generation,
+        listener: question.listener.clone(),
+        peer: question.peer,
+        refused: None,
+        request: None,
+        routes: Vec::new(),
+        route: None,
+        action: None,
+        upstreams: Vec::new(),
+    };
+    let plan = &listener.plan;
+    let read = read(&question.head, &plan.head_limits)
+        .and_then(|head| admit::inspect(&head, &plan.path_policy).map(|found| (head, found)));
+    let (head, found) = match read {
+        Ok(read) => read,
+        Err(reject) => {
+            told.refused = Some(refused(&reject));
+            return Some(told);
+        }
+    };
+    let (client, peer_trusted) = client_ip::asker(&head, question.peer, &plan.trusted_proxies);
+    let query = found.query.map(|query| query.of(&head.buf.bytes));
+    told.request = Some(understood(
+        &head,
+        &found.host,
+        &found.path,
+        query,
+        client,
+        peer_trusted,
+    ));
+    if found.asterisk {
+        told.action = Some("respond");
+        return Some(told);
+    }
+    let input = RouteInput {
+        listener: listener.index,
+        host: found.host.of(&head),
+        path: found.path.of(&head),
+        query,
+        head: &head,
+        client,
+    };
+    told.routes = asked(view, &input);
+    match view.snapshot.table.lookup(&input) {
+        Some(matched) => follow(view, &view.routes[matched.route as usize].plan, now, &mut told),
+        None => told.refused = Some(refused(&Reject::new(Token::NoRoute, "no route matches"))),
+    }
+    Some(told)
+}
+
+fn read(head: &[u8], limits: &crate::h1::parse::HeadLimits) -> Result<RequestHead, Reject> {
+    let mut buf = Box::<HeadBuf>::default();
+    match parse_request(head, limits, &mut 0, &mut buf) {
+        Parsed::Complete { head, .. } => Ok(head.with(buf)),
+        Parsed::Partial => Err(Reject::new(Token::BadRequest, "the head is not complete")),
+        Parsed::Reject(reject) => Err(reject),
+    }
+}
+
+fn refused(reject: &Reject) -> Refused {
+    Refused {
+        status: reject.token.status(),
+        token: reject.token.name(),
+        detail: reject.detail,
+    }
+}
+
+fn understood(
+    head: &RequestHead,
+    host: &Text,
+    path: &Text,
+    query: Option<&[u8]>,
+    client: IpAddr,
+    peer_trusted: bool,
+) -> Understood {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Understood {
+        method: text(head.method_text()),
+        host: text(host.of(head)),
+        path: text(path.of(head)),
+        query: query.map(text),
+        client,
+        peer_trusted,
+    }
+}
+
+fn asked(view: &View, input: &RouteInput<'_>) -> Vec<Asked> {
+    let steps = view.snapshot.table.trace(input).into_iter();
+    steps
+        .map(|step| Asked {
+            route: view.routes[step.route as usize].plan.name.to_string(),
+            verdict: match step.verdict {
+                Verdict::Chosen => "chosen".to_owned(),
+                Verdict::Shadowed => "shadowed".to_owned(),
+                Verdict::HostDiffers => "hosts".to_owned(),
+                Verdict::PathDiffers => "paths".to_owned(),
+                Verdict::Fails(failure) => failure.to_string(),
+            },
+        })
+        .collect()
+}
+
+fn follow(view: &View, route: &RoutePlan, now: Millis, told: &mut Explanation) {
+    told.route = Some(route.name.to_string());
+    told.action = Some(match &route.action {
+        ActionPlan::Forward(_) => "forward",
+        ActionPlan::Redirect(_) => "redirect",
+        ActionPlan::Respond(_) => "respond",
+    });
+    if let ActionPlan::Forward(split) = &route.action {
+        let shares: Vec<(usize, f64)> = match split {
+            None => vec![(0, 1.0)],
+            Some(split) => split.shares().map(|(target, share)| (*target, share)).collect(),
+        };
+        told.upstreams = shares
+            .into_iter()
+            .map(|(target, share)| choice(&view.upstreams[route.targets()[target].upstream], share, now))
+            .collect();
+    }
+}
+
+fn choice(upstream: &LocalUpstream, share: f64, now: Millis) -> UpstreamChoice {
+    let plan = &upstream.plan;
+    let pick = upstream.preview(now);
+    let fail_open = plan.fails_open(now);
+    let others_can = plan
+        .endpoints
+        .iter()
+        .any(|endpoint| !endpoint.backup && why_not(endpoint, fail_open, now).is_none());
+    let endpoints = plan.endpoints.iter().map(|endpoint| EndpointChoice {
+        address: endpoint.state.key.address.to_string(),
+        weight: endpoint.weight,
+        backup: endpoint.backup,
+        in_flight: endpoint.state.in_flight(),
+        tunnels: endpoint.state.tunnels(),
+        passed_over: why_not(endpoint, fail_open, now)
+            .or_else(|| (endpoint.backup && others_can).then_some("a backup, and others can")),
+    });
+    UpstreamChoice {
+        upstream: plan.name.to_string(),
+        share,
+        balance: plan.balance_name(),
+        fail_open,
+        endpoints: endpoints.collect(),
+        pick: pick.map(|index| plan.endpoints[index].state.key.address.to_string()),
+    }
+}
+
+fn why_not(endpoint: &EndpointPlan, fail_open: bool, now: Millis) -> Option<&'static str> {
+    let standing = &endpoint.state.standing;
+    match (endpoint.admin, standing.health()) {
+        (AdminState::Draining, _) => Some("draining"),
+        (AdminState::Maintenance, _) => Some("in maintenance"),
+        _ if endpoint.weight == 0 => Some("its weight is 0"),
+        _ if fail_open || standing.is_good(now) => None,
+        (_, Health::Unhealthy) => Some("its checks fail"),
+        (_, Health::Pending) => Some("its checks have come to no verdict"),
+        _ => Some("ejected: requests failed at it"),
+    }
+}
