@@ -1,6 +1,7 @@
-"""Tables from samples: the best round of each proxy, and ratios of best rounds.
+"""Tables from samples: the best round of each proxy, ratios of best rounds, and the same of medians.
 
-Best, not mean: on a shared machine noise only adds. See the machine's regimes in the medians beside them.
+Best, not mean: on a shared machine noise only adds. Where its speed comes and goes, a lucky round decides the best;
+the medians beside them then say more.
 """
 
 import statistics
@@ -30,15 +31,16 @@ def table(name, samples):
     if workload.goal:
         lines += [f"Goal: {workload.goal}.", ""]
     latency = any("p50_us" in sample for taken in rows.values() for sample in taken)
-    titles = ["proxy", workload.unit, "ratio to nginx", "median", "clean rounds"]
+    titles = ["proxy", workload.unit, "ratio to nginx", "median", "ratio of medians", "clean rounds"]
     titles += ["requests/s", "p50 µs", "p99 µs"] if latency else ["RSS MiB"]
     lines += ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
     for proxy, taken in rows.items():
-        lines.append("| " + " | ".join(cells(proxy, taken, best, key, latency)) + " |")
+        lines.append("| " + " | ".join(cells(proxy, rows, best, key, latency)) + " |")
     return "\n".join(lines) + "\n"
 
 
-def cells(proxy, taken, best, key, latency):
+def cells(proxy, rows, best, key, latency):
+    taken = rows[proxy]
     good = [sample for sample in taken if not bad(sample)]
     chosen, base = best[proxy], best.get("nginx")
     if not chosen:
@@ -46,11 +48,18 @@ def cells(proxy, taken, best, key, latency):
     clean = sum(sample["foreign"] <= FOREIGN_LIMIT for sample in good)
     ratio = f"{chosen[key] / base[key]:.2f}" if base and base[key] > 0 else "-"
     digits = 3 if key == "cpu_seconds_per_gb" else 2
-    row = [proxy, f"{chosen[key]:.{digits}f}", ratio,
-           f"{statistics.median(sample[key] for sample in good):.{digits}f}", f"{clean}/{len(taken)}"]
+    middle, base_middle = median(taken, key), median(rows.get("nginx", []), key)
+    of_medians = f"{middle / base_middle:.2f}" if base_middle else "-"
+    row = [proxy, f"{chosen[key]:.{digits}f}", ratio, f"{middle:.{digits}f}", of_medians, f"{clean}/{len(taken)}"]
     if latency:
         return row + [f"{chosen['requests_per_second']:.0f}", f"{chosen['p50_us']:.0f}", f"{chosen['p99_us']:.0f}"]
     return row + [f"{chosen['rss_after_kib'] / 1024:.1f}"]
+
+
+def median(taken, key):
+    """Of the good samples; 0 without any."""
+    good = [sample[key] for sample in taken if not bad(sample)]
+    return statistics.median(good) if good else 0
 
 
 def best_of(taken, key):
