@@ -33,14 +33,14 @@ pub const TIMEOUT: Legacy = Legacy {
 /// Seconds from one probe of an endpoint to the next, where the upstream's checks do not say.
 pub const HEALTH_INTERVAL: Legacy = Legacy {
     variable: "LB_HEALTH_CHECK_INTERVAL",
-    translate: seconds,
+    translate: some_seconds,
     wins: false,
 };
 
 /// Seconds after which a probe without an answer has failed, where the upstream's checks do not say.
 pub const HEALTH_TIMEOUT: Legacy = Legacy {
     variable: "FAILOVER_DETECTION_TIMEOUT",
-    translate: seconds,
+    translate: some_seconds,
     wins: false,
 };
 
@@ -86,6 +86,13 @@ fn seconds(text: &str) -> Result<String, String> {
     value
         .map(quantity::write_duration)
         .ok_or_else(|| "accepted: a number of seconds".to_owned())
+}
+
+fn some_seconds(text: &str) -> Result<String, String> {
+    match seconds(text) {
+        Ok(zero) if zero == "0s" => Err("accepted: a number of seconds above 0".to_owned()),
+        read => read,
+    }
 }
 
 fn as_it_is(text: &str) -> Result<String, String> {
