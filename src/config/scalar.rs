@@ -3,8 +3,8 @@
 use super::choices::Choice;
 use super::form::quantity;
 use super::model::{
-    AccessFormat, EndpointAddress, HostHeader, HostPattern, ListenAddress, PathPattern, Secret, ValuePattern,
-    Workers,
+    AccessFormat, EndpointAddress, HashKey, HostHeader, HostPattern, ListenAddress, PathPattern, Secret,
+    ValuePattern, Workers,
 };
 use super::path::push_text;
 use ipnet::IpNet;
@@ -32,6 +32,7 @@ pub enum Scalar {
     PathPattern(PathPattern),
     ValuePattern(ValuePattern),
     HostHeader(HostHeader),
+    HashKey(HashKey),
     Mode(u32),
     AccessFormat(AccessFormat),
     /// With what may be shown of it.
@@ -100,6 +101,7 @@ impl Scalar {
             Self::ValuePattern(ValuePattern::Exact(value)) => value.clone(),
             Self::ValuePattern(ValuePattern::Present) => "*".to_owned(),
             Self::ValuePattern(ValuePattern::Absent) => "!".to_owned(),
+            Self::HashKey(key) => key.to_string(),
             Self::HostHeader(HostHeader::Preserve) => "preserve".to_owned(),
             Self::HostHeader(HostHeader::Endpoint) => "endpoint".to_owned(),
             Self::HostHeader(HostHeader::Name(name)) => name.clone(),
@@ -145,6 +147,7 @@ from_scalar! {
     PathPattern: Scalar::PathPattern(pattern) => Some(pattern.clone());
     ValuePattern: Scalar::ValuePattern(pattern) => Some(pattern.clone());
     HostHeader: Scalar::HostHeader(header) => Some(header.clone());
+    HashKey: Scalar::HashKey(key) => Some(key.clone());
     AccessFormat: Scalar::AccessFormat(format) => Some(format.clone());
     Secret: Scalar::Secret(secret, _) => Some(secret.clone());
 }

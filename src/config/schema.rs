@@ -95,6 +95,9 @@ fn scalar(form: Form) -> Value {
             json!({ "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] })
         }
         Form::Ratio => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Form::Factor => {
+            json!({ "anyOf": [{ "const": 0 }, { "type": "number", "minimum": 1, "maximum": 1000 }] })
+        }
         Form::Duration { zero: false } => json!({ "type": "string", "pattern": DURATION }),
         Form::Duration { zero: true } => {
             json!({ "anyOf": [{ "type": "string", "pattern": DURATION }, { "const": 0 }] })
@@ -109,6 +112,7 @@ fn scalar(form: Form) -> Value {
         ] }),
         Form::Choice(names) => json!({ "enum": names }),
         Form::Name => json!({ "type": "string", "pattern": NAME }),
+        Form::HashKey => json!({ "type": "string", "pattern": "^(client_ip|uri|(header|cookie|query):.+)$" }),
         Form::Prefix => json!({ "type": "string", "pattern": "^/" }),
         Form::PathPattern => json!({ "type": "string", "pattern": "^(/|=/|~.)" }),
         Form::Body

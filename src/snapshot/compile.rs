@@ -13,7 +13,7 @@ use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::upstream::shared::{
-    AdminState, EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan,
+    AdminState, EndpointKey, EndpointPlan, Hashing, Registry, Target as EndpointTarget, UpstreamPlan,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -299,7 +299,7 @@ fn fixed(
 
 fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) -> Arc<UpstreamPlan> {
     let name: Arc<str> = name.into();
-    let endpoints = upstream
+    let endpoints: Vec<EndpointPlan> = upstream
         .endpoints
         .iter()
         .map(|endpoint| {
@@ -324,6 +324,12 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
     Arc::new(UpstreamPlan {
         name,
         balance: upstream.balance,
+        hashing: Hashing::new(
+            upstream.balance,
+            upstream.key.clone(),
+            upstream.bounded_load,
+            &endpoints,
+        ),
         endpoints,
         pool: upstream.pool,
     })

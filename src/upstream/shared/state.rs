@@ -1,5 +1,6 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
+use super::latency::Latency;
 use super::standing::Standing;
 use crate::upstream::conn::Target;
 use arc_swap::ArcSwap;
@@ -29,6 +30,8 @@ pub struct Targets {
 pub struct EndpointState {
     pub key: EndpointKey,
     pub standing: CachePadded<Standing>,
+    /// How it answers; written where the algorithm asks for it.
+    pub latency: CachePadded<Latency>,
     targets: ArcSwap<Targets>,
     /// Requests now at the endpoint, over all workers; tunnels not counted.
     in_flight: CachePadded<AtomicU32>,
@@ -46,6 +49,7 @@ impl EndpointState {
         Self {
             key,
             standing: CachePadded::default(),
+            latency: CachePadded::default(),
             targets: ArcSwap::from_pointee(Targets {
                 list: targets,
                 error: None,
