@@ -15,7 +15,7 @@ use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::upstream::shared::check::CheckPlan;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
-    AdminState, EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan,
+    AdminState, EndpointKey, EndpointPlan, Hashing, Registry, Target as EndpointTarget, UpstreamPlan,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -324,7 +324,7 @@ fn upstream_plan(
 ) -> Arc<UpstreamPlan> {
     let name: Arc<str> = name.into();
     let presumed = health.as_ref().map_or(Health::Unchecked, |check| check.initial());
-    let endpoints = upstream
+    let endpoints: Vec<EndpointPlan> = upstream
         .endpoints
         .iter()
         .map(|endpoint| {
@@ -349,6 +349,12 @@ fn upstream_plan(
     Arc::new(UpstreamPlan {
         name,
         balance: upstream.balance,
+        hashing: Hashing::new(
+            upstream.balance,
+            upstream.key.clone(),
+            upstream.bounded_load,
+            &endpoints,
+        ),
         endpoints,
         pool: upstream.pool,
         health,
