@@ -39,7 +39,8 @@ impl Millis {
     pub fn timestamp(self) -> Timestamp {
         let now = i64::try_from(Self::now().0).unwrap_or(i64::MAX);
         let at = i64::try_from(self.0).unwrap_or(i64::MAX);
-        let begin = settled(Timestamp::now().as_millisecond().saturating_sub(now));
+        static SAID: AtomicI64 = AtomicI64::new(i64::MIN);
+        let begin = settled(&SAID, Timestamp::now().as_millisecond().saturating_sub(now));
         Timestamp::from_millisecond(begin.saturating_add(at)).unwrap_or(Timestamp::MAX)
     }
 
@@ -51,13 +52,12 @@ impl Millis {
 }
 
 /// When the monotonic clock began, by the calendar's: what was said before, if that is about the same.
-fn settled(begin: i64) -> i64 {
-    static SAID: AtomicI64 = AtomicI64::new(i64::MIN);
-    let said = SAID.load(Ordering::Relaxed);
-    if begin.saturating_sub(said).unsigned_abs() <= RESET.as_millis() as u64 {
-        return said;
+fn settled(said: &AtomicI64, begin: i64) -> i64 {
+    let before = said.load(Ordering::Relaxed);
+    if u128::from(begin.saturating_sub(before).unsigned_abs()) <= RESET.as_millis() {
+        return before;
     }
-    SAID.store(begin, Ordering::Relaxed);
+    said.store(begin, Ordering::Relaxed);
     begin
 }
 
@@ -85,9 +85,10 @@ mod tests {
 
     #[test]
     fn a_calendar_that_is_set_is_followed() {
-        assert_eq!(settled(5_000_000), 5_000_000);
-        assert_eq!(settled(5_000_900), 5_000_000, "drift");
-        assert_eq!(settled(5_002_000), 5_002_000, "set");
+        let said = AtomicI64::new(i64::MIN);
+        assert_eq!(settled(&said, 5_000_000), 5_000_000);
+        assert_eq!(settled(&said, 5_000_900), 5_000_000, "drift");
+        assert_eq!(settled(&said, 5_002_000), 5_002_000, "set");
     }
 
     #[test]
