@@ -1,7 +1,7 @@
 //! The words that enumerations have in a configuration, both ways.
 
 use super::model::{
-    Balance, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
+    Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
 };
 
 /// An enumeration written as one of a few words.
@@ -40,5 +40,10 @@ choices! {
     DoubleSlash { "merge" Merge, "reject" Reject, "keep" Keep }
     EncodedSlash { "reject" Reject, "keep" Keep, "decode" Decode }
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections }
+    Cause {
+        "connect" Connect, "reset" Reset, "timeout" Timeout, "invalid" Invalid, "5xx" ServerError,
+        "408" Status408, "421" Status421, "425" Status425, "429" Status429,
+        "500" Status500, "502" Status502, "503" Status503, "504" Status504,
+    }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

@@ -3,6 +3,7 @@
 //! Nothing here is compiled or resolved: references between objects are names, files are paths. `snapshot`
 //! turns it into something that can serve.
 
+pub use crate::message::causes::{Cause, Causes};
 pub use crate::message::path::{DotSegments, DoubleSlash, EncodedSlash, PathPolicy};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -313,6 +314,27 @@ pub struct Upstream {
     pub balance: Balance,
     pub endpoints: Vec<Endpoint>,
     pub pool: Pool,
+    pub outlier: Outlier,
+}
+
+/// When traffic's own experience takes an endpoint out. Nothing is, by `Default`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outlier {
+    /// Failures in a row that eject; 0: they do not.
+    pub consecutive_failures: u32,
+    /// What the error rate is taken over.
+    pub window: Duration,
+    /// Share of failed requests that ejects, 0–1; 0: it does not.
+    pub error_rate: f64,
+    /// Requests within the window below which the rate says nothing.
+    pub min_requests: u64,
+    /// Time of a first ejection.
+    pub eject: Duration,
+    pub max_eject: Duration,
+    /// Share of the endpoints that may be out, 0–1.
+    pub max_ejected: f64,
+    /// What is a failure.
+    pub on: Causes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

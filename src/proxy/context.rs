@@ -45,6 +45,8 @@ impl Default for Text {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub endpoint: Rc<LocalEndpoint>,
+    /// The endpoint's place in the upstream.
+    pub index: usize,
     pub outcome: Outcome,
     pub reused: bool,
     pub started: Instant,

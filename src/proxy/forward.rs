@@ -23,6 +23,7 @@ use crate::snapshot::RoutePlan;
 use crate::telemetry::access::{EndedBy, Outcome};
 use crate::upstream::conn::Conn;
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
+use crate::upstream::shared::outlier::{self, Fault, Reason};
 use smallvec::SmallVec;
 use std::rc::Rc;
 use std::time::Instant;
@@ -68,8 +69,8 @@ fn note_failure(context: &mut RequestContext, error: &ProxyError) {
     if let Some(attempt) = context.attempts.last()
         && error.side == Side::Endpoint
     {
-        attempt.endpoint.state.failed();
         attempt.endpoint.series.failures.inc(error.token);
+        judge(context, attempt, Fault::Failed(error.token));
     }
     let outcome = match (error.side, context.response.is_some()) {
         // The head of the answer is what the attempt came to.
@@ -98,7 +99,7 @@ async fn try_endpoint(
     );
     let in_flight = InFlight::new(endpoint.clone());
     if let Some(conn) = endpoint.checkout() {
-        begin_attempt(context, &endpoint, true);
+        begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();
         let answer = exchange(client, context, route, matched, prepared, conn).await;
         match answer {
@@ -109,7 +110,7 @@ async fn try_endpoint(
             Ok(answered) => return Ok(answered.done(in_flight)),
         }
     }
-    begin_attempt(context, &endpoint, false);
+    begin_attempt(context, &endpoint, index, false);
     let conn = connect(client, context, route, &endpoint)
         .await
         .map_err(ProxyError::unsent)?;
@@ -118,7 +119,7 @@ async fn try_endpoint(
     Ok(answered.done(in_flight))
 }
 
-fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, reused: bool) {
+fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, index: usize, reused: bool) {
     let now = if context.attempts.is_empty() {
         context.head_done
     } else {
@@ -130,6 +131,7 @@ fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, reu
     }
     context.attempts.push(Attempt {
         endpoint: endpoint.clone(),
+        index,
         outcome: Outcome::Cancelled,
         reused,
         started: now,
@@ -422,6 +424,34 @@ fn is_event_stream(response: &ResponseHead) -> bool {
     })
 }
 
+/// Counts an outcome for or against the endpoint, and ejects it when it was one too many.
+fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
+    let Some(upstream) = &context.upstream else { return };
+    let rules = &upstream.plan.resilience.outlier;
+    let (state, series) = (&attempt.endpoint.state, &attempt.endpoint.series);
+    let at_fault = match outcome {
+        Fault::Failed(token) => rules.on.has_token(token),
+        Fault::Answered(status) => rules.on.has_status(status),
+    };
+    match (at_fault, outcome) {
+        (true, _) => {
+            series.faults.inc();
+            let failures = state.failed();
+            // A request from before an ejection is no news after it.
+            let fresh = Millis::of(attempt.started) >= state.standing.ejected_until();
+            if rules.consecutive_failures > 0 && failures >= rules.consecutive_failures && fresh {
+                let reason = Reason::InARow {
+                    failures,
+                    last: outcome,
+                };
+                outlier::eject(&upstream.plan, attempt.index, reason, Millis::now());
+            }
+        }
+        (false, Fault::Answered(_)) => state.succeeded(),
+        (false, Fault::Failed(_)) => {}
+    }
+}
+
 fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
     let Some(attempt) = context.attempts.last_mut() else {
         return;
@@ -429,11 +459,13 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
     let now = Instant::now();
     attempt.head = Some(now);
     attempt.outcome = Outcome::Answered(response.status);
-    attempt.endpoint.state.succeeded();
     attempt.endpoint.series.responses.inc(response.status);
     attempt
         .endpoint
         .series
         .response_seconds
         .record(now.saturating_duration_since(attempt.connected.unwrap_or(now)));
+    if let Some(attempt) = context.attempts.last() {
+        judge(context, attempt, Fault::Answered(response.status));
+    }
 }

@@ -12,6 +12,7 @@ use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
+use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::{
     AdminState, EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan,
 };
@@ -326,6 +327,9 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
         balance: upstream.balance,
         endpoints,
         pool: upstream.pool,
+        resilience: Resilience {
+            outlier: upstream.outlier,
+        },
     })
 }
 

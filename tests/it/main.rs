@@ -30,6 +30,7 @@ mod headers;
 mod kit;
 mod limits;
 mod listeners;
+mod outlier;
 mod readme;
 mod reload;
 mod rewrites;

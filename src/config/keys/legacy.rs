@@ -30,6 +30,13 @@ pub const TIMEOUT: Legacy = Legacy {
     wins: false,
 };
 
+/// Seconds that an endpoint is left alone after it failed, where the upstream does not say.
+pub const RECOVERY: Legacy = Legacy {
+    variable: "FAILOVER_RECOVERY_TIMEOUT",
+    translate: seconds_above_zero,
+    wins: false,
+};
+
 /// Client connections of the node.
 pub const MAX_CONNECTIONS: Legacy = Legacy {
     variable: "MAX_CONNECTIONS",
@@ -72,6 +79,14 @@ fn seconds(text: &str) -> Result<String, String> {
     value
         .map(quantity::write_duration)
         .ok_or_else(|| "accepted: a number of seconds".to_owned())
+}
+
+fn seconds_above_zero(text: &str) -> Result<String, String> {
+    let text = seconds(text)?;
+    if quantity::duration(&text).is_ok_and(|value| value.is_zero()) {
+        return Err("accepted: a number of seconds above 0".to_owned());
+    }
+    Ok(text)
 }
 
 fn as_it_is(text: &str) -> Result<String, String> {

@@ -5,7 +5,7 @@ use super::{Key, MapKey, Shape};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::model::{
-    Balance, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
+    Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
 };
 
 const MIB: u64 = 1 << 20;
@@ -565,6 +565,11 @@ const UPSTREAM: &[Key] = &[
         )
     },
     Key::table("pool", POOL, "Connections kept for reuse."),
+    Key::table(
+        "outlier",
+        OUTLIER,
+        "Endpoints at which requests fail get none for a while, longer each time. A single endpoint always stays.",
+    ),
 ];
 
 const ENDPOINT: &[Key] = &[
@@ -607,6 +612,52 @@ const POOL: &[Key] = &[
         "0",
         "Requests on one connection. 0: no limit.",
     ),
+];
+
+const OUTLIER: &[Key] = &[
+    Key::new(
+        "consecutive_failures",
+        COUNT,
+        "5",
+        "Failures in a row at which an endpoint is ejected, at once. 0: they do not count.",
+    ),
+    Key::new("window", DEADLINE, "10s", "Time that `error_rate` is taken over."),
+    Key::new(
+        "error_rate",
+        Form::Ratio,
+        "0.5",
+        "Share of failed requests at which an endpoint is ejected. 0: it does not count.",
+    ),
+    Key::new(
+        "min_requests",
+        Form::Integer {
+            min: 1,
+            max: u32::MAX as i64,
+        },
+        "20",
+        "Requests within `window` below which `error_rate` says nothing.",
+    ),
+    Key::new(
+        "eject",
+        DEADLINE,
+        "5s",
+        "How long the first ejection lasts; each further one twice as long, until the endpoint has been well for a while.",
+    )
+    .legacy(&legacy::RECOVERY),
+    Key::new("max_eject", DEADLINE, "60s", "Longest ejection."),
+    Key::new(
+        "max_ejected",
+        Form::Ratio,
+        "0.5",
+        "Share of the endpoints that may be out at the same time, rounded down; one of two or more always may. 0: none.",
+    ),
+    Key::list(
+        "on",
+        Form::Choice(Cause::NAMES),
+        "connect,reset,timeout,invalid,5xx",
+        "What is a failure: no connection, one that ended before the answer did, no answer in time, one that makes no sense, or a status. `5xx` leaves out 501 and 505, which speak of the request.",
+    )
+    .example("[\"connect\", \"reset\", \"timeout\"]"),
 ];
 
 const ADMIN: &[Key] = &[

@@ -31,7 +31,7 @@ fn other(form: Form) -> &'static str {
         Form::Bool | Form::Choice(_) => unreachable!("depends on the key"),
         Form::Integer { .. } => "301",
         Form::Workers => "7",
-        Form::Ratio => "0.5",
+        Form::Ratio => "0.25",
         Form::Duration { .. } => "17s",
         Form::Size { .. } => "12345B",
         Form::Listen => "127.0.0.9:9999",
@@ -133,6 +133,7 @@ fn every_list_and_map_is_read() {
         }
         let written = match key.name {
             "redact_query" => "['other']",
+            "on" => "['429']",
             _ => key.example,
         };
         let (table, name) = pattern.rsplit_once('.').unwrap();
@@ -149,6 +150,13 @@ fn every_list_and_map_is_read() {
                     "[[routes]]",
                     &format!("[[routes]]\n{inner}.{name} = {written}"),
                     1,
+                )
+            }
+            _ if table.starts_with("upstreams.*.") => {
+                let inner = table.trim_start_matches("upstreams.*.");
+                FULL.replace(
+                    "[upstreams.app]",
+                    &format!("[upstreams.app]\n{inner}.{name} = {written}"),
                 )
             }
             _ if table == "listeners.web" => {

@@ -116,6 +116,10 @@ pub struct EndpointStatus {
     pub failures: u64,
     /// Failures since the last success.
     pub failure_streak: u32,
+    /// Times it was ejected since it became known.
+    pub ejections: u64,
+    /// The latest, over or not.
+    pub last_ejection: Option<EjectionStatus>,
     pub errors: BTreeMap<&'static str, u64>,
     pub connections: PoolStatus,
     pub latency: Latency,
@@ -124,6 +128,16 @@ pub struct EndpointStatus {
     /// Where the address leads now.
     pub resolved: Vec<String>,
     pub resolve_error: Option<String>,
+}
+
+/// Why requests were kept from an endpoint, and for how long.
+#[derive(Debug, Serialize)]
+pub struct EjectionStatus {
+    pub reason: String,
+    /// RFC 3339.
+    pub since: String,
+    pub until: String,
+    pub over: bool,
 }
 
 /// What an endpoint can be given.

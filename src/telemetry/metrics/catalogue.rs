@@ -130,6 +130,8 @@ families! {
         ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
         ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";
         ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
+        ENDPOINT_EJECTED "tidegate_endpoint_ejected" Gauge ["upstream" "endpoint"] "1 while the endpoint gets no requests because requests failed at it.";
+        ENDPOINT_EJECTIONS "tidegate_endpoint_ejections_total" Counter ["upstream" "endpoint"] "Times the endpoint was ejected because requests failed at it.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }

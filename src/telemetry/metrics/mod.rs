@@ -13,7 +13,7 @@ mod process_wide;
 pub mod series;
 
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
-pub use collect::Totals;
+pub use collect::{Outcomes, Totals};
 pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
 pub use process_wide::{AccessLogSeries, ControlSeries, ReloadResult};

@@ -223,6 +223,8 @@ series! {
         responses: PerClass,
         /// Attempts failed, by token.
         failures: PerToken,
+        /// Attempts that speak against the endpoint: failures, and answers that are taken for one.
+        faults: Counter,
         connects: Counter,
         connects_failed: Counter,
         /// Attempts on a pooled connection.

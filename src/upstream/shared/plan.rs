@@ -1,5 +1,6 @@
 //! An upstream as compiled into the snapshot.
 
+use super::resilience::Resilience;
 use super::state::EndpointState;
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
@@ -45,6 +46,7 @@ pub struct UpstreamPlan {
     pub balance: Balance,
     pub endpoints: Vec<EndpointPlan>,
     pub pool: Pool,
+    pub resilience: Resilience,
 }
 
 impl UpstreamPlan {

@@ -1,5 +1,6 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
+use super::outlier::Ejections;
 use super::standing::Standing;
 use crate::upstream::conn::Target;
 use arc_swap::ArcSwap;
@@ -36,6 +37,8 @@ pub struct EndpointState {
     tunnels: CachePadded<AtomicU32>,
     /// Failures since the last success.
     failure_streak: CachePadded<AtomicU32>,
+    /// What traffic's verdicts on it were.
+    pub ejections: Ejections,
     /// Where the next connection starts among several targets.
     next_target: AtomicU64,
 }
@@ -53,6 +56,7 @@ impl EndpointState {
             in_flight: CachePadded::default(),
             tunnels: CachePadded::default(),
             failure_streak: CachePadded::default(),
+            ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
     }
@@ -133,8 +137,10 @@ impl EndpointState {
         }
     }
 
-    /// An attempt failed on the endpoint's side.
-    pub fn failed(&self) {
-        self.failure_streak.fetch_add(1, Ordering::Relaxed);
+    /// An attempt failed on the endpoint's side. How many have in a row, this one included.
+    pub fn failed(&self) -> u32 {
+        self.failure_streak
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
     }
 }
