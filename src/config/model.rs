@@ -315,6 +315,7 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     pub pool: Pool,
     pub outlier: Outlier,
+    pub retry: Retry,
 }
 
 /// When traffic's own experience takes an endpoint out. Nothing is, by `Default`.
@@ -335,6 +336,21 @@ pub struct Outlier {
     pub max_ejected: f64,
     /// What is a failure.
     pub on: Causes,
+}
+
+/// When a request is sent to another endpoint. Never, by `Default`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Retry {
+    /// Tries of a request that was sent, the first included.
+    pub attempts: u32,
+    /// Share of the requests that may be repeated, 0–1.
+    pub budget: f64,
+    /// After what.
+    pub on: Causes,
+    /// Bytes of a request body kept for another endpoint.
+    pub body: u64,
+    /// Methods that are not idempotent too.
+    pub non_idempotent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
     AccessLog, Action, Admin, AdminToken, Causes, Config, Dns, Endpoint, Forwarded, HeaderEdits, Limits,
-    Listener, Log, Outlier, PathPolicy, Pool, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
+    Listener, Log, Outlier, PathPolicy, Pool, Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -242,6 +242,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         pool: pool(t.table("pool")?)?,
         outlier: outlier(t.table("outlier")?)?,
+        retry: retry(t.table("retry")?)?,
     })
 }
 
@@ -263,6 +264,16 @@ fn outlier(t: &Table) -> Option<Outlier> {
         max_eject,
         max_ejected: t.get("max_ejected")?,
         on: causes(t)?,
+    })
+}
+
+fn retry(t: &Table) -> Option<Retry> {
+    Some(Retry {
+        attempts: t.get("attempts")?,
+        budget: t.get("budget")?,
+        on: causes(t)?,
+        body: t.get("body")?,
+        non_idempotent: t.get("non_idempotent")?,
     })
 }
 

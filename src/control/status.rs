@@ -265,6 +265,11 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         ejections: endpoint.state.ejections.total(),
         last_ejection: ejection(endpoint),
         errors: sums(series.failures.iter()),
+        retries: RetryStatus {
+            taken: series.retries.get(),
+            given: series.retries_given.get(),
+            suppressed: sums(series.retries_suppressed.iter()),
+        },
         connections: PoolStatus {
             active: series.connections_active.get(),
             idle: series.connections_idle.get(),

@@ -329,6 +329,7 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
         pool: upstream.pool,
         resilience: Resilience {
             outlier: upstream.outlier,
+            retry: upstream.retry,
         },
     })
 }

@@ -33,6 +33,7 @@ mod listeners;
 mod outlier;
 mod readme;
 mod reload;
+mod retries;
 mod rewrites;
 mod routing;
 mod timeouts;

@@ -570,6 +570,11 @@ const UPSTREAM: &[Key] = &[
         OUTLIER,
         "Endpoints at which requests fail get none for a while, longer each time. A single endpoint always stays.",
     ),
+    Key::table(
+        "retry",
+        RETRY,
+        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is.",
+    ),
 ];
 
 const ENDPOINT: &[Key] = &[
@@ -658,6 +663,42 @@ const OUTLIER: &[Key] = &[
         "What is a failure: no connection, one that ended before the answer did, no answer in time, one that makes no sense, or a status. `5xx` leaves out 501 and 505, which speak of the request.",
     )
     .example("[\"connect\", \"reset\", \"timeout\"]"),
+];
+
+const RETRY: &[Key] = &[
+    Key::new(
+        "attempts",
+        Form::Integer { min: 1, max: 8 },
+        "2",
+        "Tries of a request that was sent, the first included. One that could not be sent does not count: it is tried at up to 8 endpoints. 1: never another try.",
+    )
+    .legacy(&legacy::RETRIES)
+    .or_legacy(&legacy::MAX_ATTEMPTS),
+    Key::new(
+        "budget",
+        Form::Ratio,
+        "0.2",
+        "Share of the requests of the last 10 s that may be repeated; each worker keeps count by itself, and 10 a second always may.",
+    ),
+    Key::list(
+        "on",
+        Form::Choice(Cause::NAMES),
+        "connect,reset,timeout,502,503,504",
+        "After what: no connection (or no byte sent), one that ended before an answer, no answer within `timeouts.response`, one that makes no sense, or a status. Empty: after nothing.",
+    )
+    .example("[\"connect\", \"503\"]"),
+    Key::new(
+        "body",
+        Form::Size { min: 0, max: 16 * MIB },
+        "64KiB",
+        "Request body kept for another try while it is sent. A longer one is sent once.",
+    ),
+    Key::new(
+        "non_idempotent",
+        Form::Bool,
+        "false",
+        "Also repeat methods that are not idempotent, such as POST, without an `Idempotency-Key`.",
+    ),
 ];
 
 const ADMIN: &[Key] = &[

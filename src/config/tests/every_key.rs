@@ -63,6 +63,7 @@ fn value(key: &Key, form: Form) -> String {
     match form {
         Form::Bool => (default != "true").to_string(),
         Form::Choice(names) => names.iter().find(|name| **name != default).unwrap().to_string(),
+        Form::Integer { max, .. } if max < 301 => max.to_string(),
         // The names of things that are not referred to.
         Form::Name if key.name == "name" => "fresh".to_owned(),
         form => other(form).to_owned(),

@@ -121,6 +121,7 @@ pub struct EndpointStatus {
     /// The latest, over or not.
     pub last_ejection: Option<EjectionStatus>,
     pub errors: BTreeMap<&'static str, u64>,
+    pub retries: RetryStatus,
     pub connections: PoolStatus,
     pub latency: Latency,
     pub bytes_sent: u64,
@@ -159,6 +160,17 @@ pub enum EndpointCondition {
     Disabled,
     /// Its name has not been resolved yet, or never could be.
     Unresolved,
+}
+
+/// Requests that went on to another endpoint after a failure.
+#[derive(Debug, Serialize)]
+pub struct RetryStatus {
+    /// That it got after they failed at another one.
+    pub taken: u64,
+    /// That another one got after they failed here.
+    pub given: u64,
+    /// That no other one got, by the reason why not.
+    pub suppressed: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Serialize)]

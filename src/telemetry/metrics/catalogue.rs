@@ -76,6 +76,8 @@ families! {
 
         LB_PICKS "tidegate_lb_picks_total" Counter ["upstream" "endpoint"] "Attempts: times the endpoint was picked for a request.";
         RETRIES "tidegate_retries_total" Counter ["upstream" "endpoint"] "Attempts that followed a failed one of the same request.";
+        RETRIES_GIVEN "tidegate_retries_given_total" Counter ["upstream" "endpoint"] "Failures of the endpoint after which another one was tried for the same request.";
+        RETRIES_SUPPRESSED "tidegate_retries_suppressed_total" Counter ["upstream" "endpoint" "reason"] "Failures of the endpoint after which no other was tried though retry.on names them, by reason: attempts, method, body, endpoints (there is no other), budget.";
         UPSTREAM_RESPONSES "tidegate_upstream_responses_total" Counter ["upstream" "endpoint" "code_class"] "Response heads received from the endpoint, by class of their status.";
         UPSTREAM_FAILURES "tidegate_upstream_failures_total" Counter ["upstream" "endpoint" "token"] "Attempts that failed, by error token.";
         UPSTREAM_DURATION "tidegate_upstream_duration_seconds" Histogram ["upstream" "endpoint"] "From the request's first byte sent to the endpoint until its response head.";

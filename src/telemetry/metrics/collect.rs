@@ -202,6 +202,12 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
     };
     each(&names::LB_PICKS, &|s, l, x| s.add(l, x.attempts.get()));
     each(&names::RETRIES, &|s, l, x| s.add(l, x.retries.get()));
+    each(&names::RETRIES_GIVEN, &|s, l, x| s.add(l, x.retries_given.get()));
+    each(&names::RETRIES_SUPPRESSED, &|s, [u, a], x| {
+        for (reason, n) in x.retries_suppressed.iter() {
+            s.add(&[u, a, reason], n);
+        }
+    });
     each(&names::UPSTREAM_RESPONSES, &|s, [u, a], x| {
         for (class, n) in x.responses.iter() {
             s.add(&[u, a, class], n);

@@ -1,6 +1,7 @@
 //! What all threads know about endpoints: state that outlives reloads, plans of the snapshot, pure balancers.
 
 pub mod balancer;
+pub mod budget;
 pub mod outlier;
 pub mod plan;
 pub mod rate;
