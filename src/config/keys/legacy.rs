@@ -33,14 +33,35 @@ pub const TIMEOUT: Legacy = Legacy {
 /// Seconds from one probe of an endpoint to the next, where the upstream's checks do not say.
 pub const HEALTH_INTERVAL: Legacy = Legacy {
     variable: "LB_HEALTH_CHECK_INTERVAL",
-    translate: some_seconds,
+    translate: seconds_above_zero,
     wins: false,
 };
 
 /// Seconds after which a probe without an answer has failed, where the upstream's checks do not say.
 pub const HEALTH_TIMEOUT: Legacy = Legacy {
     variable: "FAILOVER_DETECTION_TIMEOUT",
-    translate: some_seconds,
+    translate: seconds_above_zero,
+    wins: false,
+};
+
+/// Further tries of a request, where the upstream does not say.
+pub const RETRIES: Legacy = Legacy {
+    variable: "LB_RETRY_ATTEMPTS",
+    translate: one_more,
+    wins: false,
+};
+
+/// Tries of a request, the first included, where neither the upstream nor the variable above says.
+pub const MAX_ATTEMPTS: Legacy = Legacy {
+    variable: "FAILOVER_MAX_ATTEMPTS",
+    translate: attempts,
+    wins: false,
+};
+
+/// Seconds that an endpoint is left alone after it failed, where the upstream does not say.
+pub const RECOVERY: Legacy = Legacy {
+    variable: "FAILOVER_RECOVERY_TIMEOUT",
+    translate: seconds_above_zero,
     wins: false,
 };
 
@@ -95,10 +116,36 @@ fn seconds(text: &str) -> Result<String, String> {
         .ok_or_else(|| "accepted: a number of seconds".to_owned())
 }
 
-fn some_seconds(text: &str) -> Result<String, String> {
-    match seconds(text) {
-        Ok(zero) if zero == "0s" => Err("accepted: a number of seconds above 0".to_owned()),
-        read => read,
+fn seconds_above_zero(text: &str) -> Result<String, String> {
+    let text = seconds(text)?;
+    if quantity::duration(&text).is_ok_and(|value| value.is_zero()) {
+        return Err("accepted: a number of seconds above 0".to_owned());
+    }
+    Ok(text)
+}
+
+/// Most tries that a request may have.
+const MOST_ATTEMPTS: u32 = 8;
+
+fn one_more(text: &str) -> Result<String, String> {
+    let retries = text.trim().parse::<u32>().ok();
+    let attempts = retries.filter(|retries| *retries < MOST_ATTEMPTS);
+    match attempts {
+        Some(retries) => Ok((retries + 1).to_string()),
+        None => Err(format!(
+            "accepted: a number of retries from 0 to {}",
+            MOST_ATTEMPTS - 1
+        )),
+    }
+}
+
+fn attempts(text: &str) -> Result<String, String> {
+    let attempts = text.trim().parse::<u32>().ok();
+    match attempts.filter(|attempts| (1..=MOST_ATTEMPTS).contains(attempts)) {
+        Some(attempts) => Ok(attempts.to_string()),
+        None => Err(format!(
+            "accepted: a number of attempts from 1 to {MOST_ATTEMPTS}"
+        )),
     }
 }
 
