@@ -1,5 +1,6 @@
 //! Active checks: what passes, what fails and why, and who gets requests meanwhile.
 
+use crate::app_server::Server;
 use crate::gateway;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -10,10 +11,6 @@ use testkit::net::Refused;
 use testkit::{
     Address, Backend, Builder, Gate, Gateway, Reply, Request, eventually, eventually_some, holds_for, ws,
 };
-
-mod process;
-
-use process::Server;
 
 /// Quick enough for a test, slow enough for a busy machine.
 const QUICK: &str =
