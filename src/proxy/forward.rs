@@ -251,6 +251,7 @@ async fn exchange(
     let reused = conn.requests > 1;
     let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
     let mut exchange = Exchange::new(client, &mut conn, upload, version, bounds(context, route));
+    exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
     let result = drive(&mut exchange, context, route, matched, prepared).await;

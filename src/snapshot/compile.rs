@@ -13,7 +13,7 @@ use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::upstream::shared::{
-    AdminState, EndpointKey, EndpointPlan, Registry, Target as EndpointTarget, UpstreamPlan,
+    EndpointKey, EndpointPlan, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use std::sync::Arc;
 pub struct Parts<'a> {
     pub registry: &'a Registry,
     pub access: &'a AccessWriter,
+    /// Laid over the configuration.
+    pub overrides: &'a Overrides,
 }
 
 /// Compiles a configuration. Touches no socket; error pages are read from their files.
@@ -72,19 +74,25 @@ pub fn compile(
         return Err(found);
     };
     // Last, when nothing can fail any more: a refused configuration makes no endpoints known.
-    let upstreams = config
-        .upstreams
-        .iter()
-        .map(|(name, upstream)| upstream_plan(name, upstream, parts.registry));
+    let upstreams = upstreams(config, parts.registry, parts.overrides);
     let snapshot = Snapshot {
         generation,
         max_connections: config.runtime.max_connections,
         listeners: listeners.into_iter().flatten().collect(),
         routes: routes.into_iter().flatten().collect(),
-        upstreams: upstreams.collect(),
-        table,
+        upstreams,
+        table: Arc::new(table),
     };
     Ok((snapshot, found))
+}
+
+/// The upstreams of a configuration, as changed at run time. Nothing can be wrong with them.
+#[must_use]
+pub fn upstreams(config: &Config, registry: &Registry, overrides: &Overrides) -> Vec<Arc<UpstreamPlan>> {
+    let upstreams = config.upstreams.iter();
+    upstreams
+        .map(|(name, upstream)| upstream_plan(name, upstream, registry, overrides))
+        .collect()
 }
 
 fn listener_plan(
@@ -297,7 +305,12 @@ fn fixed(
     })
 }
 
-fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) -> Arc<UpstreamPlan> {
+fn upstream_plan(
+    name: &str,
+    upstream: &model::Upstream,
+    registry: &Registry,
+    overrides: &Overrides,
+) -> Arc<UpstreamPlan> {
     let name: Arc<str> = name.into();
     let endpoints = upstream
         .endpoints
@@ -313,17 +326,17 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
                 EndpointAddress::Ip(_) | EndpointAddress::Name { .. } => key.address.clone(),
             };
             EndpointPlan {
+                weight: overrides.weight_of(&key, endpoint.weight),
+                admin: overrides.admin_of(&key),
                 state: registry.endpoint(key, || known_targets(&endpoint.address)),
-                weight: endpoint.weight,
                 backup: endpoint.backup,
-                admin: AdminState::Active,
                 authority,
             }
         })
         .collect();
     Arc::new(UpstreamPlan {
+        balance: overrides.balance_of(&name, upstream.balance),
         name,
-        balance: upstream.balance,
         endpoints,
         pool: upstream.pool,
     })
