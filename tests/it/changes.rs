@@ -646,3 +646,100 @@ fn an_idle_connection_of_a_client_outlives_the_deadline_of_a_drain() {
         assert_eq!(conn.get("/").text(), "b");
     }
 }
+
+#[test]
+fn the_command_drains_waits_and_undrains() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Backend::http(move |_| Reply::ok("a").held_by(&held));
+    let state = tempfile::tempdir().expect("directory");
+    let gateway = gateway(&TWO.replace("{ address = \"@b@\" }", ""))
+        .env("OPERATOR", OPERATOR)
+        .env("VIEWER", VIEWER)
+        .token(OPERATOR)
+        .with("a", a.address())
+        .with("state", state.path().display())
+        .start();
+    let control = gateway.ready()["control"]
+        .as_str()
+        .expect("a control socket")
+        .to_owned();
+    let address = a.address().to_string();
+    let name = format!("app/{address}");
+    let ask = |args: &[&str]| gateway.cli(&[args, &["--control", &control]].concat());
+    let mut slow = gateway.connect();
+    slow.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    gate.reached();
+
+    let ran = ask(&["drain", &address, "--deadline", "5m", "--reason", "new disk"]).expect(0);
+    assert!(
+        ran.stdout.contains(&format!("{name} drains: 1 in flight")),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("no endpoint is left"), "{}", ran.stdout);
+    let status = ask(&["status"]).expect(0).stdout;
+    for word in [
+        "draining, 1 in flight",
+        "by control socket",
+        "new disk",
+        "deadline",
+    ] {
+        assert!(status.contains(word), "{word}: {status}");
+    }
+    let again = ask(&["drain", &name, "--maintenance", "--dry-run"]).expect(0);
+    assert!(again.stdout.contains("dry run"), "{}", again.stdout);
+    assert_eq!(shown(&gateway, &a)["state"], "draining");
+
+    let waited = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| ask(&["drain", &name, "--wait"]));
+        gate.open();
+        assert_eq!(slow.response().text(), "a");
+        waits.join().expect("the command")
+    });
+    assert!(waited.expect(0).stdout.contains("is drained"));
+
+    let _ = ask(&["undrain", &name]).expect(0);
+    assert_eq!(shown(&gateway, &a)["state"], "active");
+    let ran = ask(&["balance", "app", "least_connections"]).expect(0);
+    assert!(ran.stdout.contains("app is changed"), "{}", ran.stdout);
+    let status = ask(&["status"]).expect(0).stdout;
+    assert!(
+        status.contains("least_connections (file: round_robin)"),
+        "{status}"
+    );
+    let _ = ask(&["balance", "app", "--reset"]).expect(0);
+
+    for (args, word) in [
+        (&["drain", "127.0.0.1:1"][..], "127.0.0.1:1"),
+        (&["drain", &name, "--deadline", "soon"], "soon"),
+        (&["balance", "app", "best"], "round_robin"),
+        (&["balance", "ap", "round_robin"], "ap"),
+    ] {
+        let ran = ask(args);
+        assert!(
+            ran.code == Some(1) && ran.stderr.contains(word),
+            "{args:?}: {ran:?}"
+        );
+    }
+}
+
+#[test]
+fn the_command_takes_back_a_drain_of_an_endpoint_that_left_the_file() {
+    let scene = Scene::plain();
+    applied(&scene.put(&scene.a, &json!({ "state": "draining" })));
+    scene
+        .gateway
+        .reload(&TWO.replace("{ address = \"@a@\", weight = 2 }, ", ""));
+    let control = scene.gateway.ready()["control"]
+        .as_str()
+        .expect("a control socket")
+        .to_owned();
+    let address = scene.a.address().to_string();
+    let _ = scene
+        .gateway
+        .cli(&["undrain", &address, "--control", &control])
+        .expect(0);
+    scene.gateway.reload(TWO);
+    assert_eq!(scene.shown(&scene.a)["state"], "active");
+}
