@@ -36,6 +36,7 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
         balance,
         endpoints,
         pool,
+        health: None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The words that enumerations have in a configuration, both ways.
 
 use super::model::{
-    Balance, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
+    Balance, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
+    RequestIdPolicy, Role,
 };
 
 /// An enumeration written as one of a few words.
@@ -40,5 +41,7 @@ choices! {
     DoubleSlash { "merge" Merge, "reject" Reject, "keep" Keep }
     EncodedSlash { "reject" Reject, "keep" Keep, "decode" Decode }
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections }
+    HealthKind { "http" Http, "tcp" Tcp, "websocket" Websocket }
+    InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

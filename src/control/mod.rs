@@ -11,6 +11,7 @@
 //! | [`supervise`] | looks after the workers and hears their reports |
 //! | [`watch`] | notices that a file changed |
 //! | [`dns`] | keeps endpoint names resolved |
+//! | [`health`] | probes endpoints |
 //! | [`drain`] | the orderly end |
 //! | [`overrides`] | endpoints and balancers changed at run time, kept over reloads and restarts |
 //! | [`drains`] | endpoints that were told to leave: what is left there, and the deadline |
@@ -28,6 +29,7 @@ pub mod drains;
 pub mod explain;
 pub mod failover;
 pub mod gateway;
+pub mod health;
 pub mod journal;
 pub mod listeners;
 pub mod memory;

@@ -9,6 +9,7 @@ pub use overridden::*;
 pub use shape::*;
 
 use super::gateway::Gateway;
+use super::health;
 use crate::base::clock::Millis;
 use crate::config::model::{Action, HostPattern, PathPattern, Route};
 use crate::net::listen::Address;
@@ -226,6 +227,7 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         balance: plan.balance_name(),
         balance_override: None,
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
+        fail_open: health::fail_open::fails_open(plan, Millis::now()),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
         open_websockets: endpoints.iter().map(|endpoint| endpoint.open_websockets).sum(),
         requests: endpoints.iter().map(|endpoint| endpoint.requests).sum(),
@@ -292,6 +294,7 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         bytes_received: series.bytes_received.get(),
         resolved: targets.list.iter().map(target_text).collect(),
         resolve_error: targets.error.clone(),
+        health: health::view::of(&endpoint.state),
     }
 }
 

@@ -7,6 +7,7 @@ use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
 use super::handle::Done;
+use super::hold;
 use super::prepare::{self, Prepared};
 use super::respond;
 use super::service::Rest;
@@ -44,8 +45,17 @@ pub(super) async fn forward(
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
     let mut tried: SmallVec<[usize; MOST_ATTEMPTS]> = SmallVec::new();
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
+    let mut now = Millis::of(context.head_done);
+    if upstream.plan.awaits_verdict(now) {
+        Box::pin(hold::until_verdict(
+            &upstream.plan,
+            Bounds::after(context.start, route.timeouts.total),
+        ))
+        .await;
+        now = Millis::now();
+    }
     while context.attempts.len() < MOST_ATTEMPTS {
-        let Some(index) = upstream.pick(&tried, Millis::of(context.head_done)) else {
+        let Some(index) = upstream.pick(&tried, now) else {
             break;
         };
         tried.push(index);

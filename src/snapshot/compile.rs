@@ -12,6 +12,8 @@ use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
+use crate::upstream::shared::check::CheckPlan;
+use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
     EndpointKey, EndpointPlan, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
 };
@@ -70,6 +72,12 @@ pub fn compile(
             None
         }
     };
+    for (name, upstream) in &config.upstreams {
+        if let Some(Err(error)) = upstream.health.as_ref().map(CheckPlan::compile) {
+            let key = format!("upstreams.{name}.health.body");
+            found.push(Diagnostic::error(key, error.to_string()));
+        }
+    }
     let (Some(table), false) = (table, found.iter().any(|d| d.severity == Severity::Error)) else {
         return Err(found);
     };
@@ -86,7 +94,7 @@ pub fn compile(
     Ok((snapshot, found))
 }
 
-/// The upstreams of a configuration, as changed at run time. Nothing can be wrong with them.
+/// The upstreams of a configuration that compiles, as changed at run time.
 #[must_use]
 pub fn upstreams(config: &Config, registry: &Registry, overrides: &Overrides) -> Vec<Arc<UpstreamPlan>> {
     let upstreams = config.upstreams.iter();
@@ -312,6 +320,13 @@ fn upstream_plan(
     overrides: &Overrides,
 ) -> Arc<UpstreamPlan> {
     let name: Arc<str> = name.into();
+    // Compiled before, or the configuration would not be in force.
+    let check = upstream
+        .health
+        .as_ref()
+        .and_then(|health| CheckPlan::compile(health).ok());
+    let health = check.map(Arc::new);
+    let presumed = health.as_ref().map_or(Health::Unchecked, |check| check.initial());
     let endpoints = upstream
         .endpoints
         .iter()
@@ -328,7 +343,7 @@ fn upstream_plan(
             EndpointPlan {
                 weight: overrides.weight_of(&key, endpoint.weight),
                 admin: overrides.admin_of(&key),
-                state: registry.endpoint(key, || known_targets(&endpoint.address)),
+                state: registry.checked_endpoint(key, presumed, || known_targets(&endpoint.address)),
                 backup: endpoint.backup,
                 authority,
             }
@@ -339,6 +354,7 @@ fn upstream_plan(
         name,
         endpoints,
         pool: upstream.pool,
+        health,
     })
 }
 

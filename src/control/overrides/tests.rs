@@ -1,6 +1,7 @@
 use super::*;
-use crate::config::model::Pool;
-use crate::upstream::shared::{EndpointPlan, Registry};
+use crate::config::{Environment, load_text};
+use crate::snapshot;
+use crate::upstream::shared::Registry;
 use proptest::prelude::*;
 
 fn key(address: &str) -> EndpointKey {
@@ -11,24 +12,10 @@ fn key(address: &str) -> EndpointKey {
 }
 
 fn plans() -> Vec<Arc<UpstreamPlan>> {
-    let registry = Registry::default();
-    let endpoint = |address: &str| EndpointPlan {
-        state: registry.endpoint(key(address), Vec::new),
-        weight: 1,
-        backup: false,
-        admin: AdminState::Active,
-        authority: address.into(),
-    };
-    vec![Arc::new(UpstreamPlan {
-        name: "app".into(),
-        balance: Balance::RoundRobin,
-        endpoints: vec![endpoint("a:1"), endpoint("a:2")],
-        pool: Pool {
-            idle_per_worker: 1,
-            idle_timeout: Duration::from_secs(1),
-            max_requests: 0,
-        },
-    })]
+    let text = "[listeners.web]\naddress = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"app\"\n\
+                [upstreams.app]\nendpoints = [\"a:1\", \"a:2\"]\n";
+    let config = load_text("test", text, &Environment::default()).unwrap().config;
+    snapshot::upstreams(&config, &Registry::default(), &Overrides::default())
 }
 
 fn asked(by: &str, second: i64) -> Asked {

@@ -1,5 +1,6 @@
 //! An upstream as compiled into the snapshot.
 
+use super::check::CheckPlan;
 use super::state::EndpointState;
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
@@ -45,6 +46,8 @@ pub struct UpstreamPlan {
     pub balance: Balance,
     pub endpoints: Vec<EndpointPlan>,
     pub pool: Pool,
+    /// `None`: endpoints are not probed.
+    pub health: Option<Arc<CheckPlan>>,
 }
 
 impl UpstreamPlan {
@@ -64,5 +67,22 @@ impl UpstreamPlan {
             .filter(|endpoint| endpoint.is_open())
             .peekable();
         open.peek().is_some() && open.all(|endpoint| !endpoint.state.standing.is_good(now))
+    }
+
+    /// Whether there is nobody to pick, and a first verdict that may change that is about to fall.
+    #[must_use]
+    pub fn awaits_verdict(&self, now: Millis) -> bool {
+        if self.health.is_none() {
+            return false;
+        }
+        let mut awaited = false;
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.is_open()) {
+            let standing = &endpoint.state.standing;
+            if standing.is_good(now) {
+                return false;
+            }
+            awaited |= standing.awaits_verdict(now);
+        }
+        awaited
     }
 }

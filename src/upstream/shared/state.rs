@@ -1,6 +1,9 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
-use super::standing::Standing;
+use super::check::HOLD;
+use super::health::Checks;
+use super::standing::{Health, Standing};
+use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
@@ -36,6 +39,8 @@ pub struct Targets {
 pub struct EndpointState {
     pub key: EndpointKey,
     pub standing: CachePadded<Standing>,
+    /// What its checks have found out.
+    pub checks: Checks,
     targets: ArcSwap<Targets>,
     /// Requests now at the endpoint, over all workers; tunnels not counted.
     in_flight: CachePadded<AtomicU32>,
@@ -53,6 +58,7 @@ impl EndpointState {
         Self {
             key,
             standing: CachePadded::default(),
+            checks: Checks::default(),
             targets: ArcSwap::from_pointee(Targets {
                 list: targets,
                 error: None,
@@ -62,6 +68,16 @@ impl EndpointState {
             failure_streak: CachePadded::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
+    }
+
+    /// As one that will be checked, of which this is presumed until then.
+    #[must_use]
+    pub fn presumed(self, health: Health) -> Self {
+        match health {
+            Health::Pending => self.standing.await_verdict(Millis::now().plus(HOLD)),
+            other => self.standing.set_health(other),
+        }
+        self
     }
 
     #[must_use]

@@ -34,6 +34,7 @@ fn plan(balance: Balance, weights: &[(u32, bool)]) -> UpstreamPlan {
         balance,
         endpoints,
         pool,
+        health: None,
     }
 }
 
