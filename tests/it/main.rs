@@ -15,6 +15,7 @@ mod access_log;
 mod admin;
 mod bad_input;
 mod balancing;
+mod changes;
 mod check;
 mod cli;
 mod config_examples;
