@@ -13,6 +13,7 @@ use crate::telemetry::metrics::{
     EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries,
 };
 use crate::telemetry::process::ProcessStats;
+use crate::upstream::shared::balancer::score::scores;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{AdminState, EndpointPlan, Target, UpstreamPlan};
 use jiff::Timestamp;
@@ -209,11 +210,16 @@ pub fn upstream(gateway: &Gateway, name: &str) -> Option<UpstreamStatus> {
 }
 
 fn upstream_status(plan: &UpstreamPlan, totals: &Totals) -> UpstreamStatus {
-    let endpoints: Vec<EndpointStatus> = plan
+    let mut endpoints: Vec<EndpointStatus> = plan
         .endpoints
         .iter()
         .map(|endpoint| endpoint_status(&plan.name, endpoint, totals))
         .collect();
+    if plan.learns() {
+        for (endpoint, score) in endpoints.iter_mut().zip(scores(plan, Millis::now())) {
+            endpoint.score = Some(score.into());
+        }
+    }
     UpstreamStatus {
         name: plan.name.to_string(),
         balance: plan.balance_name(),
@@ -259,6 +265,7 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         backup: endpoint.backup,
         in_flight: endpoint.state.in_flight(),
         open_websockets: endpoint.state.tunnels(),
+        score: None,
         requests: series.attempts.get(),
         failures: series.failures.sum(),
         failure_streak: endpoint.state.failure_streak(),

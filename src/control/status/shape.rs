@@ -1,6 +1,7 @@
 //! What the API shows: plain data, as JSON names it.
 
 use crate::control::journal::AuditEntry;
+use crate::upstream::shared::balancer::score::ScoreShown;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -112,6 +113,8 @@ pub struct EndpointStatus {
     pub backup: bool,
     pub in_flight: u32,
     pub open_websockets: u32,
+    /// What speaks for and against it, where the algorithm learns (`least_time`, `adaptive`); the lowest is best.
+    pub score: Option<ScoreShown>,
     pub requests: u64,
     pub failures: u64,
     /// Failures since the last success.
