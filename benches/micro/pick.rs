@@ -41,6 +41,7 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
             idle_timeout: Duration::from_secs(55),
             max_requests: 0,
         },
+        health: None,
     }
 }
 

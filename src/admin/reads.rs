@@ -6,6 +6,7 @@ use super::{Api, openapi};
 use crate::config::{effective, schema};
 use crate::control::explain::{self, Explanation, Unanswered, Wondering};
 use crate::control::gateway::Phase;
+use crate::control::health;
 use crate::control::status::{self, EndpointCondition, Status, UpstreamStatus, WorkerStatus};
 use crate::telemetry::metrics::{Encoder, Exposition, catalogue};
 use axum::Json;
@@ -81,6 +82,7 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
             );
         }
     });
+    health::view::families(&snapshot, encoder);
     let draining = api.gateway.phase() == Phase::Draining;
     encoder.family(&catalogue::DRAINING, |samples| samples.add(&[], draining));
 }

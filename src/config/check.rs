@@ -1,8 +1,9 @@
 //! What only shows when keys are looked at together: references, contradictions, files that are named.
 
+use super::choices::Choice;
 use super::diagnostic::Diagnostic;
 use super::files::{Files, MAX_PAGE_BYTES};
-use super::model::{Admin, Config, Endpoint, ListenAddress, Listener, PathPattern};
+use super::model::{Admin, Config, Endpoint, Health, HealthKind, ListenAddress, Listener, PathPattern};
 use super::path::{index, join};
 use super::problems::Problems;
 use super::read::route_name;
@@ -272,6 +273,41 @@ impl Checker<'_> {
         }
         for (name, upstream) in &self.config.upstreams {
             self.endpoints(&join(&join("upstreams", name), "endpoints"), &upstream.endpoints);
+            if let Some(health) = &upstream.health {
+                self.health(&join(&join("upstreams", name), "health"), name, health);
+            }
+        }
+    }
+
+    fn health(&mut self, at: &str, upstream: &str, health: &Health) {
+        let unused: &[&str] = match health.kind {
+            HealthKind::Http => &[],
+            HealthKind::Tcp => &["path", "method", "host", "headers", "status", "body"],
+            HealthKind::Websocket => &["method", "status", "body"],
+        };
+        let table = self.root.named("upstreams").find(|(name, _)| *name == upstream);
+        let written = table.and_then(|(_, table)| table.table("health"));
+        let given = |name: &str| written.is_some_and(|written| written.given(name));
+        for name in unused.iter().filter(|name| given(name)) {
+            let message = format!("`{name}` has no effect on probes of kind {}", health.kind.name());
+            self.warning(join(at, name), message, None);
+        }
+        if given("fast_interval") && health.fast_interval > health.interval {
+            let message = "fast_interval is longer than interval, which is kept to then".to_owned();
+            self.warning(join(at, "fast_interval"), message, None);
+        }
+        if health.kind == HealthKind::Http {
+            match health.method.as_str() {
+                "HEAD" if health.body.is_some() => {
+                    let message = "an answer to HEAD has no body to look into".to_owned();
+                    self.error(join(at, "body"), message);
+                }
+                "CONNECT" => {
+                    let message = "CONNECT asks for a tunnel, and no probe wants one".to_owned();
+                    self.error(join(at, "method"), message);
+                }
+                _ => {}
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! The words that enumerations have in a configuration, both ways.
 
 use super::model::{
-    Balance, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
+    Balance, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
+    RequestIdPolicy, Role,
 };
 
 /// An enumeration written as one of a few words.
@@ -42,5 +43,7 @@ choices! {
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections,
         "random_two" RandomTwo, "least_time" LeastTime, "adaptive" Adaptive, "ip_hash" IpHash, "hash" Hash,
         "first" First }
+    HealthKind { "http" Http, "tcp" Tcp, "websocket" Websocket }
+    InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

@@ -30,6 +30,16 @@ const KEYS: &[(&[&str], &str)] = &[
         &["frontend", "frontends", "entrypoints"],
         "it is a listener here: [listeners.NAME]",
     ),
+    (
+        &[
+            "health_check",
+            "healthcheck",
+            "health_uri",
+            "check",
+            "healthchecks",
+        ],
+        "there is `upstreams.*.health`: health = { path = \"/health\" }",
+    ),
     (&["return"], "a route answers with `respond` or `redirect`"),
     (
         &["root", "alias", "index", "try_files"],
@@ -68,6 +78,10 @@ const WORDS: &[(&str, &str)] = &[
     ("roundrobin", "round_robin"),
     ("rr", "round_robin"),
     ("wrr", "weighted"),
+    ("https", "http"),
+    ("ws", "websocket"),
+    ("pending", "probing"),
+    ("unknown", "probing"),
     ("warning", "warn"),
     ("verbose", "debug"),
     ("crit", "error"),

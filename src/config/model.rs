@@ -348,6 +348,87 @@ pub struct Upstream {
     pub bounded_load: f64,
     pub endpoints: Vec<Endpoint>,
     pub pool: Pool,
+    /// `None`: endpoints are not probed.
+    pub health: Option<Health>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthKind {
+    Http,
+    /// A connection is enough.
+    Tcp,
+    /// A handshake that is answered with 101.
+    Websocket,
+}
+
+/// What is presumed of an endpoint before its first probe has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialHealth {
+    /// Nothing: requests wait for it a moment.
+    Probing,
+    Healthy,
+    Unhealthy,
+}
+
+/// Statuses as ranges, ends included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSet(pub Vec<(u16, u16)>);
+
+impl StatusSet {
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        self.0
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
+impl std::fmt::Display for StatusSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, (first, last)) in self.0.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            write!(f, "{comma}{first}")?;
+            if first != last {
+                write!(f, "-{last}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `text` somewhere in it, or `~regex`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextPattern {
+    Contains(String),
+    Regex(String),
+}
+
+/// How endpoints are asked whether they are well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    pub kind: HealthKind,
+    pub method: String,
+    /// With its query.
+    pub path: String,
+    /// `None`: the endpoint's address.
+    pub host: Option<String>,
+    pub headers: BTreeMap<String, String>,
+    pub status: StatusSet,
+    pub body: Option<TextPattern>,
+    /// `None`: the endpoint's.
+    pub port: Option<u16>,
+    pub interval: Duration,
+    /// From the first failure until all is well again.
+    pub fast_interval: Duration,
+    /// From the beginning of the connection to the last byte of the answer.
+    pub timeout: Duration,
+    /// Passes in a row that make an endpoint healthy again.
+    pub rise: u32,
+    /// Failures in a row that make it unhealthy.
+    pub fall: u32,
+    /// Share by which waits are shorter at random, 0–1.
+    pub jitter: f64,
+    pub initial: InitialHealth,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AccessLog, Action, Admin, AdminToken, Config, Dns, Endpoint, Forwarded, HeaderEdits, Limits, Listener,
-    Log, PathPolicy, Pool, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
+    AccessLog, Action, Admin, AdminToken, Config, Dns, Endpoint, Forwarded, HeaderEdits, Health, Limits,
+    Listener, Log, PathPolicy, Pool, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -242,6 +242,27 @@ fn upstream(t: &Table) -> Option<Upstream> {
         bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         pool: pool(t.table("pool")?)?,
+        health: t.table("health").and_then(health),
+    })
+}
+
+fn health(t: &Table) -> Option<Health> {
+    Some(Health {
+        kind: chosen(t, "kind")?,
+        method: t.get("method")?,
+        path: t.get("path")?,
+        host: t.get("host"),
+        headers: t.map("headers")?,
+        status: t.get("status")?,
+        body: t.get("body"),
+        port: t.get("port"),
+        interval: t.get("interval")?,
+        fast_interval: t.get("fast_interval")?,
+        timeout: t.get("timeout")?,
+        rise: t.get("rise")?,
+        fall: t.get("fall")?,
+        jitter: t.get("jitter")?,
+        initial: chosen(t, "initial")?,
     })
 }
 

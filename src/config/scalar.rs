@@ -4,7 +4,7 @@ use super::choices::Choice;
 use super::form::quantity;
 use super::model::{
     AccessFormat, EndpointAddress, HashKey, HostHeader, HostPattern, ListenAddress, PathPattern, Secret,
-    ValuePattern, Workers,
+    StatusSet, TextPattern, ValuePattern, Workers,
 };
 use super::path::push_text;
 use ipnet::IpNet;
@@ -33,6 +33,8 @@ pub enum Scalar {
     ValuePattern(ValuePattern),
     HostHeader(HostHeader),
     HashKey(HashKey),
+    StatusSet(StatusSet),
+    TextPattern(TextPattern),
     Mode(u32),
     AccessFormat(AccessFormat),
     /// With what may be shown of it.
@@ -95,7 +97,10 @@ impl Scalar {
             Self::Host(HostPattern::Wildcard(name)) => format!("*.{name}"),
             Self::Host(HostPattern::Regex(regex))
             | Self::PathPattern(PathPattern::Regex(regex))
-            | Self::ValuePattern(ValuePattern::Regex(regex)) => format!("~{regex}"),
+            | Self::ValuePattern(ValuePattern::Regex(regex))
+            | Self::TextPattern(TextPattern::Regex(regex)) => format!("~{regex}"),
+            Self::TextPattern(TextPattern::Contains(text)) => text.clone(),
+            Self::StatusSet(set) => set.to_string(),
             Self::PathPattern(PathPattern::Exact(path)) => format!("={path}"),
             Self::PathPattern(PathPattern::Prefix(path)) => path.clone(),
             Self::ValuePattern(ValuePattern::Exact(value)) => value.clone(),
@@ -148,6 +153,8 @@ from_scalar! {
     ValuePattern: Scalar::ValuePattern(pattern) => Some(pattern.clone());
     HostHeader: Scalar::HostHeader(header) => Some(header.clone());
     HashKey: Scalar::HashKey(key) => Some(key.clone());
+    StatusSet: Scalar::StatusSet(set) => Some(set.clone());
+    TextPattern: Scalar::TextPattern(pattern) => Some(pattern.clone());
     AccessFormat: Scalar::AccessFormat(format) => Some(format.clone());
     Secret: Scalar::Secret(secret, _) => Some(secret.clone());
 }

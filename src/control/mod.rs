@@ -11,6 +11,7 @@
 //! | [`supervise`] | looks after the workers and hears their reports |
 //! | [`watch`] | notices that a file changed |
 //! | [`dns`] | keeps endpoint names resolved |
+//! | [`health`] | probes endpoints |
 //! | [`drain`] | the orderly end |
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`gateway`] | what all of these share |
@@ -23,6 +24,7 @@ pub mod dns;
 pub mod drain;
 pub mod explain;
 pub mod gateway;
+pub mod health;
 pub mod journal;
 pub mod listeners;
 pub mod memory;

@@ -6,6 +6,7 @@ mod shape;
 pub use shape::*;
 
 use super::gateway::Gateway;
+use super::health;
 use crate::base::clock::Millis;
 use crate::config::model::{Action, HostPattern, PathPattern, Route};
 use crate::net::listen::Address;
@@ -224,6 +225,7 @@ fn upstream_status(plan: &UpstreamPlan, totals: &Totals) -> UpstreamStatus {
         name: plan.name.to_string(),
         balance: plan.balance_name(),
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
+        fail_open: health::fail_open::fails_open(plan, Millis::now()),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
         open_websockets: endpoints.iter().map(|endpoint| endpoint.open_websockets).sum(),
         requests: endpoints.iter().map(|endpoint| endpoint.requests).sum(),
@@ -282,6 +284,7 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         bytes_received: series.bytes_received.get(),
         resolved: targets.list.iter().map(target_text).collect(),
         resolve_error: targets.error.clone(),
+        health: health::view::of(&endpoint.state),
     }
 }
 

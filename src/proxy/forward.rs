@@ -7,6 +7,7 @@ use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
 use super::handle::Done;
+use super::hold;
 use super::prepare::{self, Prepared};
 use super::respond;
 use super::service::Rest;
@@ -45,8 +46,18 @@ pub(super) async fn forward(
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
     let mut tried: SmallVec<[usize; MOST_ATTEMPTS]> = SmallVec::new();
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
+    let mut now = Millis::of(context.head_done);
+    if upstream.plan.awaits_verdict(now) {
+        Box::pin(hold::until_verdict(
+            &upstream.plan,
+            Bounds::after(context.start, route.timeouts.total),
+        ))
+        .await;
+        now = Millis::now();
+    }
     while context.attempts.len() < MOST_ATTEMPTS {
-        let Some(index) = upstream.pick(&tried, ask(context)) else {
+        let key = context.hash_key;
+        let Some(index) = upstream.pick(&tried, Ask { now, key }) else {
             break;
         };
         tried.push(index);
@@ -62,13 +73,6 @@ pub(super) async fn forward(
         }
     }
     Err(failed)
-}
-
-fn ask(context: &RequestContext) -> Ask {
-    Ask {
-        now: Millis::of(context.head_done),
-        key: context.hash_key,
-    }
 }
 
 /// Notes how an attempt failed, with the endpoint where it is the endpoint's fault.

@@ -14,7 +14,7 @@
 //! | 9 | `respond` | the response as the client sees it, or our own |
 //! | 10 | `tunnel` | bytes both ways after 101 |
 //!
-//! [`explain`] tells the same story without taking the steps. `view` is the snapshot as one worker sees it; `pace` judges slowness; `linger` closes without losing answers.
+//! [`explain`] tells the same story without taking the steps. `view` is the snapshot as one worker sees it; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger` closes without losing answers.
 
 mod accept;
 mod admit;
@@ -33,6 +33,7 @@ mod forward;
 mod handle;
 mod hash_key;
 mod heads;
+mod hold;
 mod linger;
 mod pace;
 mod prepare;

@@ -12,6 +12,8 @@ use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
+use crate::upstream::shared::check::CheckPlan;
+use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
     AdminState, EndpointKey, EndpointPlan, Hashing, Registry, Target as EndpointTarget, UpstreamPlan,
 };
@@ -68,6 +70,11 @@ pub fn compile(
             None
         }
     };
+    let checks: Vec<Option<Arc<CheckPlan>>> = config
+        .upstreams
+        .iter()
+        .map(|(name, upstream)| check_plan(name, upstream, &mut found))
+        .collect();
     let (Some(table), false) = (table, found.iter().any(|d| d.severity == Severity::Error)) else {
         return Err(found);
     };
@@ -75,7 +82,8 @@ pub fn compile(
     let upstreams = config
         .upstreams
         .iter()
-        .map(|(name, upstream)| upstream_plan(name, upstream, parts.registry));
+        .zip(checks)
+        .map(|((name, upstream), check)| upstream_plan(name, upstream, check, parts.registry));
     let snapshot = Snapshot {
         generation,
         max_connections: config.runtime.max_connections,
@@ -297,8 +305,25 @@ fn fixed(
     })
 }
 
-fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) -> Arc<UpstreamPlan> {
+fn check_plan(name: &str, upstream: &model::Upstream, found: &mut Vec<Diagnostic>) -> Option<Arc<CheckPlan>> {
+    match CheckPlan::compile(upstream.health.as_ref()?) {
+        Ok(check) => Some(Arc::new(check)),
+        Err(error) => {
+            let key = format!("upstreams.{name}.health.body");
+            found.push(Diagnostic::error(key, error.to_string()));
+            None
+        }
+    }
+}
+
+fn upstream_plan(
+    name: &str,
+    upstream: &model::Upstream,
+    health: Option<Arc<CheckPlan>>,
+    registry: &Registry,
+) -> Arc<UpstreamPlan> {
     let name: Arc<str> = name.into();
+    let presumed = health.as_ref().map_or(Health::Unchecked, |check| check.initial());
     let endpoints: Vec<EndpointPlan> = upstream
         .endpoints
         .iter()
@@ -313,7 +338,7 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
                 EndpointAddress::Ip(_) | EndpointAddress::Name { .. } => key.address.clone(),
             };
             EndpointPlan {
-                state: registry.endpoint(key, || known_targets(&endpoint.address)),
+                state: registry.checked_endpoint(key, presumed, || known_targets(&endpoint.address)),
                 weight: endpoint.weight,
                 backup: endpoint.backup,
                 admin: AdminState::Active,
@@ -332,6 +357,7 @@ fn upstream_plan(name: &str, upstream: &model::Upstream, registry: &Registry) ->
         ),
         endpoints,
         pool: upstream.pool,
+        health,
     })
 }
 

@@ -4,6 +4,7 @@ use super::Snapshot;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
 
 /// Holds the live snapshot. Control swaps it; workers compare the generation per request and load it only when
 /// that has moved.
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Live {
     snapshot: ArcSwap<Snapshot>,
     generation: AtomicU64,
+    swaps: watch::Sender<u64>,
 }
 
 impl Live {
@@ -19,6 +21,7 @@ impl Live {
         let generation = AtomicU64::new(snapshot.generation);
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            swaps: watch::Sender::new(generation.load(Ordering::Relaxed)),
             generation,
         }
     }
@@ -39,6 +42,13 @@ impl Live {
         let generation = snapshot.generation;
         let before = self.snapshot.swap(Arc::new(snapshot));
         self.generation.store(generation, Ordering::Release);
+        self.swaps.send_replace(generation);
         before
+    }
+
+    /// Rings at every swap, with the generation; for tasks of control.
+    #[must_use]
+    pub fn swaps(&self) -> watch::Receiver<u64> {
+        self.swaps.subscribe()
     }
 }

@@ -153,6 +153,12 @@ pub fn host_header(text: &str) -> Result<HostHeader, Complaint> {
         "endpoint" => return Ok(HostHeader::Endpoint),
         _ => {}
     }
+    authority(text)?;
+    Ok(HostHeader::Name(text.to_owned()))
+}
+
+/// Checks a name, or an IPv6 address in brackets, with or without a port.
+pub fn authority(text: &str) -> Result<(), Complaint> {
     let name = match text.rsplit_once(':') {
         Some((name, port)) if port.parse::<u16>().is_ok() => name,
         Some(_) | None => text,
@@ -162,7 +168,7 @@ pub fn host_header(text: &str) -> Result<HostHeader, Complaint> {
         Some(ip) if ip.parse::<std::net::Ipv6Addr>().is_ok() => {}
         Some(_) | None => drop(host_name(name)?),
     }
-    Ok(HostHeader::Name(text.to_owned()))
+    Ok(())
 }
 
 /// Checks a host name (RFC 1123, underscores allowed as names in use have them) and gives it in lower case,

@@ -4,6 +4,7 @@ pub mod address;
 pub mod header;
 pub mod pattern;
 pub mod quantity;
+pub mod status;
 
 use super::habits;
 use super::model::{AccessFormat, Workers};
@@ -95,6 +96,14 @@ pub enum Form {
     HostHeader,
     /// What a request is known by.
     HashKey,
+    /// A host with or without a port.
+    Authority,
+    /// What a request asks for: a path, perhaps with a query.
+    Request,
+    /// Without variables.
+    PlainValue,
+    StatusSet,
+    TextPattern,
     /// Permission bits.
     Mode,
     AccessFormat,
@@ -148,6 +157,11 @@ impl Form {
             Self::ValuePattern => "\"value\", \"~REGEX\", \"*\" (present) or \"!\" (absent)",
             Self::HostHeader => "\"preserve\", \"endpoint\" or a host name",
             Self::HashKey => "\"client_ip\", \"uri\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
+            Self::Authority => "a host name, with or without a port",
+            Self::Request => "a path that begins with /, with or without a query",
+            Self::PlainValue => "the value of a header",
+            Self::StatusSet => "statuses such as \"200\", \"200-399\" or \"200,301-308\"",
+            Self::TextPattern => "\"text\" or \"~REGEX\"",
             Self::Mode => "permission bits such as \"0660\"",
             Self::AccessFormat => "\"combined\", \"json\" or an nginx log_format string",
             Self::Regex => "a regular expression",
@@ -198,6 +212,7 @@ impl Form {
                 Err(_) => Err(Complaint::new("it is out of range")),
             },
             (Self::Mode, Value::Integer(n)) => mode(u32::try_from(*n).ok()),
+            (Self::StatusSet, Value::Integer(n)) => status::set(&n.to_string()).map(Scalar::StatusSet),
             (_, Value::Text(text)) => self.read_text(text, base),
             _ => Err(Complaint::wrong_type()),
         }
@@ -223,6 +238,11 @@ impl Form {
             Self::ValuePattern => pattern::value(text).map(Scalar::ValuePattern),
             Self::HostHeader => address::host_header(text).map(Scalar::HostHeader),
             Self::HashKey => pattern::hash_key(text).map(Scalar::HashKey),
+            Self::Authority => address::authority(text).map(|()| Scalar::Text(text.to_owned())),
+            Self::Request => pattern::request(text).map(|()| Scalar::Text(text.to_owned())),
+            Self::PlainValue => header::value(text).map(Scalar::Text),
+            Self::StatusSet => status::set(text).map(Scalar::StatusSet),
+            Self::TextPattern => pattern::text(text).map(Scalar::TextPattern),
             Self::Mode => mode(u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()),
             Self::AccessFormat => access_format(text),
             Self::Regex => pattern::regex(text).map(Scalar::Text),

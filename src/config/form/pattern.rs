@@ -2,7 +2,8 @@
 
 use super::Complaint;
 use super::header;
-use crate::config::model::{HashKey, PathPattern, ValuePattern};
+use crate::config::model::{HashKey, PathPattern, TextPattern, ValuePattern};
+use crate::message::bytes::is_target;
 
 /// Bytes that one compiled regular expression may take.
 pub const REGEX_SIZE_LIMIT: usize = 1 << 20;
@@ -65,6 +66,29 @@ pub fn plain_path(text: &str) -> Result<(), Complaint> {
         return Err(Complaint::new(format!("a path has no {c:?}")));
     }
     Ok(())
+}
+
+/// Checks the path and query of a request.
+pub fn request(text: &str) -> Result<(), Complaint> {
+    if !text.starts_with('/') {
+        return Err(Complaint::new("a path begins with /").instead(&format!("/{text}")));
+    }
+    if is_target(text.as_bytes()) {
+        Ok(())
+    } else {
+        Err(Complaint::new(
+            "it has characters that must be escaped by percent signs",
+        ))
+    }
+}
+
+/// Reads `text`, `~regex`.
+pub fn text(text: &str) -> Result<TextPattern, Complaint> {
+    match text.strip_prefix('~') {
+        Some(regex_text) => regex(regex_text).map(TextPattern::Regex),
+        None if text.is_empty() => Err(Complaint::new("it is empty: every text has that")),
+        None => Ok(TextPattern::Contains(text.to_owned())),
+    }
 }
 
 /// Reads `value`, `~regex`, `*`, `!`.
@@ -150,6 +174,25 @@ mod tests {
         assert!(complaint.reason.contains("too large"), "{complaint:?}");
         let complaint = regex("a(b").unwrap_err();
         assert!(complaint.reason.ends_with("unclosed group"), "{complaint:?}");
+    }
+
+    #[test]
+    fn requests_are_paths_with_or_without_a_query() {
+        assert!(request("/health?deep=1&x=%20").is_ok());
+        for text in ["", "health", "/a b", "/a\r\nX: y", "/é", "/a#b"] {
+            assert!(request(text).is_err(), "{text:?}");
+        }
+        assert_eq!(
+            request("health").unwrap_err().hint.as_deref(),
+            Some("write \"/health\"")
+        );
+    }
+
+    #[test]
+    fn texts_are_looked_for_or_matched() {
+        assert_eq!(text("ok"), Ok(TextPattern::Contains("ok".into())));
+        assert_eq!(text("~^ok$"), Ok(TextPattern::Regex("^ok$".into())));
+        assert!(text("").is_err() && text("~").is_err() && text("~(").is_err());
     }
 
     #[test]

@@ -30,6 +30,20 @@ pub const TIMEOUT: Legacy = Legacy {
     wins: false,
 };
 
+/// Seconds from one probe of an endpoint to the next, where the upstream's checks do not say.
+pub const HEALTH_INTERVAL: Legacy = Legacy {
+    variable: "LB_HEALTH_CHECK_INTERVAL",
+    translate: seconds,
+    wins: false,
+};
+
+/// Seconds after which a probe without an answer has failed, where the upstream's checks do not say.
+pub const HEALTH_TIMEOUT: Legacy = Legacy {
+    variable: "FAILOVER_DETECTION_TIMEOUT",
+    translate: seconds,
+    wins: false,
+};
+
 /// Client connections of the node.
 pub const MAX_CONNECTIONS: Legacy = Legacy {
     variable: "MAX_CONNECTIONS",

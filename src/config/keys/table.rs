@@ -5,7 +5,8 @@ use super::{Key, MapKey, Shape};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::model::{
-    Balance, DotSegments, DoubleSlash, EncodedSlash, LogFormat, LogLevel, RequestIdPolicy, Role,
+    Balance, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
+    RequestIdPolicy, Role,
 };
 
 const MIB: u64 = 1 << 20;
@@ -18,6 +19,8 @@ const WEIGHT: Form = Form::Integer {
     min: 0,
     max: 1_000_000,
 };
+/// Probes in a row.
+const STREAK: Form = Form::Integer { min: 1, max: 1000 };
 const TIME: Form = Form::Duration { zero: true };
 const DEADLINE: Form = Form::Duration { zero: false };
 /// A head that passes can be held: one less than the fields a head has room for, with some for the gateway's own.
@@ -577,6 +580,11 @@ const UPSTREAM: &[Key] = &[
         )
     },
     Key::table("pool", POOL, "Connections kept for reuse."),
+    Key::optional_table(
+        "health",
+        HEALTH,
+        "Probes of each endpoint: one that fails them gets no requests until it passes again, unless that is so of all (then they are not heeded). Absent: none is probed.",
+    ),
 ];
 
 const ENDPOINT: &[Key] = &[
@@ -618,6 +626,98 @@ const POOL: &[Key] = &[
         COUNT,
         "0",
         "Requests on one connection. 0: no limit.",
+    ),
+];
+
+const HEALTH: &[Key] = &[
+    Key::new(
+        "kind",
+        Form::Choice(HealthKind::NAMES),
+        "http",
+        "What passes: an answer as `status` and `body` want it, a connection, or a WebSocket handshake that is answered with 101.",
+    ),
+    Key::new(
+        "path",
+        Form::Request,
+        "/",
+        "What is asked for. Its answer may have 1 MiB.",
+    )
+    .example("\"/health\""),
+    Key::new("method", Form::Method, "GET", "Method of the question."),
+    Key::optional(
+        "host",
+        Form::Authority,
+        "\"app.example.com\"",
+        "The Host of the question. Default: the endpoint's address.",
+    ),
+    Key::map(
+        "headers",
+        MapKey::EditedHeader,
+        Form::PlainValue,
+        "Further headers of the question.",
+    )
+    .example("{ Authorization = \"Basic aGk6aG8=\" }"),
+    Key::new(
+        "status",
+        Form::StatusSet,
+        "200-399",
+        "Statuses that pass, as ranges with commas between them.",
+    ),
+    Key::optional(
+        "body",
+        Form::TextPattern,
+        "\"ready\"",
+        "What the body must have: a text, or a regular expression after `~`.",
+    ),
+    Key::optional(
+        "port",
+        Form::Integer { min: 1, max: 65_535 },
+        "8081",
+        "Port that is asked. Default: the endpoint's.",
+    ),
+    Key::new(
+        "interval",
+        DEADLINE,
+        "1s",
+        "From the beginning of one probe to that of the next, at most; an endpoint that closes the connection of its last probe is asked at once.",
+    )
+    .legacy(&legacy::HEALTH_INTERVAL),
+    Key::new(
+        "fast_interval",
+        DEADLINE,
+        "250ms",
+        "The same from the first failure until the endpoint is well again. Never longer than `interval`, and than `timeout` while the failure is made sure of.",
+    ),
+    Key::new(
+        "timeout",
+        DEADLINE,
+        "1s",
+        "For a whole probe, connecting included. An endpoint that hangs is out after `interval` + `fall` × `timeout` at the latest.",
+    )
+    .legacy(&legacy::HEALTH_TIMEOUT),
+    Key::new(
+        "rise",
+        STREAK,
+        "2",
+        "Passes in a row that bring an endpoint back.",
+    ),
+    Key::new(
+        "fall",
+        STREAK,
+        "3",
+        "Failures in a row that take it out; fewer are a pause that does no harm.",
+    ),
+    Key::new(
+        "jitter",
+        Form::Ratio,
+        "0.1",
+        "Share by which waits are shortened at random, so that probes of many endpoints spread.",
+    ),
+    Key::new(
+        "initial",
+        Form::Choice(InitialHealth::NAMES),
+        "probing",
+        "What an endpoint is until its first probe has ended, which then decides. While nothing is known of any endpoint (`probing`), requests wait for that, 1 second at most.",
     ),
 ];
 

@@ -20,6 +20,7 @@ redirect = { to = '/x' }
 respond = {}
 [upstreams.app]
 endpoints = [{ address = '127.0.0.1:3000' }]
+[upstreams.app.health]
 [admin]
 address = '127.0.0.1:9900'
 tokens = [{ name = 'a', token = 'env:T' }]
@@ -39,19 +40,24 @@ fn other(form: Form) -> &'static str {
         Form::Listen => "127.0.0.9:9999",
         Form::Endpoint => "other:99",
         Form::HostHeader => "endpoint",
+        Form::Authority => "other.example:8080",
+        Form::Request => "/other?x=1",
+        Form::StatusSet => "204,301-308",
+        Form::TextPattern => "~other",
         Form::Mode => "0606",
         Form::AccessFormat => "$status",
         Form::Prefix | Form::Target => "/other",
         Form::Secret => "env:OTHER",
         Form::Name if true => "app",
+        Form::Method => "OTHER",
         Form::Body | Form::Word | Form::Path | Form::Regex | Form::Name => "other",
         Form::Glob
         | Form::Cidr
         | Form::Host
         | Form::PathPattern
-        | Form::Method
         | Form::HeaderName
         | Form::HeaderValue
+        | Form::PlainValue
         | Form::ValuePattern
         | Form::Upgrade => unreachable!("only in lists and maps"),
     }
@@ -153,6 +159,10 @@ fn every_list_and_map_is_read() {
                     1,
                 )
             }
+            "upstreams.*.health" => FULL.replace(
+                "[upstreams.app.health]",
+                &format!("[upstreams.app.health]\n{name} = {written}"),
+            ),
             _ if table == "listeners.web" => {
                 FULL.replace("[listeners.web]", &format!("[listeners.web]\n{name} = {written}"))
             }

@@ -97,6 +97,8 @@ pub struct UpstreamStatus {
     pub name: String,
     pub balance: &'static str,
     pub ready_endpoints: usize,
+    /// No endpoint is well, and requests are sent to them all the same.
+    pub fail_open: bool,
     pub in_flight: u32,
     pub open_websockets: u32,
     pub requests: u64,
@@ -127,6 +129,37 @@ pub struct EndpointStatus {
     /// Where the address leads now.
     pub resolved: Vec<String>,
     pub resolve_error: Option<String>,
+    /// What its checks say; `null` where nobody checks.
+    pub health: Option<HealthStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct HealthStatus {
+    /// `pending`, `healthy`, `unhealthy`.
+    pub state: &'static str,
+    /// RFC 3339, as all moments here.
+    pub since: String,
+    /// Why it is not well: the last failure.
+    pub reason: Option<String>,
+    pub passes_in_a_row: u32,
+    pub failures_in_a_row: u32,
+    /// By what they came to.
+    pub probes: BTreeMap<&'static str, u64>,
+    pub next_probe: String,
+    /// The latest first.
+    pub last_results: Vec<ProbeStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProbeStatus {
+    pub at: String,
+    pub passed: bool,
+    pub latency_ms: f64,
+    /// Of the answer, where there was one.
+    pub status: Option<u16>,
+    /// Why it failed, in one word and in a sentence.
+    pub cause: Option<&'static str>,
+    pub reason: Option<String>,
 }
 
 /// What an endpoint can be given.

@@ -1,6 +1,8 @@
 //! What all threads know about endpoints: state that outlives reloads, plans of the snapshot, pure balancers.
 
 pub mod balancer;
+pub mod check;
+pub mod health;
 pub mod latency;
 pub mod plan;
 pub mod registry;

@@ -1,6 +1,7 @@
 //! An upstream as compiled into the snapshot.
 
 use super::balancer::ring::Ring;
+use super::check::CheckPlan;
 use super::state::EndpointState;
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
@@ -47,6 +48,8 @@ pub struct UpstreamPlan {
     pub hashing: Hashing,
     pub endpoints: Vec<EndpointPlan>,
     pub pool: Pool,
+    /// `None`: endpoints are not probed.
+    pub health: Option<Arc<CheckPlan>>,
 }
 
 impl UpstreamPlan {
@@ -88,6 +91,23 @@ impl UpstreamPlan {
             .filter(|endpoint| endpoint.is_open())
             .peekable();
         open.peek().is_some() && open.all(|endpoint| !endpoint.state.standing.is_good(now))
+    }
+
+    /// Whether there is nobody to pick, and a first verdict that may change that is about to fall.
+    #[must_use]
+    pub fn awaits_verdict(&self, now: Millis) -> bool {
+        if self.health.is_none() {
+            return false;
+        }
+        let mut awaited = false;
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.is_open()) {
+            let standing = &endpoint.state.standing;
+            if standing.is_good(now) {
+                return false;
+            }
+            awaited |= standing.awaits_verdict(now);
+        }
+        awaited
     }
 }
 

@@ -1,5 +1,6 @@
 //! All endpoints known to the process. What outlives a reload is found here again by its key.
 
+use super::standing::Health;
 use super::state::{EndpointKey, EndpointState};
 use crate::upstream::conn::Target;
 use std::collections::HashMap;
@@ -15,12 +16,22 @@ pub struct Registry {
 impl Registry {
     /// The state of this endpoint, made when it is not known. `targets` is used for a new one only.
     pub fn endpoint(&self, key: EndpointKey, targets: impl FnOnce() -> Vec<Target>) -> Arc<EndpointState> {
+        self.checked_endpoint(key, Health::Unchecked, targets)
+    }
+
+    /// The same for one that will be checked: a new one is presumed to be so, from its first moment on.
+    pub fn checked_endpoint(
+        &self,
+        key: EndpointKey,
+        presumed: Health,
+        targets: impl FnOnce() -> Vec<Target>,
+    ) -> Arc<EndpointState> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = endpoints.get(&key).and_then(Weak::upgrade) {
             return state;
         }
         endpoints.retain(|_, state| state.strong_count() > 0);
-        let state = Arc::new(EndpointState::new(key.clone(), targets()));
+        let state = Arc::new(EndpointState::new(key.clone(), targets()).presumed(presumed));
         endpoints.insert(key, Arc::downgrade(&state));
         state
     }
@@ -50,6 +61,17 @@ mod tests {
         let first = registry.endpoint(key("a:1"), Vec::new);
         first.request_started();
         assert!(Arc::ptr_eq(&first, &registry.endpoint(key("a:1"), Vec::new)));
+    }
+
+    #[test]
+    fn presumptions_are_for_new_endpoints_only() {
+        let registry = Registry::default();
+        let known = registry.endpoint(key("a:1"), Vec::new);
+        let same = registry.checked_endpoint(key("a:1"), Health::Unhealthy, Vec::new);
+        assert!(Arc::ptr_eq(&known, &same));
+        assert_eq!(known.standing.health(), Health::Unchecked);
+        let new = registry.checked_endpoint(key("a:2"), Health::Pending, Vec::new);
+        assert!(new.standing.awaits_verdict(crate::base::clock::Millis::now()));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Standing {
     health: AtomicU8,
     /// Written by workers too: 0 while it is not ejected.
     ejected_until: AtomicU64,
+    /// Until when requests wait for the first verdict. Written by control alone.
+    held_until: AtomicU64,
 }
 
 impl Standing {
@@ -38,6 +40,18 @@ impl Standing {
 
     pub fn set_health(&self, health: Health) {
         self.health.store(health as u8, Relaxed);
+    }
+
+    /// Checks are to come to a first verdict, and requests may wait for it until then.
+    pub fn await_verdict(&self, until: Millis) {
+        self.held_until.store(until.0, Relaxed);
+        self.set_health(Health::Pending);
+    }
+
+    /// Whether a request that has no other choice is to wait.
+    #[must_use]
+    pub fn awaits_verdict(&self, now: Millis) -> bool {
+        self.health() == Health::Pending && now.0 < self.held_until.load(Relaxed)
     }
 
     /// When its ejection ends; [`Millis::NEVER`] when it is not ejected.
@@ -82,6 +96,20 @@ mod tests {
         assert!(standing.eject(Millis(20), Millis(30)), "it is in again");
         standing.readmit();
         assert!(standing.is_good(Millis(21)));
+    }
+
+    #[test]
+    fn a_first_verdict_is_waited_for_until_it_is_there_or_late() {
+        let standing = Standing::default();
+        assert!(!standing.awaits_verdict(Millis(1)), "nobody checks");
+        standing.await_verdict(Millis(20));
+        assert!(standing.awaits_verdict(Millis(19)) && !standing.awaits_verdict(Millis(20)));
+        assert!(!standing.is_good(Millis(20)));
+        for verdict in [Health::Healthy, Health::Unhealthy] {
+            standing.await_verdict(Millis(20));
+            standing.set_health(verdict);
+            assert!(!standing.awaits_verdict(Millis(1)));
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
+use super::check::HOLD;
+use super::health::Checks;
 use super::latency::Latency;
-use super::standing::Standing;
+use super::standing::{Health, Standing};
+use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
@@ -32,6 +35,8 @@ pub struct EndpointState {
     pub standing: CachePadded<Standing>,
     /// How it answers; written where the algorithm asks for it.
     pub latency: CachePadded<Latency>,
+    /// What its checks have found out.
+    pub checks: Checks,
     targets: ArcSwap<Targets>,
     /// Requests now at the endpoint, over all workers; tunnels not counted.
     in_flight: CachePadded<AtomicU32>,
@@ -50,6 +55,7 @@ impl EndpointState {
             key,
             standing: CachePadded::default(),
             latency: CachePadded::default(),
+            checks: Checks::default(),
             targets: ArcSwap::from_pointee(Targets {
                 list: targets,
                 error: None,
@@ -59,6 +65,16 @@ impl EndpointState {
             failure_streak: CachePadded::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
+    }
+
+    /// As one that will be checked, of which this is presumed until then.
+    #[must_use]
+    pub fn presumed(self, health: Health) -> Self {
+        match health {
+            Health::Pending => self.standing.await_verdict(Millis::now().plus(HOLD)),
+            other => self.standing.set_health(other),
+        }
+        self
     }
 
     #[must_use]

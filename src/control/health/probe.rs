@@ -1,0 +1,353 @@
+//! One probe: a connection, a question, an answer held to the configuration. Everything that an endpoint may send
+//! is bounded, and one deadline stands over all of it.
+
+use super::websocket::{self, Key};
+use crate::base::clock::Millis;
+use crate::config::model::HealthKind;
+use crate::h1::body::{BodyDecoder, ChunkLimits, Step};
+use crate::h1::parse::{HeadLimits, Parsed, parse_response};
+use crate::message::framing::{self, BodyKind};
+use crate::message::head::{HeadBuf, Method, ResponseHead};
+use crate::net::scratch::FIRST_READ;
+use crate::net::wire::Wire;
+use crate::upstream::conn::{Conn, Target};
+use crate::upstream::shared::check::CheckPlan;
+use crate::upstream::shared::health::{Failure, Probe};
+use std::future::poll_fn;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// Largest body of an answer; a larger one is a failure, told at once where it is announced.
+pub(super) const MAX_BODY: u64 = 1 << 20;
+/// Bounds of an answer's head.
+const HEAD: HeadLimits = HeadLimits {
+    head_bytes: 32 * 1024,
+    fields: 256,
+    target_bytes: 0,
+};
+/// Interim answers before the one that counts.
+const MOST_INTERIM: u32 = 8;
+
+/// What is asked of one endpoint, made once.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub plan: Arc<CheckPlan>,
+    /// The request; a WebSocket handshake gets a key of its own each time.
+    head: Vec<u8>,
+}
+
+/// What came of a probe.
+pub(super) struct Probed {
+    pub probe: Probe,
+    /// A connection that the endpoint keeps open.
+    pub line: Option<Conn>,
+}
+
+/// An answer that passed.
+#[derive(Debug)]
+struct Passed {
+    status: Option<u16>,
+    line: Option<Conn>,
+}
+
+/// One that did not, with its status where it had one.
+#[derive(Debug)]
+struct Failed {
+    status: Option<u16>,
+    why: Failure,
+}
+
+impl From<Failure> for Failed {
+    fn from(why: Failure) -> Self {
+        Self { status: None, why }
+    }
+}
+
+impl Question {
+    /// `authority` is what the endpoint is called where the configuration names no other host.
+    pub fn new(plan: Arc<CheckPlan>, authority: &str) -> Self {
+        let head = match plan.check.kind {
+            HealthKind::Http | HealthKind::Websocket => request(&plan, authority),
+            HealthKind::Tcp => Vec::new(),
+        };
+        Self { plan, head }
+    }
+
+    /// Asks at all of an endpoint's addresses at once; it is well if one of them is.
+    pub async fn ask(&self, targets: &[Target]) -> Probed {
+        let (began, start) = (Millis::now(), Instant::now());
+        let asked: Vec<_> = targets
+            .iter()
+            .map(|target| Box::pin(self.ask_at(target)))
+            .collect();
+        let answer = match futures_util::future::select_ok(asked).await {
+            Ok((passed, _others_are_dropped)) => Ok(passed),
+            Err(failed) => Err(failed),
+        };
+        let took = start.elapsed();
+        let probe = |status, outcome| Probe {
+            began,
+            took,
+            status,
+            outcome,
+        };
+        match answer {
+            Ok(Passed { status, line }) => Probed {
+                probe: probe(status, Ok(())),
+                line,
+            },
+            Err(Failed { status, why }) => Probed {
+                probe: probe(status, Err(why)),
+                line: None,
+            },
+        }
+    }
+
+    async fn ask_at(&self, target: &Target) -> Result<Passed, Failed> {
+        let within = self.plan.check.timeout;
+        let deadline = Instant::now() + within;
+        let target = self.at_port(target);
+        let opened = timeout_at(deadline, Conn::open(&target)).await;
+        let mut conn = opened
+            .map_err(|_| Failure::ConnectTimeout(within))?
+            .map_err(|error| Failure::Connect(reason(&error)))?;
+        let answered = match self.plan.check.kind {
+            HealthKind::Tcp => {
+                return Ok(Passed {
+                    status: None,
+                    line: None,
+                });
+            }
+            HealthKind::Http => timeout_at(deadline, self.http(&mut conn)).await,
+            HealthKind::Websocket => timeout_at(deadline, self.websocket(&mut conn)).await,
+        };
+        match answered {
+            Ok(Ok((status, kept))) => Ok(Passed {
+                status: Some(status),
+                line: kept.then_some(conn),
+            }),
+            Ok(Err(failed)) => Err(failed),
+            Err(_) => Err(late(within, &conn.wire).into()),
+        }
+    }
+
+    fn at_port(&self, target: &Target) -> Target {
+        match (target, self.plan.check.port) {
+            (Target::Tcp(address), Some(port)) => {
+                let mut address = *address;
+                address.set_port(port);
+                Target::Tcp(address)
+            }
+            (target, _) => target.clone(),
+        }
+    }
+
+    /// Status of the answer, and whether the connection lives on.
+    async fn http(&self, conn: &mut Conn) -> Result<(u16, bool), Failed> {
+        send(&mut conn.wire, &self.head).await?;
+        let head = response_head(&mut conn.wire).await?;
+        let status = head.status;
+        let failed = |why| Failed {
+            status: Some(status),
+            why,
+        };
+        let accepted = &self.plan.check.status;
+        if !accepted.contains(status) {
+            return Err(failed(Failure::Status {
+                found: status,
+                accepted: accepted.to_string(),
+            }));
+        }
+        let method = Method::recognise(self.plan.check.method.as_bytes());
+        let kind = framing::response_body(&head, method)
+            .map_err(|reject| failed(Failure::Malformed(reject.detail)))?;
+        let body = body(&mut conn.wire, kind, self.plan.body.is_some())
+            .await
+            .map_err(failed)?;
+        if self
+            .plan
+            .body
+            .as_ref()
+            .is_some_and(|wanted| !wanted.is_met_by(&body))
+        {
+            return Err(failed(Failure::Body));
+        }
+        let kept = kind != BodyKind::UntilClose
+            && status != 101
+            && framing::persistent(head.version, &head.buf)
+            && conn.is_usable();
+        Ok((status, kept))
+    }
+
+    /// A session that was let in is closed at once: nobody keeps a user that never speaks.
+    async fn websocket(&self, conn: &mut Conn) -> Result<(u16, bool), Failed> {
+        let key = Key::random();
+        send(&mut conn.wire, &[self.head.as_slice(), &key.fields()].concat()).await?;
+        let head = response_head(&mut conn.wire).await?;
+        let failed = |why| Failed {
+            status: Some(head.status),
+            why,
+        };
+        if head.status != 101 {
+            return Err(failed(Failure::Status {
+                found: head.status,
+                accepted: "101".to_owned(),
+            }));
+        }
+        key.check(&head.buf)
+            .map_err(|what| failed(Failure::Handshake(what)))?;
+        // It was let in; whether it hears the goodbye does not matter.
+        let _said = send(&mut conn.wire, &websocket::close_frame()).await;
+        Ok((head.status, false))
+    }
+}
+
+/// The request as far as it is the same each time. Ends with an empty line but for a handshake, whose key follows.
+fn request(plan: &CheckPlan, authority: &str) -> Vec<u8> {
+    let check = &plan.check;
+    let websocket = check.kind == HealthKind::Websocket;
+    let method = if websocket { "GET" } else { &check.method };
+    let host = check.host.as_deref().unwrap_or(authority);
+    let mut text = format!("{method} {} HTTP/1.1\r\nHost: {host}\r\n", check.path);
+    let given = |name: &str| check.headers.keys().any(|given| given.eq_ignore_ascii_case(name));
+    for (name, value) in [("User-Agent", "tidegate-health"), ("Accept", "*/*")] {
+        if !given(name) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    for (name, value) in &check.headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if websocket {
+        return text.into_bytes();
+    }
+    if matches!(method, "POST" | "PUT" | "PATCH") {
+        text.push_str("Content-Length: 0\r\n");
+    }
+    text.push_str("\r\n");
+    text.into_bytes()
+}
+
+async fn send(wire: &mut Wire, bytes: &[u8]) -> Result<(), Failure> {
+    let mut first = true;
+    poll_fn(|cx| {
+        if std::mem::take(&mut first)
+            && let Err(error) = wire.send(cx, &[bytes])
+        {
+            return Poll::Ready(Err(error));
+        }
+        wire.poll_flush(cx)
+    })
+    .await
+    .map_err(|error| broken(&error))
+}
+
+/// The final head; interim ones are passed over.
+async fn response_head(wire: &mut Wire) -> Result<ResponseHead, Failure> {
+    for _ in 0..=MOST_INTERIM {
+        let mut buf = Box::<HeadBuf>::default();
+        let mut scanned = 0;
+        let mut parse = |bytes: &[u8]| match parse_response(bytes, &HEAD, &mut scanned, &mut buf) {
+            Parsed::Complete { head, len } => (len, ControlFlow::Break(Ok(head))),
+            Parsed::Partial => (0, ControlFlow::Continue(())),
+            Parsed::Reject(reject) => (0, ControlFlow::Break(Err(Failure::Malformed(reject.detail)))),
+        };
+        let line = read(wire, &mut parse).await??;
+        if line.status >= 200 || line.status == 101 {
+            let head = line.with(buf);
+            framing::check_response(&head).map_err(|reject| Failure::Malformed(reject.detail))?;
+            return Ok(head);
+        }
+    }
+    Err(Failure::Malformed("too many interim answers"))
+}
+
+/// Reads a body to its end. It is given back if it is wanted.
+async fn body(wire: &mut Wire, kind: BodyKind, wanted: bool) -> Result<Vec<u8>, Failure> {
+    let mut decoder = BodyDecoder::new(kind, ChunkLimits::response(&HEAD));
+    let mut kept = Vec::new();
+    let mut ended = decoder.is_end();
+    while !ended {
+        let taken = read(wire, &mut |bytes: &[u8]| {
+            let mut used = 0;
+            loop {
+                match decoder.step(&bytes[used..]) {
+                    Ok(Step::Data { data, consumed }) => {
+                        if decoder.announced() > MAX_BODY {
+                            return (used, ControlFlow::Break(Err(Failure::TooLarge(MAX_BODY))));
+                        }
+                        if wanted {
+                            kept.extend_from_slice(&bytes[used + data.start..used + data.end]);
+                        }
+                        used += consumed;
+                    }
+                    Ok(Step::Framing { consumed } | Step::Trailers { consumed, .. }) => used += consumed,
+                    Ok(Step::End) => return (used, ControlFlow::Break(Ok(true))),
+                    Ok(Step::NeedMore) if decoder.is_end() => return (used, ControlFlow::Break(Ok(true))),
+                    Ok(Step::NeedMore) => return (used, ControlFlow::Break(Ok(false))),
+                    Err(reject) => {
+                        return (used, ControlFlow::Break(Err(Failure::Malformed(reject.detail))));
+                    }
+                }
+            }
+        })
+        .await;
+        ended = match taken {
+            Ok(taken) => taken?,
+            // The end of the stream is that of the body, or comes too early.
+            Err(Failure::Closed) => decoder.at_eof().map(|()| true).map_err(|_| Failure::Closed)?,
+            Err(other) => return Err(other),
+        };
+    }
+    Ok(kept)
+}
+
+/// Hands out what has arrived, then what arrives, until it is enough.
+async fn read<T>(
+    wire: &mut Wire,
+    take: &mut impl FnMut(&[u8]) -> (usize, ControlFlow<T>),
+) -> Result<T, Failure> {
+    if !wire.carried().is_empty() {
+        let (used, flow) = take(wire.carried());
+        wire.consume(used);
+        if let ControlFlow::Break(done) = flow {
+            return Ok(done);
+        }
+    }
+    loop {
+        match poll_fn(|cx| wire.poll_more(cx, FIRST_READ, &mut *take)).await {
+            Ok(Some(ControlFlow::Break(done))) => return Ok(done),
+            Ok(Some(ControlFlow::Continue(()))) => {}
+            Ok(None) => return Err(Failure::Closed),
+            Err(error) => return Err(broken(&error)),
+        }
+    }
+}
+
+fn late(within: Duration, wire: &Wire) -> Failure {
+    Failure::Timeout {
+        within,
+        bytes: wire.bytes_read,
+    }
+}
+
+/// A connection that breaks in the middle is one that ends too early, whichever way.
+fn broken(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+            Failure::Closed
+        }
+        _ => Failure::Connect(reason(error)),
+    }
+}
+
+/// The system's word for it, without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text.get(..end).unwrap_or_default().to_lowercase()
+}
