@@ -36,12 +36,13 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
         balance,
         hashing: Hashing::new(balance, HashKey::Uri, 1.25, &endpoints),
         endpoints,
+        health: None,
         pool: Pool {
             idle_per_worker: 64,
             idle_timeout: Duration::from_secs(55),
             max_requests: 0,
         },
-        health: None,
+        resilience: Default::default(),
     }
 }
 

@@ -32,9 +32,9 @@ pub enum Scalar {
     PathPattern(PathPattern),
     ValuePattern(ValuePattern),
     HostHeader(HostHeader),
-    HashKey(HashKey),
     StatusSet(StatusSet),
     TextPattern(TextPattern),
+    HashKey(HashKey),
     Mode(u32),
     AccessFormat(AccessFormat),
     /// With what may be shown of it.
@@ -152,9 +152,9 @@ from_scalar! {
     PathPattern: Scalar::PathPattern(pattern) => Some(pattern.clone());
     ValuePattern: Scalar::ValuePattern(pattern) => Some(pattern.clone());
     HostHeader: Scalar::HostHeader(header) => Some(header.clone());
-    HashKey: Scalar::HashKey(key) => Some(key.clone());
     StatusSet: Scalar::StatusSet(set) => Some(set.clone());
     TextPattern: Scalar::TextPattern(pattern) => Some(pattern.clone());
+    HashKey: Scalar::HashKey(key) => Some(key.clone());
     AccessFormat: Scalar::AccessFormat(format) => Some(format.clone());
     Secret: Scalar::Secret(secret, _) => Some(secret.clone());
 }

@@ -112,12 +112,12 @@ fn scalar(form: Form) -> Value {
         ] }),
         Form::Choice(names) => json!({ "enum": names }),
         Form::Name => json!({ "type": "string", "pattern": NAME }),
-        Form::HashKey => json!({ "type": "string", "pattern": "^(client_ip|uri|(header|cookie|query):.+)$" }),
         Form::Prefix | Form::Request => json!({ "type": "string", "pattern": "^/" }),
         Form::StatusSet => json!({ "anyOf": [
             { "type": "string", "pattern": "^ *[1-5][0-9]{2}(-[1-5][0-9]{2})? *(, *[1-5][0-9]{2}(-[1-5][0-9]{2})? *)*$" },
             { "type": "integer", "minimum": 100, "maximum": 599 },
         ] }),
+        Form::HashKey => json!({ "type": "string", "pattern": "^(client_ip|uri|(header|cookie|query):.+)$" }),
         Form::PathPattern => json!({ "type": "string", "pattern": "^(/|=/|~.)" }),
         Form::Body
         | Form::Word

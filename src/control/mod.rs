@@ -29,6 +29,7 @@ pub mod journal;
 pub mod listeners;
 pub mod memory;
 pub mod mutator;
+pub mod outlier;
 pub mod process;
 pub mod reload;
 pub mod state_dir;

@@ -94,8 +94,6 @@ pub enum Form {
     HeaderValue,
     ValuePattern,
     HostHeader,
-    /// What a request is known by.
-    HashKey,
     /// A host with or without a port.
     Authority,
     /// What a request asks for: a path, perhaps with a query.
@@ -104,6 +102,8 @@ pub enum Form {
     PlainValue,
     StatusSet,
     TextPattern,
+    /// What a request is known by.
+    HashKey,
     /// Permission bits.
     Mode,
     AccessFormat,
@@ -156,12 +156,12 @@ impl Form {
             Self::HeaderValue => "the value of a header; ${variables} are filled in",
             Self::ValuePattern => "\"value\", \"~REGEX\", \"*\" (present) or \"!\" (absent)",
             Self::HostHeader => "\"preserve\", \"endpoint\" or a host name",
-            Self::HashKey => "\"client_ip\", \"uri\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
             Self::Authority => "a host name, with or without a port",
             Self::Request => "a path that begins with /, with or without a query",
             Self::PlainValue => "the value of a header",
             Self::StatusSet => "statuses such as \"200\", \"200-399\" or \"200,301-308\"",
             Self::TextPattern => "\"text\" or \"~REGEX\"",
+            Self::HashKey => "\"client_ip\", \"uri\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
             Self::Mode => "permission bits such as \"0660\"",
             Self::AccessFormat => "\"combined\", \"json\" or an nginx log_format string",
             Self::Regex => "a regular expression",
@@ -237,12 +237,12 @@ impl Form {
             Self::HeaderValue => header::template(text).map(Scalar::Text),
             Self::ValuePattern => pattern::value(text).map(Scalar::ValuePattern),
             Self::HostHeader => address::host_header(text).map(Scalar::HostHeader),
-            Self::HashKey => pattern::hash_key(text).map(Scalar::HashKey),
             Self::Authority => address::authority(text).map(|()| Scalar::Text(text.to_owned())),
             Self::Request => pattern::request(text).map(|()| Scalar::Text(text.to_owned())),
             Self::PlainValue => header::value(text).map(Scalar::Text),
             Self::StatusSet => status::set(text).map(Scalar::StatusSet),
             Self::TextPattern => pattern::text(text).map(Scalar::TextPattern),
+            Self::HashKey => pattern::hash_key(text).map(Scalar::HashKey),
             Self::Mode => mode(u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()),
             Self::AccessFormat => access_format(text),
             Self::Regex => pattern::regex(text).map(Scalar::Text),

@@ -3,6 +3,7 @@
 use super::check::HOLD;
 use super::health::Checks;
 use super::latency::Latency;
+use super::outlier::Ejections;
 use super::standing::{Health, Standing};
 use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
@@ -33,10 +34,10 @@ pub struct Targets {
 pub struct EndpointState {
     pub key: EndpointKey,
     pub standing: CachePadded<Standing>,
-    /// How it answers; written where the algorithm asks for it.
-    pub latency: CachePadded<Latency>,
     /// What its checks have found out.
     pub checks: Checks,
+    /// How it answers; written where the algorithm asks for it.
+    pub latency: CachePadded<Latency>,
     targets: ArcSwap<Targets>,
     /// Requests now at the endpoint, over all workers; tunnels not counted.
     in_flight: CachePadded<AtomicU32>,
@@ -44,6 +45,8 @@ pub struct EndpointState {
     tunnels: CachePadded<AtomicU32>,
     /// Failures since the last success.
     failure_streak: CachePadded<AtomicU32>,
+    /// What traffic's verdicts on it were.
+    pub ejections: Ejections,
     /// Where the next connection starts among several targets.
     next_target: AtomicU64,
 }
@@ -54,8 +57,8 @@ impl EndpointState {
         Self {
             key,
             standing: CachePadded::default(),
-            latency: CachePadded::default(),
             checks: Checks::default(),
+            latency: CachePadded::default(),
             targets: ArcSwap::from_pointee(Targets {
                 list: targets,
                 error: None,
@@ -63,6 +66,7 @@ impl EndpointState {
             in_flight: CachePadded::default(),
             tunnels: CachePadded::default(),
             failure_streak: CachePadded::default(),
+            ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
     }
@@ -153,8 +157,10 @@ impl EndpointState {
         }
     }
 
-    /// An attempt failed on the endpoint's side.
-    pub fn failed(&self) {
-        self.failure_streak.fetch_add(1, Ordering::Relaxed);
+    /// An attempt failed on the endpoint's side. How many have in a row, this one included.
+    pub fn failed(&self) -> u32 {
+        self.failure_streak
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
     }
 }
