@@ -17,6 +17,7 @@ use crate::telemetry::metrics::{
     EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries,
 };
 use crate::telemetry::process::ProcessStats;
+use crate::upstream::shared::balancer::score::scores;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{AdminState, EndpointPlan, Target, UpstreamPlan};
 use jiff::Timestamp;
@@ -218,6 +219,11 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         .iter()
         .map(|endpoint| endpoint_status(&plan.name, endpoint, totals))
         .collect();
+    if plan.learns() {
+        for (endpoint, score) in endpoints.iter_mut().zip(scores(plan, Millis::now())) {
+            endpoint.score = Some(score.into());
+        }
+    }
     let picks: u64 = endpoints.iter().map(|endpoint| endpoint.requests).sum();
     for endpoint in &mut endpoints {
         endpoint.share = (picks > 0).then(|| endpoint.requests as f64 / picks as f64);
@@ -276,9 +282,9 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         drain: None,
         in_flight: endpoint.state.in_flight(),
         open_websockets: endpoint.state.tunnels(),
+        score: None,
         requests: series.attempts.get(),
         share: None,
-        retries_taken: series.retries.get(),
         failures: series.failures.sum(),
         failure_streak: endpoint.state.failure_streak(),
         ejections: endpoint.state.ejections.total(),

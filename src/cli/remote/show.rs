@@ -148,10 +148,17 @@ fn upstream_choice(text: &mut String, choice: &Value) {
             "" => "could be".to_owned(),
             why => format!("passed over: {why}"),
         };
+        let score = match &endpoint["score"] {
+            score if score.is_null() => String::new(),
+            score => format!(
+                ", score {} (latency {} ms, penalty {})",
+                score["score"], score["latency_ms"], score["penalty"]
+            ),
+        };
         line(
             text,
             format_args!(
-                "  {address} weight {}, {} in flight, {} tunnels: {verdict}",
+                "  {address} weight {}, {} in flight, {} tunnels{score}: {verdict}",
                 endpoint["weight"], endpoint["in_flight"], endpoint["tunnels"]
             ),
         );

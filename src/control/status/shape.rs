@@ -2,6 +2,7 @@
 
 use super::overridden::{BalanceStatus, DrainStatus, EndpointOverrideStatus};
 use crate::control::journal::AuditEntry;
+use crate::upstream::shared::balancer::score::ScoreShown;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -127,11 +128,11 @@ pub struct EndpointStatus {
     pub drain: Option<DrainStatus>,
     pub in_flight: u32,
     pub open_websockets: u32,
+    /// What speaks for and against it, where the algorithm learns (`least_time`, `adaptive`); the lowest is best.
+    pub score: Option<ScoreShown>,
     /// Times it was picked, and which share of all picks of its upstream that is, 0–1.
     pub requests: u64,
     pub share: Option<f64>,
-    /// Requests that had failed at another endpoint before.
-    pub retries_taken: u64,
     pub failures: u64,
     /// Failures since the last success.
     pub failure_streak: u32,
