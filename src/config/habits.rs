@@ -78,7 +78,6 @@ const WORDS: &[(&str, &str)] = &[
     ("roundrobin", "round_robin"),
     ("rr", "round_robin"),
     ("wrr", "weighted"),
-    ("https", "http"),
     ("ws", "websocket"),
     ("pending", "probing"),
     ("unknown", "probing"),

@@ -28,6 +28,7 @@ mod fds;
 mod forwarding;
 mod framing;
 mod headers;
+mod health;
 mod kit;
 mod limits;
 mod listeners;

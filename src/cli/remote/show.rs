@@ -247,6 +247,25 @@ pub(super) fn status(stats: &Value) -> String {
         cells
     });
     changed_at_run_time(&mut text, list(&stats["upstreams"]));
+    for (upstream, row) in &endpoints {
+        if let Some(reason) = row["health"]["reason"].as_str() {
+            let (address, since) = (word(&row["address"]), word(&row["health"]["since"]));
+            line(
+                &mut text,
+                format_args!("{upstream}/{address} fails its checks since {since}: {reason}"),
+            );
+        }
+    }
+    for upstream in list(&stats["upstreams"])
+        .iter()
+        .filter(|upstream| upstream["fail_open"] == true)
+    {
+        let name = word(&upstream["name"]);
+        line(
+            &mut text,
+            format_args!("{name} fails open: no endpoint is well, and requests are sent all the same"),
+        );
+    }
     table(
         &mut text,
         "WORKER",

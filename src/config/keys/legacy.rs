@@ -33,14 +33,14 @@ pub const TIMEOUT: Legacy = Legacy {
 /// Seconds from one probe of an endpoint to the next, where the upstream's checks do not say.
 pub const HEALTH_INTERVAL: Legacy = Legacy {
     variable: "LB_HEALTH_CHECK_INTERVAL",
-    translate: seconds,
+    translate: seconds_above_zero,
     wins: false,
 };
 
 /// Seconds after which a probe without an answer has failed, where the upstream's checks do not say.
 pub const HEALTH_TIMEOUT: Legacy = Legacy {
     variable: "FAILOVER_DETECTION_TIMEOUT",
-    translate: seconds,
+    translate: seconds_above_zero,
     wins: false,
 };
 

@@ -583,7 +583,7 @@ const UPSTREAM: &[Key] = &[
     Key::optional_table(
         "health",
         HEALTH,
-        "Probes of each endpoint: one that fails them gets no requests until it passes again, unless that is so of all (then they are not heeded). Absent: none is probed.",
+        "Probes of each endpoint: one that fails them gets no requests until it passes again, unless that is so of all (then they are not heeded). A name that stands for several addresses is asked at up to four of them at once, and is well if one is. Absent: none is probed.",
     ),
     Key::table(
         "outlier",
@@ -727,7 +727,7 @@ const HEALTH: &[Key] = &[
         "initial",
         Form::Choice(InitialHealth::NAMES),
         "probing",
-        "What an endpoint is until its first probe has ended, which then decides. While nothing is known of any endpoint (`probing`), requests wait for that, 1 second at most.",
+        "What a new endpoint is. `probing`: nothing, until its first probe decides; requests that have no other endpoint wait for that, 1 second at most. `healthy`, `unhealthy`: that, until `fall` or `rise` say otherwise. A reload keeps what is known.",
     ),
 ];
 

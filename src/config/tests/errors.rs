@@ -449,6 +449,57 @@ fn what_has_no_effect_is_warned_of() {
 }
 
 #[test]
+fn checks_that_contradict_themselves_are_told() {
+    let health = |text: &str| format!("{GOOD}health = {{ {text} }}\n");
+    let error = |text: &str| only(&health(text)).message;
+    let head = error("method = 'HEAD', body = 'ok'");
+    assert_eq!(head, "an answer to HEAD has no body to look into");
+    let connect = error("method = 'CONNECT'");
+    assert_eq!(connect, "CONNECT asks for a tunnel, and no probe wants one");
+    assert_eq!(
+        warnings(&health("kind = 'tcp', path = '/x', status = '200', port = 81")),
+        [
+            "7:33 upstreams.app.health.path: `path` has no effect on probes of kind tcp",
+            "7:48 upstreams.app.health.status: `status` has no effect on probes of kind tcp"
+        ]
+    );
+    assert_eq!(
+        warnings(&health("kind = 'websocket', path = '/x', body = 'y'")),
+        ["7:52 upstreams.app.health.body: `body` has no effect on probes of kind websocket"]
+    );
+    assert_eq!(
+        warnings(&health("interval = '1s', fast_interval = '2s'")),
+        [
+            "7:45 upstreams.app.health.fast_interval: fast_interval is longer than interval, which is kept to then"
+        ]
+    );
+    assert!(
+        warnings(&health("interval = '100ms'")).is_empty(),
+        "the default is kept to it in silence"
+    );
+    for text in [
+        "interval = '0s'",
+        "rise = 0",
+        "fall = 0",
+        "port = 0",
+        "path = 'x'",
+        "host = 'a b'",
+    ] {
+        assert!(error(text).contains("accepted: "), "{text}");
+    }
+    assert_eq!(hint(&health("kind = 'ws'")), "it is called `websocket` here");
+    assert_eq!(
+        hint(&health("initial = 'pending'")),
+        "it is called `probing` here"
+    );
+    assert_eq!(
+        hint(&format!("{GOOD}health = '/up'\n")),
+        "write { path = \"/up\" }"
+    );
+    assert!(hint(&format!("{GOOD}health_uri = '/up'\n")).contains("health = {"));
+}
+
+#[test]
 fn a_literal_secret_is_warned_of_and_never_shown() {
     let text = format!(
         "{GOOD}[admin]\naddress = '127.0.0.1:9900'\ntokens = [{{ name = 'a', token = 'hunter2' }}]\n"

@@ -246,6 +246,29 @@ fn old_names_for_all_upstreams_are_defaults() {
 }
 
 #[test]
+fn old_names_for_checks_are_defaults_where_there_are_checks() {
+    let variables = [
+        ("LB_HEALTH_CHECK_INTERVAL", "15"),
+        ("FAILOVER_DETECTION_TIMEOUT", "2.5"),
+    ];
+    assert_eq!(with(&variables).config.upstreams["app"].health, None);
+    let loaded = with_text(&format!("{GOOD}health = {{}}\n"), &variables);
+    let health = loaded.config.upstreams["app"].health.clone().unwrap();
+    assert_eq!(
+        (health.interval.as_secs(), health.timeout.as_millis()),
+        (15, 2500)
+    );
+    let origin = loaded.origins.describe("upstreams.app.health.interval");
+    assert_eq!(origin, "env LB_HEALTH_CHECK_INTERVAL");
+    let text = format!("{GOOD}health = {{ interval = '3s', timeout = '1s' }}\n");
+    let health = with_text(&text, &variables).config.upstreams["app"]
+        .health
+        .clone()
+        .unwrap();
+    assert_eq!((health.interval.as_secs(), health.timeout.as_secs()), (3, 1));
+}
+
+#[test]
 fn old_names_with_values_of_another_version_are_refused() {
     let told = refused(&[("LB_ALGORITHM", "sticky")]);
     let expected = "environment variable LB_ALGORITHM: found \"sticky\"; this version has round_robin, weighted, least_connections, random_two, least_time, adaptive, ip_hash, hash, first";
@@ -255,6 +278,9 @@ fn old_names_with_values_of_another_version_are_refused() {
         ("LB_TIMEOUT", "-1"),
         ("LB_TIMEOUT", "nan"),
         ("LB_TIMEOUT", "1e300"),
+        ("LB_HEALTH_CHECK_INTERVAL", "often"),
+        ("LB_HEALTH_CHECK_INTERVAL", "0"),
+        ("FAILOVER_DETECTION_TIMEOUT", "-3"),
         ("MAX_CONNECTIONS", "lots"),
         ("CLUSTER_WORKERS", "0"),
         ("LB_RETRY_ATTEMPTS", "-1"),

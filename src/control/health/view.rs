@@ -6,42 +6,36 @@ use crate::control::status::{HealthStatus, ProbeStatus};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Encoder, catalogue};
 use crate::upstream::shared::EndpointState;
-use crate::upstream::shared::health::{Probe, Record};
+use crate::upstream::shared::health::{Failure, Probe, Record};
 use crate::upstream::shared::standing::Health;
-use jiff::{SignedDuration, Timestamp};
-use std::time::Duration;
 
 /// What its checks say of an endpoint; `None` where nobody checks.
 #[must_use]
 pub fn of(state: &EndpointState) -> Option<HealthStatus> {
-    let clock = Clock::now();
+    let now = Millis::now();
     state.checks.lock().as_deref().map(|record| {
         let (passes, failures) = record.streaks();
         HealthStatus {
             state: word(record.verdict()),
-            since: clock.text(record.since()),
+            since: text(record.since()),
             reason: record.reason().map(ToString::to_string),
             passes_in_a_row: passes,
             failures_in_a_row: failures,
             probes: record.counts().filter(|(_, count)| *count > 0).collect(),
-            next_probe: clock.text(record.next_probe.max(clock.monotonic)),
-            last_results: record
-                .results()
-                .rev()
-                .map(|probe| result(probe, &clock))
-                .collect(),
+            next_probe: text(record.next_probe.max(now)),
+            last_results: record.results().rev().map(result).collect(),
         }
     })
 }
 
-fn result(probe: &Probe, clock: &Clock) -> ProbeStatus {
+fn result(probe: &Probe) -> ProbeStatus {
     let failure = probe.outcome.as_ref().err();
     ProbeStatus {
-        at: clock.text(probe.began),
+        at: text(probe.began),
         passed: failure.is_none(),
         latency_ms: probe.took.as_secs_f64() * 1000.0,
         status: probe.status,
-        cause: failure.map(crate::upstream::shared::health::Failure::token),
+        cause: failure.map(Failure::token),
         reason: failure.map(ToString::to_string),
     }
 }
@@ -55,30 +49,9 @@ const fn word(health: Health) -> &'static str {
     }
 }
 
-/// One moment on both clocks: moments are kept on the one that never jumps, and shown on the other.
-struct Clock {
-    monotonic: Millis,
-    wall: Timestamp,
-}
-
-impl Clock {
-    fn now() -> Self {
-        Self {
-            monotonic: Millis::now(),
-            wall: Timestamp::now(),
-        }
-    }
-
-    /// RFC 3339.
-    fn text(&self, at: Millis) -> String {
-        let signed = |time: Duration| SignedDuration::try_from(time).unwrap_or(SignedDuration::ZERO);
-        let moved = if at > self.monotonic {
-            self.wall.checked_add(signed(at.since(self.monotonic)))
-        } else {
-            self.wall.checked_sub(signed(self.monotonic.since(at)))
-        };
-        format!("{:.3}", moved.unwrap_or(self.wall))
-    }
+/// RFC 3339.
+fn text(at: Millis) -> String {
+    format!("{:.3}", at.timestamp())
 }
 
 /// Adds the families of checks to a scrape.
@@ -120,25 +93,4 @@ pub fn families(snapshot: &Snapshot, encoder: &mut Encoder) {
             );
         });
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_shown_on_the_wall_clock() {
-        let clock = Clock {
-            monotonic: Millis(10_000),
-            wall: "2026-11-21T12:00:00Z".parse().unwrap(),
-        };
-        assert_eq!(clock.text(Millis(10_000)), "2026-11-21T12:00:00.000Z");
-        assert_eq!(clock.text(Millis(8_500)), "2026-11-21T11:59:58.500Z");
-        assert_eq!(clock.text(Millis(10_001)), "2026-11-21T12:00:00.001Z");
-        assert_eq!(
-            clock.text(Millis(u64::MAX)),
-            "2026-11-21T12:00:00.000Z",
-            "beyond all calendars"
-        );
-    }
 }

@@ -22,7 +22,7 @@ pub struct CheckPlan {
 /// What an answer's body must have.
 #[derive(Debug)]
 pub enum BodyMatch {
-    Contains(memchr::memmem::Finder<'static>),
+    Contains(Box<[u8]>),
     Regex(regex::bytes::Regex),
 }
 
@@ -30,7 +30,7 @@ impl BodyMatch {
     #[must_use]
     pub fn is_met_by(&self, body: &[u8]) -> bool {
         match self {
-            Self::Contains(finder) => finder.find(body).is_some(),
+            Self::Contains(text) => memchr::memmem::find(body, text).is_some(),
             Self::Regex(regex) => regex.is_match(body),
         }
     }
@@ -42,9 +42,7 @@ impl CheckPlan {
     pub fn compile(check: &model::Health) -> Result<Self, regex::Error> {
         let body = match &check.body {
             None => None,
-            Some(TextPattern::Contains(text)) => Some(BodyMatch::Contains(
-                memchr::memmem::Finder::new(text.as_bytes()).into_owned(),
-            )),
+            Some(TextPattern::Contains(text)) => Some(BodyMatch::Contains(text.as_bytes().into())),
             Some(TextPattern::Regex(text)) => {
                 let mut builder = regex::bytes::RegexBuilder::new(text);
                 let limited = builder.unicode(false).size_limit(REGEX_SIZE_LIMIT);
