@@ -15,10 +15,10 @@ use crate::control::reload::{self, Source};
 use crate::control::state_dir::{Candidates, StateDirError};
 use crate::control::systemd::Inherited;
 use crate::control::{journal, mutator};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{self, LogError};
-use crate::upstream::shared::Registry;
+use crate::upstream::shared::{Overrides, Registry};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,12 @@ pub fn check(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
             format!("a thread could not be started: {error}"),
         )]
     })?;
-    let (mut loaded, snapshot) = reload::compile(loaded, 1, &Registry::default(), &access)?;
+    let parts = Parts {
+        registry: &Registry::default(),
+        access: &access,
+        overrides: &Overrides::default(),
+    };
+    let (mut loaded, snapshot) = reload::compile(loaded, 1, parts)?;
     let mut missing = missing_here(&loaded, &snapshot);
     for warning in &mut missing {
         loaded.origins.place(warning);

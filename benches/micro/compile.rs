@@ -7,7 +7,7 @@ use tidegate::config::{self, Environment};
 use tidegate::snapshot::{Parts, compile};
 use tidegate::telemetry::access_log::AccessWriter;
 use tidegate::telemetry::metrics::Metrics;
-use tidegate::upstream::shared::Registry;
+use tidegate::upstream::shared::{Overrides, Registry};
 
 fn text(routes: usize) -> String {
     let mut text = String::from("[listeners.web]\naddress = \"127.0.0.1:8080\"\n");
@@ -53,6 +53,7 @@ pub fn config_compile(c: &mut Criterion) {
                             Parts {
                                 registry: &registry,
                                 access: &access,
+                                overrides: &Overrides::default(),
                             },
                         )
                         .is_ok(),

@@ -3,19 +3,20 @@
 
 use super::auth::{self, Need, Peer};
 use super::problem::Problem;
-use super::{Api, health, reads, writes};
+use super::{Api, changes, clustering, health, reads, writes};
 use crate::config::model::Role;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Extension, Router};
 
 /// Bytes that a request body may have.
 const MAX_BODY: usize = 64 * 1024;
 
 const VIEWER: Need = Need::Role(Role::Viewer);
+const OPERATOR: Need = Need::Role(Role::Operator);
 const ADMIN: Need = Need::Role(Role::Admin);
 
 /// How a question is asked.
@@ -24,6 +25,7 @@ pub enum Verb {
     Get,
     Put,
     Post,
+    Delete,
 }
 
 impl Verb {
@@ -34,6 +36,7 @@ impl Verb {
             Self::Get => "get",
             Self::Put => "put",
             Self::Post => "post",
+            Self::Delete => "delete",
         }
     }
 }
@@ -64,6 +67,7 @@ macro_rules! endpoints {
     (@verb get) => { Verb::Get };
     (@verb put) => { Verb::Put };
     (@verb post) => { Verb::Post };
+    (@verb delete) => { Verb::Delete };
 }
 
 const NOTHING: Need = Need::Nothing;
@@ -81,12 +85,21 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/metrics" VIEWER reads::metrics, [], "Prometheus text or OpenMetrics, by Accept";
     get "/api/v1/upstreams" VIEWER reads::upstreams, LIST, "Upstreams with the live state of their endpoints";
     get "/api/v1/upstreams/{name}" VIEWER reads::upstream, [], "One upstream";
+    put "/api/v1/upstreams/{name}/endpoints/{address}" OPERATOR changes::endpoint, ["dry_run"], "Another state (active, draining, maintenance) or weight of an endpoint, with a deadline and a reason; kept over reloads and restarts";
+    delete "/api/v1/upstreams/{name}/endpoints/{address}" OPERATOR changes::forget_endpoint, ["dry_run"], "An endpoint back to what the file says";
+    put "/api/v1/upstreams/{name}/balance" OPERATOR changes::balance, ["dry_run"], "Another algorithm of an upstream; kept over reloads and restarts";
+    delete "/api/v1/upstreams/{name}/balance" OPERATOR changes::forget_balance, ["dry_run"], "The algorithm of an upstream back to the file's";
+    get "/api/v1/overrides" VIEWER changes::list, [], "Everything that was changed at run time: who, when, why, until when";
     get "/api/v1/routes" VIEWER reads::routes, LIST, "Routes with what was counted for them";
     get "/api/v1/explain" VIEWER reads::explain, ["method", "url", "header", "client", "listener", "worker"], "Where a request would go, and why: routes asked, endpoints, the pick";
     get "/api/v1/listeners" VIEWER reads::listeners, LIST, "Listeners with the addresses really bound";
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";
     post "/api/v1/config/reload" ADMIN writes::reload, ["dry_run"], "Loads the configuration anew; with dry_run says what would change";
+    get "/api/v1/clustering/load-balancer/config" VIEWER clustering::balancer_config, [], "How each upstream balances, and how it could";
+    put "/api/v1/clustering/load-balancer/algorithm" OPERATOR clustering::balancer_algorithm, ["dry_run"], "Another algorithm for one upstream, or for all that there are";
+    get "/api/v1/clustering/load-balancer/stats" VIEWER clustering::balancer_stats, [], "Picks and load of each endpoint";
+    get "/api/v1/clustering/failover/history" VIEWER clustering::failover_history, FEED, "Endpoints that went and came: what found out, how fast, what it cost; the oldest first";
     get "/api/v1/events" VIEWER reads::events, FEED, "What happened to the gateway, the oldest first";
     get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";
     put "/api/v1/log" ADMIN writes::log_level, ["dry_run"], "Another level of the application log, for a while";

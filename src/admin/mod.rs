@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`endpoints`] | the table of everything that can be asked; router and OpenAPI document are made from it |
 //! | [`auth`] | who asks, and whether they may |
-//! | [`reads`], [`writes`] | the answers |
+//! | [`reads`], [`writes`], [`changes`], [`clustering`] | the answers |
 //! | [`health`] | is it alive, may it have traffic |
 //! | [`problem`] | errors as JSON |
 //! | [`paging`] | lists, piece by piece |
@@ -16,6 +16,8 @@
 //! | [`server`] | sockets, connections and their bounds |
 
 pub mod auth;
+pub mod changes;
+pub mod clustering;
 pub mod endpoints;
 pub mod health;
 pub mod openapi;

@@ -10,6 +10,7 @@ use crate::control::gateway::Phase;
 use crate::control::health;
 use crate::control::status::{self, EndpointCondition, Status, UpstreamStatus, WorkerStatus};
 use crate::telemetry::metrics::{Encoder, Exposition, catalogue};
+use crate::upstream::shared::AdminState;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -80,6 +81,14 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
             samples.add(
                 &[upstream, &endpoint.state.key.address],
                 u64::from(endpoint.state.tunnels()),
+            );
+        }
+    });
+    encoder.family(&catalogue::ENDPOINT_DRAIN_LEFT, |samples| {
+        for (upstream, endpoint) in endpoints.iter().filter(|(_, e)| e.admin != AdminState::Active) {
+            samples.add(
+                &[upstream, &endpoint.state.key.address],
+                u64::from(endpoint.state.load()),
             );
         }
     });

@@ -3,6 +3,7 @@
 use super::Api;
 use super::paging::Params;
 use super::problem::Problem;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::model::LogLevel;
 use crate::config::render;
 use crate::control::Actor;
@@ -98,13 +99,20 @@ fn level(name: &str) -> Result<LogLevel, Problem> {
     })
 }
 
-async fn submit(api: &Api, actor: Actor, dry_run: bool, action: Action) -> Result<Json<Value>, Problem> {
+pub(super) async fn submit(
+    api: &Api,
+    actor: Actor,
+    dry_run: bool,
+    action: Action,
+) -> Result<Json<Value>, Problem> {
+    let of_the_file = action == Action::Reload;
     let command = Command {
         actor,
         dry_run,
         action,
     };
     match api.commands.submit(command).await {
+        Ok(Outcome::Rejected(diagnostics)) if !of_the_file => Err(refused(&diagnostics, dry_run)),
         Ok(outcome) => answer(&outcome, dry_run).map(Json),
         Err(error @ SubmitError::Busy) => {
             Err(
@@ -117,6 +125,19 @@ async fn submit(api: &Api, actor: Actor, dry_run: bool, action: Action) -> Resul
             "draining",
             error.to_string(),
         )),
+    }
+}
+
+/// A change that makes no sense.
+fn refused(diagnostics: &[Diagnostic], dry_run: bool) -> Problem {
+    let first = diagnostics.first();
+    let message = first.map_or("the change is refused", |first| &first.message);
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "change_rejected", message)
+        .with("dry_run", json!(dry_run))
+        .with("diagnostics", render::json(diagnostics));
+    match first.and_then(|first| first.hint.clone()) {
+        Some(hint) => problem.hint(hint),
+        None => problem,
     }
 }
 

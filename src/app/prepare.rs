@@ -7,6 +7,7 @@ use crate::config::model::{ListenAddress, Workers as WorkerCount};
 use crate::control::gateway::{AdminSocket, Node, Parts};
 use crate::control::journal::{Journal, one_line};
 use crate::control::listeners::{BindError, Listeners, socket_address};
+use crate::control::overrides::file;
 use crate::control::process::{self, Identity, PidFile};
 use crate::control::reload;
 use crate::control::state_dir::{self, StateDir};
@@ -16,12 +17,12 @@ use crate::control::{Gateway, cores};
 use crate::net::listen::{self, Address, Options, Socket, SocketFile};
 use crate::proxy::board::Board;
 use crate::proxy::worker::{Report, WorkerContext};
-use crate::snapshot::{Live, Snapshot};
+use crate::snapshot::{self, Live, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
-use crate::telemetry::events::Events;
+use crate::telemetry::events::{Events, Severity};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::shared::Registry;
+use crate::upstream::shared::{Overrides, Registry};
 use jiff::Timestamp;
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -55,7 +56,12 @@ pub(super) fn prepare(
     let registry = Arc::new(Registry::default());
     let access = AccessWriter::start(Arc::clone(&metrics.access_log))
         .map_err(StartError::system("the access log's thread could not be started"))?;
-    let (loaded, snapshot) = reload::compile(loaded, 1, &registry, &access).map_err(StartError::Config)?;
+    let parts = snapshot::Parts {
+        registry: &registry,
+        access: &access,
+        overrides: &Overrides::default(),
+    };
+    let (loaded, mut snapshot) = reload::compile(loaded, 1, parts).map_err(StartError::Config)?;
     for warning in &loaded.warnings {
         tracing::warn!("{}", one_line(warning));
     }
@@ -75,6 +81,11 @@ pub(super) fn prepare(
     let moves = listeners.apply(sockets);
     let admin = admin_socket(&loaded, &mut listeners)?;
     let place = Place::take(options, &loaded)?;
+    let (overrides, damaged) = kept_overrides(&place);
+    if !overrides.is_empty() {
+        let upstreams = snapshot::upstreams(&loaded.config, &registry, &overrides);
+        snapshot = snapshot.with_upstreams(1, upstreams);
+    }
     let pid_file = runtime.pid_file.as_deref().map(PidFile::write).transpose()?;
     let ready_file = options
         .ready_file
@@ -112,10 +123,16 @@ pub(super) fn prepare(
         metrics,
         board,
         loaded,
+        overrides,
         listeners,
         workers,
         admin,
     });
+    if let Some(text) = damaged {
+        gateway
+            .journal
+            .note(Severity::Error, "overrides.damaged", "", text);
+    }
     Ok(Prepared {
         gateway,
         access,
@@ -125,6 +142,29 @@ pub(super) fn prepare(
         ready_file,
         pid_file,
     })
+}
+
+/// What operators changed in an earlier run. A file that can't be taken is put aside, and told: to serve as the
+/// file says is better than not to.
+fn kept_overrides(place: &Place) -> (Overrides, Option<String>) {
+    let Some(state) = &place.state else {
+        return (Overrides::default(), None);
+    };
+    match file::load(state.path()) {
+        Ok(overrides) => (overrides, None),
+        Err(error) => {
+            let path = state.path().join(file::FILE);
+            let aside = match file::put_aside(state.path()) {
+                Ok(aside) => format!("it is now {}", aside.display()),
+                Err(error) => format!("it could not be put aside either: {error}"),
+            };
+            let text = format!(
+                "{}: {error}; the gateway starts without the drains, weights and algorithms set at run time, {aside}",
+                path.display()
+            );
+            (Overrides::default(), Some(text))
+        }
+    }
 }
 
 /// Raises the limit of open files, and says when that is not enough: aloud to who asked for so many connections.

@@ -42,6 +42,12 @@ enum Command {
     Reload(remote::ReloadArgs),
     /// Show what a running gateway does
     Status(remote::StatusArgs),
+    /// Give an endpoint nothing new, and let what runs there finish
+    Drain(remote::DrainArgs),
+    /// Give an endpoint requests again
+    Undrain(remote::UndrainArgs),
+    /// Choose endpoints of an upstream by another algorithm
+    Balance(remote::BalanceArgs),
     /// Say where a running gateway would send a request, and why
     Explain(remote::ExplainArgs),
     /// Start app servers, a gateway in front of them, and say what to try
@@ -114,6 +120,9 @@ pub fn main() -> ExitCode {
         Command::Proxy(args) => proxy::proxy(&args, surroundings),
         Command::Reload(args) => remote::reload(&args, &surroundings),
         Command::Status(args) => remote::status(&args, &surroundings),
+        Command::Drain(args) => remote::drain(&args, &surroundings),
+        Command::Undrain(args) => remote::undrain(&args, &surroundings),
+        Command::Balance(args) => remote::balance(&args, &surroundings),
         Command::Explain(args) => remote::explain(&args, &surroundings),
         Command::Demo(args) => demo::run(&args),
         Command::DemoApp(args) => demo::run_app(&args),

@@ -1,14 +1,17 @@
 //! Commands that talk to a running gateway: over its control socket, or its admin listener.
 
+mod change;
 mod client;
 mod show;
+
+pub(super) use change::{BalanceArgs, DrainArgs, UndrainArgs, balance, drain, undrain};
 
 use super::{ConfigFile, EXIT_USAGE, complain, say};
 use crate::app::Surroundings;
 use crate::control::state_dir::CONTROL_SOCKET;
 use anyhow::{Context, bail};
 use clap::Args;
-use client::{Answer, Target};
+use client::{Answer, Question, Target};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::net::IpAddr;
@@ -151,6 +154,16 @@ fn expect_ok(answer: Answer) -> anyhow::Result<Value> {
 }
 
 fn ask(reach: &Reach, surroundings: &Surroundings, method: &str, path: &str) -> anyhow::Result<Answer> {
+    ask_with(reach, surroundings, method, path, None)
+}
+
+fn ask_with(
+    reach: &Reach,
+    surroundings: &Surroundings,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<Answer> {
     let target = match &reach.admin {
         Some(url) => Target::Admin {
             address: address_of(url)?.to_owned(),
@@ -165,7 +178,7 @@ fn ask(reach: &Reach, surroundings: &Surroundings, method: &str, path: &str) -> 
         .enable_all()
         .build()
         .context("the client could not be started")?;
-    runtime.block_on(client::ask(&target, method, path))
+    runtime.block_on(client::ask(&target, &Question { method, path, body }))
 }
 
 /// Who names a file that is not there is told so, and not of a gateway that some other file started.

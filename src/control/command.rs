@@ -1,8 +1,10 @@
 //! What can be asked of the gateway, by whom, and what can come of it.
 
 use super::change::Change;
+use super::overrides::{BalanceWish, EndpointWish};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{LogLevel, Role};
+use crate::upstream::shared::EndpointKey;
 use std::fmt;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -42,7 +44,7 @@ impl fmt::Display for Actor {
 }
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Reload,
     /// Another level of the application log, back to the configured one after `revert_after`.
@@ -51,16 +53,45 @@ pub enum Action {
         revert_after: Option<Duration>,
     },
     ReopenLogs,
+    /// Another state or weight of an endpoint than the file's.
+    ChangeEndpoint {
+        endpoint: EndpointKey,
+        wish: EndpointWish,
+    },
+    /// Another algorithm of some upstreams than the file's.
+    ChangeBalance(BalanceWish),
 }
 
 impl Action {
     /// The word for it in the audit log.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Reload => "config.reload",
             Self::SetLogLevel { .. } => "log.level",
             Self::ReopenLogs => "log.reopen",
+            Self::ChangeEndpoint { .. } => "endpoint.change",
+            Self::ChangeBalance(_) => "balance.change",
+        }
+    }
+
+    /// What it is about, where that is one thing of several.
+    #[must_use]
+    pub fn target(&self) -> String {
+        match self {
+            Self::Reload | Self::SetLogLevel { .. } | Self::ReopenLogs => String::new(),
+            Self::ChangeEndpoint { endpoint, .. } => endpoint.to_string(),
+            Self::ChangeBalance(wish) => wish.upstreams.join(", "),
+        }
+    }
+
+    /// What it is to become, and why, in the words of whoever asks.
+    #[must_use]
+    pub fn wish(&self) -> Option<(String, Option<&str>)> {
+        match self {
+            Self::Reload | Self::SetLogLevel { .. } | Self::ReopenLogs => None,
+            Self::ChangeEndpoint { wish, .. } => Some((wish.to_string(), wish.reason.as_deref())),
+            Self::ChangeBalance(wish) => Some((wish.to_string(), wish.reason.as_deref())),
         }
     }
 }

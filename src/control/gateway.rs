@@ -1,5 +1,7 @@
 //! What the tasks of the control runtime share: the way to everything that runs.
 
+use super::drains::Drains;
+use super::failover::FailOvers;
 use super::journal::Journal;
 use super::listeners::{BoundListener, Listeners, Moves};
 use super::workers::{WorkerView, Workers};
@@ -9,7 +11,7 @@ use crate::proxy::board::Board;
 use crate::proxy::worker::SocketId;
 use crate::snapshot::Live;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::shared::Registry;
+use crate::upstream::shared::{Overrides, Registry};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -113,6 +115,10 @@ pub struct Gateway {
     pub journal: Journal,
     /// The configuration in force, as loaded.
     pub running: ArcSwap<Loaded>,
+    /// What operators changed, laid over it. The mutator alone stores it.
+    pub overrides: ArcSwap<Overrides>,
+    pub drains: Drains,
+    pub failovers: FailOvers,
     /// Rung when endpoints may have changed.
     pub endpoints_changed: Notify,
     admin: watch::Sender<Option<Arc<AdminSocket>>>,
@@ -132,6 +138,7 @@ pub struct Parts {
     pub board: Arc<Board>,
     pub journal: Journal,
     pub loaded: Loaded,
+    pub overrides: Overrides,
     pub listeners: Listeners,
     pub workers: Workers,
     pub admin: Option<AdminSocket>,
@@ -148,6 +155,9 @@ impl Gateway {
             board: parts.board,
             journal: parts.journal,
             running: ArcSwap::from_pointee(parts.loaded),
+            overrides: ArcSwap::from_pointee(parts.overrides),
+            drains: Drains::default(),
+            failovers: FailOvers::default(),
             endpoints_changed: Notify::new(),
             admin: watch::Sender::new(parts.admin.map(Arc::new)),
             closing: watch::Sender::default(),

@@ -5,6 +5,7 @@ use super::change::Change;
 use super::command::{Action, Command, Outcome};
 use crate::config::diagnostic::{self, Diagnostic};
 use crate::telemetry::events::{Events, Severity};
+use crate::upstream::shared::AdminState;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,6 +28,14 @@ pub struct AuditEntry {
     pub time: String,
     pub actor: String,
     pub action: &'static str,
+    /// What it is about, such as `upstream/address`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    /// What was asked for, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wish: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     pub dry_run: bool,
     /// `applied`, `unchanged`, `rejected`, `done`.
     pub outcome: &'static str,
@@ -79,7 +88,7 @@ impl Journal {
         self.events.post(
             event_kind(command, outcome),
             severity,
-            "",
+            entry.target.clone(),
             reason,
             event_data(&entry),
         );
@@ -126,11 +135,15 @@ fn entry(command: &Command, outcome: &Outcome) -> AuditEntry {
         Outcome::Rejected(errors) => (None, &[][..], errors.as_slice()),
         Outcome::Done => (None, &[][..], &[][..]),
     };
+    let (wish, reason) = command.action.wish().unzip();
     AuditEntry {
         id: 0,
         time: Timestamp::now().to_string(),
         actor: command.actor.to_string(),
         action: command.action.name(),
+        target: command.action.target(),
+        wish,
+        reason: reason.flatten().map(str::to_owned),
         dry_run: command.dry_run,
         outcome: outcome.name(),
         generation,
@@ -141,20 +154,35 @@ fn entry(command: &Command, outcome: &Outcome) -> AuditEntry {
 
 /// The event's name: subject and verb.
 fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
-    match (command.action, outcome) {
+    match (&command.action, outcome) {
         (Action::Reload, _) if command.dry_run => "config.checked",
         (Action::Reload, Outcome::Applied { .. }) => "config.applied",
         (Action::Reload, Outcome::Unchanged { .. } | Outcome::Done) => "config.unchanged",
         (Action::Reload, Outcome::Rejected(_)) => "config.rejected",
         (Action::SetLogLevel { .. }, _) => "log.level_changed",
         (Action::ReopenLogs, _) => "log.reopened",
+        (Action::ChangeEndpoint { .. } | Action::ChangeBalance(_), Outcome::Rejected(_)) => "change.rejected",
+        (Action::ChangeEndpoint { .. } | Action::ChangeBalance(_), _) if command.dry_run => "change.checked",
+        (Action::ChangeEndpoint { wish, .. }, _) => match wish.state {
+            Some(AdminState::Draining) => "endpoint.draining",
+            Some(AdminState::Maintenance) => "endpoint.maintenance",
+            Some(AdminState::Active) => "endpoint.active",
+            None => "endpoint.weighed",
+        },
+        (Action::ChangeBalance(_), _) => "balance.changed",
     }
 }
 
 /// One entry in words.
 fn sentence(entry: &AuditEntry) -> (Severity, String) {
     let trial = if entry.dry_run { " (dry run)" } else { "" };
-    let what = format!("{}{trial} by {}", entry.action, entry.actor);
+    let mut what = format!("{}{trial} by {}", entry.action, entry.actor);
+    if let Some(wish) = &entry.wish {
+        what = format!("{wish}{trial} by {}", entry.actor);
+    }
+    if let Some(reason) = &entry.reason {
+        what = format!("{what} ({reason})");
+    }
     match entry.outcome {
         "rejected" => {
             let first = entry.errors.first().map_or("", String::as_str);

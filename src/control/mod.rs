@@ -13,6 +13,9 @@
 //! | [`dns`] | keeps endpoint names resolved |
 //! | [`health`] | probes endpoints |
 //! | [`drain`] | the orderly end |
+//! | [`overrides`] | endpoints and balancers changed at run time, kept over reloads and restarts |
+//! | [`drains`] | endpoints that were told to leave: what is left there, and the deadline |
+//! | [`failover`] | the history of endpoints that went and came |
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`gateway`] | what all of these share |
 //! | [`state_dir`], [`process`], [`cores`], [`memory`], [`systemd`] | the process in its surroundings |
@@ -22,7 +25,9 @@ pub mod command;
 pub mod cores;
 pub mod dns;
 pub mod drain;
+pub mod drains;
 pub mod explain;
+pub mod failover;
 pub mod gateway;
 pub mod health;
 pub mod journal;
@@ -30,6 +35,8 @@ pub mod listeners;
 pub mod memory;
 pub mod mutator;
 pub mod outlier;
+pub mod overrides;
+pub mod overriding;
 pub mod process;
 pub mod reload;
 pub mod state_dir;

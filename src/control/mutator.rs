@@ -5,6 +5,7 @@
 
 use super::command::{Action, Actor, Commands, Outcome, Submitted};
 use super::gateway::Gateway;
+use super::overriding;
 use super::reload::{Reloaded, Reloader, Watched};
 use super::systemd;
 use crate::config::model::{LogFormat, LogLevel};
@@ -81,11 +82,14 @@ impl Mutator {
     }
 
     async fn carry_out(&mut self, next: Submitted) {
-        let outcome = match next.command.action {
+        let outcome = match &next.command.action {
             Action::Reload => return self.reload(next).await,
+            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) => {
+                overriding::carry_out(&self.gateway, &next.command).await
+            }
             Action::SetLogLevel { level, revert_after } => {
                 if !next.command.dry_run {
-                    self.set_level(level, revert_after);
+                    self.set_level(*level, *revert_after);
                 }
                 Outcome::Done
             }

@@ -12,7 +12,6 @@ use crate::net::listen::{self, Address, Options};
 use crate::snapshot::{self, Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::metrics::{OTHER, SeriesKey, UNROUTED};
-use crate::upstream::shared::Registry;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -170,7 +169,15 @@ impl Reloader {
         }
         let generation = self.gateway.live.generation() + 1;
         let (registry, access) = (self.gateway.registry.clone(), self.access.clone());
-        let compiling = tokio::task::spawn_blocking(move || compile(loaded, generation, &registry, &access));
+        let overrides = self.gateway.overrides.load_full();
+        let compiling = tokio::task::spawn_blocking(move || {
+            let parts = Parts {
+                registry: &registry,
+                access: &access,
+                overrides: &overrides,
+            };
+            compile(loaded, generation, parts)
+        });
         match compiling.await {
             Ok(Ok((loaded, snapshot))) => Ok(Some(Candidate {
                 loaded,
@@ -227,6 +234,7 @@ impl Reloader {
         let warnings = loaded.warnings.clone();
         gateway.running.store(Arc::new(loaded));
         gateway.endpoints_changed.notify_one();
+        gateway.drains.look();
         Outcome::Applied {
             generation,
             changes,
@@ -262,10 +270,9 @@ impl Reloader {
 pub fn compile(
     mut loaded: Loaded,
     generation: u64,
-    registry: &Registry,
-    access: &AccessWriter,
+    parts: Parts<'_>,
 ) -> Result<(Loaded, Snapshot), Vec<Diagnostic>> {
-    match snapshot::compile(&loaded.config, generation, Parts { registry, access }) {
+    match snapshot::compile(&loaded.config, generation, parts) {
         Ok((snapshot, warnings)) => {
             let warnings = placed(warnings, &loaded);
             loaded.warnings.extend(warnings);

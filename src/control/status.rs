@@ -1,8 +1,11 @@
 //! The gateway as the API shows it: built when somebody asks, from the configuration in force, the live state of
 //! endpoints, and the metric blocks. Never stored.
 
+mod overridden;
 mod shape;
 
+use overridden::describe;
+pub use overridden::*;
 pub use shape::*;
 
 use super::gateway::Gateway;
@@ -14,6 +17,7 @@ use crate::telemetry::metrics::{
     EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries,
 };
 use crate::telemetry::process::ProcessStats;
+use crate::upstream::shared::balancer::score::scores;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{AdminState, EndpointPlan, Target, UpstreamPlan};
 use jiff::Timestamp;
@@ -197,7 +201,7 @@ pub fn upstreams(gateway: &Gateway, totals: &Totals) -> Vec<UpstreamStatus> {
     snapshot
         .upstreams
         .iter()
-        .map(|plan| upstream_status(plan, totals))
+        .map(|plan| upstream_status(gateway, plan, totals))
         .collect()
 }
 
@@ -206,18 +210,28 @@ pub fn upstreams(gateway: &Gateway, totals: &Totals) -> Vec<UpstreamStatus> {
 pub fn upstream(gateway: &Gateway, name: &str) -> Option<UpstreamStatus> {
     let snapshot = gateway.live.load();
     let plan = snapshot.upstreams.iter().find(|plan| &*plan.name == name)?;
-    Some(upstream_status(plan, &gateway.metrics.totals()))
+    Some(upstream_status(gateway, plan, &gateway.metrics.totals()))
 }
 
-fn upstream_status(plan: &UpstreamPlan, totals: &Totals) -> UpstreamStatus {
-    let endpoints: Vec<EndpointStatus> = plan
+fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> UpstreamStatus {
+    let mut endpoints: Vec<EndpointStatus> = plan
         .endpoints
         .iter()
         .map(|endpoint| endpoint_status(&plan.name, endpoint, totals))
         .collect();
-    UpstreamStatus {
+    if plan.learns() {
+        for (endpoint, score) in endpoints.iter_mut().zip(scores(plan, Millis::now())) {
+            endpoint.score = Some(score.into());
+        }
+    }
+    let picks: u64 = endpoints.iter().map(|endpoint| endpoint.requests).sum();
+    for endpoint in &mut endpoints {
+        endpoint.share = (picks > 0).then(|| endpoint.requests as f64 / picks as f64);
+    }
+    let mut status = UpstreamStatus {
         name: plan.name.to_string(),
         balance: plan.balance_name(),
+        balance_override: None,
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
         fail_open: health::fail_open::fails_open(plan, Millis::now()),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
@@ -225,7 +239,9 @@ fn upstream_status(plan: &UpstreamPlan, totals: &Totals) -> UpstreamStatus {
         requests: endpoints.iter().map(|endpoint| endpoint.requests).sum(),
         failures: endpoints.iter().map(|endpoint| endpoint.failures).sum(),
         endpoints,
-    }
+    };
+    describe(gateway, &mut status);
+    status
 }
 
 /// What this endpoint can be given now.
@@ -256,12 +272,19 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
     EndpointStatus {
         address: address.to_owned(),
         state,
+        since: None,
+        reason: None,
         ready: state == EndpointCondition::Active,
+        admin_state: endpoint.admin.name(),
         weight: endpoint.weight,
         backup: endpoint.backup,
+        overrides: None,
+        drain: None,
         in_flight: endpoint.state.in_flight(),
         open_websockets: endpoint.state.tunnels(),
+        score: None,
         requests: series.attempts.get(),
+        share: None,
         failures: series.failures.sum(),
         failure_streak: endpoint.state.failure_streak(),
         ejections: endpoint.state.ejections.total(),

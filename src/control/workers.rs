@@ -175,6 +175,13 @@ impl Workers {
         }
     }
 
+    /// Has whoever is at an endpoint that is cut end now; retired workers too.
+    pub fn cut(&mut self) {
+        for slot in self.slots.iter_mut().chain(&mut self.retired) {
+            slot.send(Command::Cut);
+        }
+    }
+
     /// Has a worker say what would become of a request; `None` when there is no such worker, or it has no time.
     pub fn explain(
         &self,

@@ -85,7 +85,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     }
     let endpoints: Vec<_> = apps.iter().map(|app| app.address).collect();
     let (place, mut gateway) = start_gateway(&program, &endpoints).await?;
-    console.note(&welcome(&place, &apps, gateway.pid()));
+    console.note(&welcome(&program, &place, &apps, gateway.pid()));
 
     let bus = Bus::new();
     let keep_apps = join_all(apps.into_iter().map(|app| keep(app, &program, &bus, &console)));
@@ -141,7 +141,7 @@ async fn keep(mut app: App, program: &Path, bus: &Bus, console: &Console) {
     }
 }
 
-fn welcome(place: &Place, apps: &[App], gateway: u32) -> String {
+fn welcome(program: &Path, place: &Place, apps: &[App], gateway: u32) -> String {
     let Place {
         web, admin, config, ..
     } = place;
@@ -151,6 +151,8 @@ fn welcome(place: &Place, apps: &[App], gateway: u32) -> String {
         .map(|app| format!("  {:9} {}  pid {}\n", app.name, app.address, app.pid()))
         .collect();
     let victim = apps.get(1).map_or(0, App::pid);
+    let third = apps.get(2).map(|app| app.address.to_string()).unwrap_or_default();
+    let program = program.display();
     format!(
         "Tidegate demo: three app servers behind one gateway\n\n\
          \x20 open      http://{web}/        which server answers, a chat over WebSocket, a clock over SSE\n\
@@ -163,10 +165,14 @@ fn welcome(place: &Place, apps: &[App], gateway: u32) -> String {
          \x20     another server each time\n\
          \x20 kill -9 {victim}\n\
          \x20     app-2 is gone: requests go to the others, its chat and clock reconnect; it comes back by itself\n\
-         \x20 sed -i s/round_robin/least_connections/ {config}\n\
-         \x20     or edit it: it is read again on every save, and a mistake changes nothing but a message here\n\
-         \x20 curl -s http://{admin}/api/v1/upstreams\n\
-         \x20     each endpoint's state, requests, open connections\n\n\
+         \x20 {program} drain {third} -c {config}\n\
+         \x20     app-3 finishes what it has and gets nothing new, until: undrain {third}\n\
+         \x20 {program} balance apps least_connections -c {config}\n\
+         \x20     another algorithm from the next request on; --reset goes back to the file's\n\
+         \x20 {program} status -c {config}\n\
+         \x20     each endpoint's state, requests, open connections, and who changed what\n\
+         \x20 edit {config}\n\
+         \x20     it is read again on every save, and a mistake changes nothing but a message here\n\n\
          Ctrl-C ends all of it.\n"
     )
 }

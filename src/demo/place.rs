@@ -98,9 +98,21 @@ timeouts = {{ connect = "1s", response = "5s" }}
 # respond = {{ status = 200, body = "hello from the gateway\n" }}
 
 [upstreams.apps]
-balance = "round_robin"        # or least_connections
+balance = "round_robin"        # or least_connections, ...
 endpoints = [
 {list}]
+
+# What the page shows of the gateway: one answer of its admin API.
+[[routes]]
+name = "gateway"
+paths = ["=/gateway/apps"]
+methods = ["GET"]
+rewrite = {{ regex = "^.*$", to = "/api/v1/upstreams/apps" }}
+host = "endpoint"
+upstream = "gateway"
+
+[upstreams.gateway]
+endpoints = ["{admin}"]
 
 [admin]
 address = "{admin}"
@@ -147,6 +159,10 @@ mod tests {
         );
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["runtime"]["state_dir"].as_str(), Some("/tmp/a \"b\"/state"));
+        assert_eq!(
+            table["upstreams"]["gateway"]["endpoints"][0].as_str(),
+            Some("127.0.0.1:2")
+        );
         assert_eq!(
             table["upstreams"]["apps"]["endpoints"].as_array().unwrap().len(),
             2

@@ -52,7 +52,7 @@ pub(super) async fn run(
     if let Some(tunnel) = tunnel {
         // The tunnel is a small task of its own: it may live for hours, and holds nothing it does not need.
         let held = (registered, count, open, _permit);
-        let task = task::spawn_local(tunnel::run(tunnel, client, held));
+        let task = task::spawn_local(tunnel::run(tunnel, client, entry.clone(), held));
         entry.adopt(&task);
     }
 }
@@ -101,9 +101,10 @@ async fn requests(
     entry: &Rc<Entry>,
     client: &mut Client,
 ) -> Option<Box<tunnel::Tunnel>> {
+    entry.served_here().await;
     loop {
         let mut reading = Reading::new(client.opened);
-        let next = poll_fn(|cx| reading.poll(cx, worker, entry, client)).await;
+        let next = poll_fn(|cx| reading.poll(cx, worker, client)).await;
         let (start, listener) = (reading.first_byte, reading.listener.take());
         let listener = match (&next, listener) {
             (Next::Close, _) | (_, None) => return None,
@@ -169,13 +170,7 @@ impl Reading {
         }
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        worker: &Worker,
-        entry: &Entry,
-        client: &mut Client,
-    ) -> Poll<Next> {
+    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker, client: &mut Client) -> Poll<Next> {
         let view = worker.view();
         let Some(listener) = view.listener(client.listener) else {
             return Poll::Ready(Next::Close);
@@ -202,7 +197,6 @@ impl Reading {
         if idle && served && (worker.draining.get() || listener.removed || self.too_old(listener)) {
             return Poll::Ready(Next::Close);
         }
-        entry.idle(cx);
         let next = ready!(self.poll_deadline(cx, listener, client, worker.draining.get()));
         self.listener = Some(listener.clone());
         Poll::Ready(next)

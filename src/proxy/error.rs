@@ -77,6 +77,14 @@ impl ProxyError {
         }
     }
 
+    /// The endpoint's drain has reached its deadline.
+    pub const fn cut() -> Self {
+        Self {
+            detail: Some("the drain of the endpoint reached its deadline"),
+            ..Self::new(Token::Draining, Side::Gateway)
+        }
+    }
+
     pub const fn unsent(mut self) -> Self {
         self.unsent = true;
         self

@@ -16,7 +16,9 @@ use crate::message::head::{ResponseHead, Version};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::{self, FIRST_READ};
 use crate::upstream::conn::Conn;
+use crate::upstream::local::LocalEndpoint;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,8 @@ pub(super) struct Exchange<'a> {
     /// The request body could not be written to its end; the endpoint may have answered all the same.
     pub up_broken: bool,
     down: Down,
+    /// Whose drain may end the exchange.
+    pub endpoint: Option<Rc<LocalEndpoint>>,
     /// Some byte of the response arrived.
     pub answered: bool,
     /// The client is gone when it ends its direction: nobody waits for an endless stream.
@@ -97,6 +101,7 @@ impl<'a> Exchange<'a> {
                 scanned: 0,
                 interim: 0,
             },
+            endpoint: None,
             answered: false,
             end_means_gone: false,
             up_pace: Pace::default(),
@@ -300,8 +305,15 @@ impl<'a> Exchange<'a> {
             .map_err(down_error)
     }
 
-    /// Nothing can move: is the client still there, and is there time?
+    /// Nothing can move: may this go on, is the client still there, and is there time?
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
+        if self
+            .endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.state.standing.is_cut())
+        {
+            return Poll::Ready(ProxyError::cut());
+        }
         if let Err(error) = self.watch_client(cx) {
             return Poll::Ready(error);
         }

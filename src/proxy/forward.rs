@@ -283,6 +283,7 @@ async fn exchange(
     let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
     let bounds = bounds(context, attempt.route);
     let mut exchange = Exchange::new(client, &mut conn, attempt.upload, version, bounds);
+    exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
     let asked = Asked {

@@ -9,6 +9,7 @@ use super::context::RequestContext;
 use super::error::{ProxyError, Side};
 use super::exchange::RESPONSE_HEAD;
 use super::flow::{Flow, FlowError, Framing};
+use super::worker::Entry;
 use crate::h1::body::ChunkLimits;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
@@ -19,6 +20,7 @@ use crate::telemetry::metrics::RouteSeries;
 use crate::upstream::conn::Conn;
 use crate::upstream::local::OpenTunnel;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -34,7 +36,7 @@ pub(super) struct Tunnel {
     context: RequestContext,
     up: Direction,
     down: Direction,
-    _open: OpenTunnel,
+    open: OpenTunnel,
     _counted: Counted,
 }
 
@@ -48,7 +50,7 @@ impl Tunnel {
             context,
             up: Direction::new(),
             down: Direction::new(),
-            _open: open,
+            open,
             _counted: counted,
         }
     }
@@ -92,13 +94,18 @@ impl Drop for Running {
 }
 
 /// Runs a tunnel to its end. `held` are the connection's places in the counts, given up with it.
-pub(super) async fn run<T>(tunnel: Box<Tunnel>, mut client: Box<Client>, held: T) {
+pub(super) async fn run<T>(tunnel: Box<Tunnel>, mut client: Box<Client>, entry: Rc<Entry>, held: T) {
     // The alarm so far wakes the task that the connection was served by.
     client.alarm = Alarm::default();
     let mut bounds = Bounds::new(&tunnel, &client);
     let mut running = Running { tunnel, client };
+    entry.served_here().await;
+    drop(entry);
     let result = poll_fn(|cx| {
         let Running { tunnel, client } = &mut running;
+        if tunnel.open.endpoint().state.standing.is_cut() {
+            return Poll::Ready(Err(ProxyError::cut()));
+        }
         if let Poll::Ready(done) = tunnel.poll(cx, client) {
             return Poll::Ready(done);
         }
@@ -228,7 +235,7 @@ mod tests {
     use super::*;
 
     /// The size of what a function's future holds while it waits.
-    fn future_size<F, A, B, C>(_: impl Fn(A, B, C) -> F) -> usize {
+    fn future_size<F, A, B, C, D>(_: impl Fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 

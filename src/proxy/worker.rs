@@ -17,11 +17,12 @@ use crate::telemetry::metrics::{Metrics, WorkerMetrics};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
@@ -60,6 +61,8 @@ pub enum Command {
     Handoff(Accepted),
     /// Say what would become of a request; `None` when there is no such listener.
     Explain(Box<Question>, oneshot::Sender<Option<Explanation>>),
+    /// What runs at some endpoint is to end now: whoever is at one looks whether it is this.
+    Cut,
     /// End connections when their request ends, idle ones now.
     Drain,
     /// Cut everything and end the thread.
@@ -151,18 +154,19 @@ pub fn spawn(index: usize, context: WorkerContext) -> io::Result<WorkerHandle> {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub listener: ListenerKey,
-    /// Set once the connection has waited for a request; waking it makes it look at the worker's state.
-    pub idle: RefCell<Option<Waker>>,
+    /// Wakes the connection's task, which then looks at the worker's state and at its endpoint's.
+    waker: RefCell<Option<Waker>>,
     abort: RefCell<Option<AbortHandle>>,
 }
 
 impl Entry {
-    /// The connection waits for a request.
-    pub fn idle(&self, cx: &Context<'_>) {
-        let mut idle = self.idle.borrow_mut();
-        if !idle.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *idle = Some(cx.waker().clone());
-        }
+    /// The task that waits for this serves the connection from now on.
+    pub async fn served_here(&self) {
+        poll_fn(|cx| {
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// The connection goes on in another task.
@@ -226,6 +230,7 @@ impl Worker {
                     // Who asked may have left.
                     drop(answer.send(told));
                 }
+                Command::Cut => self.wake(|_| true),
                 Command::Drain => self.drain(),
                 Command::Stop => break,
             }
@@ -259,7 +264,7 @@ impl Worker {
 
     fn snapshot_moved(&self) {
         let view = self.view();
-        self.wake_idle(|entry| {
+        self.wake(|entry| {
             view.listener(entry.listener)
                 .is_none_or(|listener| listener.removed)
         });
@@ -267,13 +272,13 @@ impl Worker {
 
     fn drain(&self) {
         self.draining.set(true);
-        self.wake_idle(|_| true);
+        self.wake(|_| true);
     }
 
-    fn wake_idle(&self, which: impl Fn(&Entry) -> bool) {
+    fn wake(&self, which: impl Fn(&Entry) -> bool) {
         for (_, entry) in self.connections.borrow().iter() {
             if which(entry)
-                && let Some(waker) = &*entry.idle.borrow()
+                && let Some(waker) = &*entry.waker.borrow()
             {
                 waker.wake_by_ref();
             }
@@ -285,7 +290,7 @@ impl Worker {
         let key = self.views.borrow_mut().key(&accepted.listener);
         let entry = Rc::new(Entry {
             listener: key,
-            idle: RefCell::default(),
+            waker: RefCell::default(),
             abort: RefCell::default(),
         });
         let slot = self.connections.borrow_mut().insert(entry.clone());

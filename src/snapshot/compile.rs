@@ -16,7 +16,7 @@ use crate::upstream::shared::check::CheckPlan;
 use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
-    AdminState, EndpointKey, EndpointPlan, Hashing, Registry, Target as EndpointTarget, UpstreamPlan,
+    EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,6 +26,8 @@ use std::sync::Arc;
 pub struct Parts<'a> {
     pub registry: &'a Registry,
     pub access: &'a AccessWriter,
+    /// Laid over the configuration.
+    pub overrides: &'a Overrides,
 }
 
 /// Compiles a configuration. Touches no socket; error pages are read from their files.
@@ -71,29 +73,35 @@ pub fn compile(
             None
         }
     };
-    let checks: Vec<Option<Arc<CheckPlan>>> = config
-        .upstreams
-        .iter()
-        .map(|(name, upstream)| check_plan(name, upstream, &mut found))
-        .collect();
+    for (name, upstream) in &config.upstreams {
+        if let Some(Err(error)) = upstream.health.as_ref().map(CheckPlan::compile) {
+            let key = format!("upstreams.{name}.health.body");
+            found.push(Diagnostic::error(key, error.to_string()));
+        }
+    }
     let (Some(table), false) = (table, found.iter().any(|d| d.severity == Severity::Error)) else {
         return Err(found);
     };
     // Last, when nothing can fail any more: a refused configuration makes no endpoints known.
-    let upstreams = config
-        .upstreams
-        .iter()
-        .zip(checks)
-        .map(|((name, upstream), check)| upstream_plan(name, upstream, check, parts.registry));
+    let upstreams = upstreams(config, parts.registry, parts.overrides);
     let snapshot = Snapshot {
         generation,
         max_connections: config.runtime.max_connections,
         listeners: listeners.into_iter().flatten().collect(),
         routes: routes.into_iter().flatten().collect(),
-        upstreams: upstreams.collect(),
-        table,
+        upstreams,
+        table: Arc::new(table),
     };
     Ok((snapshot, found))
+}
+
+/// The upstreams of a configuration that compiles, as changed at run time.
+#[must_use]
+pub fn upstreams(config: &Config, registry: &Registry, overrides: &Overrides) -> Vec<Arc<UpstreamPlan>> {
+    let upstreams = config.upstreams.iter();
+    upstreams
+        .map(|(name, upstream)| upstream_plan(name, upstream, registry, overrides))
+        .collect()
 }
 
 fn listener_plan(
@@ -306,24 +314,19 @@ fn fixed(
     })
 }
 
-fn check_plan(name: &str, upstream: &model::Upstream, found: &mut Vec<Diagnostic>) -> Option<Arc<CheckPlan>> {
-    match CheckPlan::compile(upstream.health.as_ref()?) {
-        Ok(check) => Some(Arc::new(check)),
-        Err(error) => {
-            let key = format!("upstreams.{name}.health.body");
-            found.push(Diagnostic::error(key, error.to_string()));
-            None
-        }
-    }
-}
-
 fn upstream_plan(
     name: &str,
     upstream: &model::Upstream,
-    health: Option<Arc<CheckPlan>>,
     registry: &Registry,
+    overrides: &Overrides,
 ) -> Arc<UpstreamPlan> {
     let name: Arc<str> = name.into();
+    // Compiled before, or the configuration would not be in force.
+    let check = upstream
+        .health
+        .as_ref()
+        .and_then(|health| CheckPlan::compile(health).ok());
+    let health = check.map(Arc::new);
     let presumed = health.as_ref().map_or(Health::Unchecked, |check| check.initial());
     let endpoints: Vec<EndpointPlan> = upstream
         .endpoints
@@ -339,23 +342,19 @@ fn upstream_plan(
                 EndpointAddress::Ip(_) | EndpointAddress::Name { .. } => key.address.clone(),
             };
             EndpointPlan {
+                weight: overrides.weight_of(&key, endpoint.weight),
+                admin: overrides.admin_of(&key),
                 state: registry.checked_endpoint(key, presumed, || known_targets(&endpoint.address)),
-                weight: endpoint.weight,
                 backup: endpoint.backup,
-                admin: AdminState::Active,
                 authority,
             }
         })
         .collect();
+    let balance = overrides.balance_of(&name, upstream.balance);
     Arc::new(UpstreamPlan {
         name,
-        balance: upstream.balance,
-        hashing: Hashing::new(
-            upstream.balance,
-            upstream.key.clone(),
-            upstream.bounded_load,
-            &endpoints,
-        ),
+        balance,
+        hashing: Hashing::new(balance, upstream.key.clone(), upstream.bounded_load, &endpoints),
         endpoints,
         pool: upstream.pool,
         health,

@@ -4,7 +4,7 @@ mod compile;
 mod headers;
 mod live;
 
-pub use compile::{Parts, compile};
+pub use compile::{Parts, compile, upstreams};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
@@ -38,7 +38,22 @@ pub struct Snapshot {
     pub routes: Vec<Arc<RoutePlan>>,
     /// In the order of the configuration's names.
     pub upstreams: Vec<Arc<UpstreamPlan>>,
-    pub table: RouteTable,
+    pub table: Arc<RouteTable>,
+}
+
+impl Snapshot {
+    /// The same with other upstreams of the same names: what routes to them does not change.
+    #[must_use]
+    pub fn with_upstreams(&self, generation: u64, upstreams: Vec<Arc<UpstreamPlan>>) -> Self {
+        Self {
+            generation,
+            max_connections: self.max_connections,
+            listeners: self.listeners.clone(),
+            routes: self.routes.clone(),
+            upstreams,
+            table: Arc::clone(&self.table),
+        }
+    }
 }
 
 /// A listener, compiled.

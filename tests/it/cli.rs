@@ -11,7 +11,9 @@ fn tidegate(args: &[&str]) -> Ran {
 #[test]
 fn help_and_version_are_told() {
     let help = tidegate(&["--help"]).expect(0).stdout;
-    for command in ["run", "check", "config", "proxy", "demo", "status", "reload"] {
+    for command in [
+        "run", "check", "config", "proxy", "demo", "status", "reload", "drain", "undrain", "balance",
+    ] {
         assert!(help.contains(command), "{help}");
     }
     assert!(
@@ -202,6 +204,20 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(gateway.get("/").text(), "hi");
 }
 
+/// Runs the line of the demo's text that has this command.
+#[track_caller]
+fn try_as_told(running: &Running, command: &str) {
+    let text = running.stdout() + &running.stderr();
+    let told = text
+        .lines()
+        .find(|line| line.contains(&format!("tidegate {command} ")));
+    let told = told.unwrap_or_else(|| panic!("no {command} in:\n{text}"));
+    let mut words = told.split_whitespace();
+    let mut process = cli::command(words.next().expect("a program"));
+    process.args(words);
+    let _ = cli::finish(process).expect(0);
+}
+
 #[test]
 fn the_demo_starts_serves_and_ends() {
     let dir = tempfile::tempdir().expect("directory");
@@ -212,6 +228,22 @@ fn the_demo_starts_serves_and_ends() {
         gets(address, "/").is_some_and(|r| r.status == 200)
     });
     assert_eq!(gets(&address, "/").map(|r| r.status), Some(200));
+    // What the page shows, and what the text says to try, is so.
+    let seen = gets(&address, "/gateway/apps")
+        .expect("the gateway's view")
+        .json();
+    assert_eq!(seen["endpoints"].as_array().map(Vec::len), Some(3), "{seen}");
+    for command in ["drain", "balance"] {
+        try_as_told(&running, command);
+    }
+    let seen = gets(&address, "/gateway/apps")
+        .expect("the gateway's view")
+        .json();
+    assert_eq!(
+        (&seen["balance"], &seen["endpoints"][2]["state"]),
+        (&"least_connections".into(), &"draining".into()),
+        "{seen}"
+    );
     running.signal(Sig::INT);
     assert_eq!(running.wait(), Some(0));
     eventually("nobody listens any more", || Conn::try_connect(&address).is_err());

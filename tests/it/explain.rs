@@ -15,6 +15,13 @@ endpoints = ["@a@", { address = "@b@", weight = 2 }, "@c@"]
 [upstreams.fewest]
 balance = "least_connections"
 endpoints = ["@a@", "@b@", { address = "@c@", backup = true }]
+[upstreams.keyed]
+balance = "hash"
+key = "header:x-forwarded-for"
+endpoints = ["@a@", "@b@", "@c@"]
+[upstreams.two]
+balance = "random_two"
+endpoints = ["@a@", "@b@", "@c@"]
 [upstreams.off]
 endpoints = [{ address = "@a@", weight = 0 }]
 
@@ -43,6 +50,14 @@ upstream = "turns"
 name = "users"
 paths = ["~^/users/[0-9]+$"]
 upstream = "fewest"
+[[routes]]
+name = "keyed"
+paths = ["/keyed"]
+upstream = "keyed"
+[[routes]]
+name = "two"
+paths = ["/two"]
+upstream = "two"
 [[routes]]
 name = "off"
 paths = ["/off"]
@@ -107,6 +122,8 @@ fn random_request(rng: &mut fastrand::Rng) -> (String, String, Vec<(String, Stri
         "/inside",
         "/users/42",
         "/users/me",
+        "/keyed",
+        "/two/x",
         "/off",
         "/old",
         "/",

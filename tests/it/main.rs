@@ -16,6 +16,7 @@ mod admin;
 mod app_server;
 mod bad_input;
 mod balancing;
+mod changes;
 mod check;
 mod cli;
 mod config_examples;

@@ -1,7 +1,7 @@
 //! One request to a running gateway.
 
 use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -29,6 +29,14 @@ pub(super) enum Target {
     },
 }
 
+/// What to ask.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub body: Option<&'a Value>,
+}
+
 /// Status and body.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -37,15 +45,15 @@ pub(super) struct Answer {
 }
 
 /// Asks once.
-pub(super) async fn ask(target: &Target, method: &str, path: &str) -> anyhow::Result<Answer> {
+pub(super) async fn ask(target: &Target, question: &Question<'_>) -> anyhow::Result<Answer> {
     let asked = async {
         match target {
-            Target::Control(paths) => exchange(connect(paths).await?, "localhost", None, method, path).await,
+            Target::Control(paths) => exchange(connect(paths).await?, "localhost", None, question).await,
             Target::Admin { address, token } => {
                 let stream = TcpStream::connect(address)
                     .await
                     .with_context(|| format!("no gateway answers at {address}"))?;
-                exchange(stream, address, token.as_deref(), method, path).await
+                exchange(stream, address, token.as_deref(), question).await
             }
         }
     };
@@ -72,21 +80,21 @@ async fn exchange<S>(
     stream: S,
     host: &str,
     token: Option<&str>,
-    method: &str,
-    path: &str,
+    question: &Question<'_>,
 ) -> anyhow::Result<Answer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut request = Request::builder()
-        .method(method)
-        .uri(path)
+        .method(question.method)
+        .uri(question.path)
         .header(header::HOST, host);
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
+    let body = question.body.map(Value::to_string).unwrap_or_default();
     let request = request
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body)))
         .context("the request can't be made")?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answered = async {

@@ -46,7 +46,7 @@ pub(super) fn rejected(answer: &Value) -> String {
     text
 }
 
-fn problem(diagnostic: &Value) -> String {
+pub(super) fn problem(diagnostic: &Value) -> String {
     let mut text = String::new();
     let file = word(&diagnostic["file"]);
     if !file.is_empty() {
@@ -148,10 +148,17 @@ fn upstream_choice(text: &mut String, choice: &Value) {
             "" => "could be".to_owned(),
             why => format!("passed over: {why}"),
         };
+        let score = match &endpoint["score"] {
+            score if score.is_null() => String::new(),
+            score => format!(
+                ", score {} (latency {} ms, penalty {})",
+                score["score"], score["latency_ms"], score["penalty"]
+            ),
+        };
         line(
             text,
             format_args!(
-                "  {address} weight {}, {} in flight, {} tunnels: {verdict}",
+                "  {address} weight {}, {} in flight, {} tunnels{score}: {verdict}",
                 endpoint["weight"], endpoint["in_flight"], endpoint["tunnels"]
             ),
         );
@@ -233,13 +240,13 @@ pub(super) fn status(stats: &Value) -> String {
             (*upstream).to_owned(),
             word(&row["address"]).to_owned(),
             word(&row["state"]).to_owned(),
+            weight(row),
         ];
-        cells.extend(
-            ["weight", "in_flight", "open_websockets", "requests", "failures"].map(|key| show(&row[key])),
-        );
+        cells.extend(["in_flight", "open_websockets", "requests", "failures"].map(|key| show(&row[key])));
         cells.push(p99);
         cells
     });
+    changed_at_run_time(&mut text, list(&stats["upstreams"]));
     for (upstream, row) in &endpoints {
         if let Some(reason) = row["health"]["reason"].as_str() {
             let (address, since) = (word(&row["address"]), word(&row["health"]["since"]));
@@ -275,6 +282,80 @@ pub(super) fn status(stats: &Value) -> String {
         },
     );
     text
+}
+
+/// The weight, with the file's where that is another.
+fn weight(endpoint: &Value) -> String {
+    let weight = show(&endpoint["weight"]);
+    match &endpoint["override"]["weight"]["configured"] {
+        Value::Null => weight,
+        configured => format!("{weight} (file: {configured})"),
+    }
+}
+
+/// Who wanted something else than the file says, since when, and why.
+fn changed_at_run_time(text: &mut String, upstreams: &[Value]) {
+    let mut told = String::new();
+    for upstream in upstreams {
+        let name = word(&upstream["name"]);
+        let balance = &upstream["balance_override"];
+        if !balance.is_null() {
+            let what = format!(
+                "{} (file: {})",
+                word(&balance["value"]),
+                word(&balance["configured"])
+            );
+            line(&mut told, format_args!("  {name}  {what}{}", said(balance)));
+        }
+        for endpoint in list(&upstream["endpoints"]) {
+            let address = word(&endpoint["address"]);
+            let (state, weight) = (&endpoint["override"]["state"], &endpoint["override"]["weight"]);
+            if !state.is_null() {
+                let what = draining(word(&state["value"]), &endpoint["drain"]);
+                line(
+                    &mut told,
+                    format_args!("  {name}/{address}  {what}{}", said(state)),
+                );
+            }
+            if !weight.is_null() {
+                let what = format!("weight {}", weight["value"]);
+                line(
+                    &mut told,
+                    format_args!("  {name}/{address}  {what}{}", said(weight)),
+                );
+            }
+        }
+    }
+    if !told.is_empty() {
+        line(text, format_args!("\nCHANGED AT RUN TIME\n{}", told.trim_end()));
+    }
+}
+
+fn draining(state: &str, drain: &Value) -> String {
+    let deadline = match drain["deadline"].as_str() {
+        Some(deadline) => format!(", deadline {deadline}"),
+        None => String::new(),
+    };
+    match drain["finished"].as_str() {
+        Some(_) => format!("{state}, nothing left"),
+        None => {
+            let left = &drain["left"];
+            let (requests, tunnels) = (&left["in_flight"], &left["open_websockets"]);
+            format!("{state}, {requests} in flight and {tunnels} open WebSockets left{deadline}")
+        }
+    }
+}
+
+fn said(told: &Value) -> String {
+    let reason = match told["reason"].as_str() {
+        Some(reason) => format!(": {reason}"),
+        None => String::new(),
+    };
+    format!(
+        "  by {} since {}{reason}",
+        word(&told["by"]),
+        word(&told["since"])
+    )
 }
 
 /// Rows under a head, each column as wide as it must be.
@@ -314,11 +395,11 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     text.push('\n');
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn word(value: &Value) -> &str {
+pub(super) fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
@@ -352,6 +433,32 @@ mod tests {
             rejected(&answer),
             "rejected: refused\n  error: gate.toml:3:1: nonsense: is not a key\n"
         );
+    }
+
+    #[test]
+    fn status_tells_who_changed_what_at_run_time() {
+        let endpoint = json!({
+            "address": "a:1", "state": "draining", "weight": 0,
+            "override": {
+                "state": { "value": "draining", "by": "token ops", "since": "T", "reason": "disk" },
+                "weight": { "value": 0, "configured": 2, "by": "token ops", "since": "T", "reason": null },
+            },
+            "drain": { "deadline": "D", "left": { "in_flight": 1, "open_websockets": 0 }, "finished": null },
+        });
+        let balance = json!({ "value": "first", "configured": "round_robin", "by": "ann", "since": "T" });
+        let stats =
+            json!({ "upstreams": [{ "name": "app", "balance_override": balance, "endpoints": [endpoint] }] });
+        let text = status(&stats);
+        for told in [
+            "0 (file: 2)",
+            "  app  first (file: round_robin)  by ann since T\n",
+            "  app/a:1  draining, 1 in flight and 0 open WebSockets left, deadline D  by token ops since T: disk\n",
+            "  app/a:1  weight 0  by token ops since T\n",
+        ] {
+            assert!(text.contains(told), "{told:?} is not in:\n{text}");
+        }
+        let unchanged = json!({ "upstreams": [{ "name": "app", "endpoints": [{ "address": "a:1" }] }] });
+        assert!(!status(&unchanged).contains("RUN TIME"));
     }
 
     #[test]

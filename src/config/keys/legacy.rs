@@ -79,7 +79,11 @@ pub const WORKERS: Legacy = Legacy {
     wins: true,
 };
 
-fn algorithm(text: &str) -> Result<String, String> {
+/// An algorithm by our word for it, or one that other systems have.
+///
+/// # Errors
+/// The algorithms that there are.
+pub fn algorithm(text: &str) -> Result<String, String> {
     const ALIASES: [(&str, Balance); 10] = [
         ("weighted_round_robin", Balance::Weighted),
         ("least_conn", Balance::LeastConnections),

@@ -1,6 +1,8 @@
 //! What the API shows: plain data, as JSON names it.
 
+use super::overridden::{BalanceStatus, DrainStatus, EndpointOverrideStatus};
 use crate::control::journal::AuditEntry;
+use crate::upstream::shared::balancer::score::ScoreShown;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -95,6 +97,8 @@ pub struct RouteStatus {
 pub struct UpstreamStatus {
     pub name: String,
     pub balance: &'static str,
+    /// Where that is not the file's.
+    pub balance_override: Option<BalanceStatus>,
     pub ready_endpoints: usize,
     /// No endpoint is well, and requests are sent to them all the same.
     pub fail_open: bool,
@@ -109,12 +113,26 @@ pub struct UpstreamStatus {
 pub struct EndpointStatus {
     pub address: String,
     pub state: EndpointCondition,
+    /// When that began, RFC 3339, and why; `null` where nobody said so and nothing happened.
+    pub since: Option<String>,
+    pub reason: Option<String>,
     pub ready: bool,
+    /// What operators want of it: `active`, `draining`, `maintenance`; `state` is what came of that.
+    pub admin_state: &'static str,
     pub weight: u32,
     pub backup: bool,
+    /// What differs from the file.
+    #[serde(rename = "override")]
+    pub overrides: Option<EndpointOverrideStatus>,
+    /// While it is told to leave.
+    pub drain: Option<DrainStatus>,
     pub in_flight: u32,
     pub open_websockets: u32,
+    /// What speaks for and against it, where the algorithm learns (`least_time`, `adaptive`); the lowest is best.
+    pub score: Option<ScoreShown>,
+    /// Times it was picked, and which share of all picks of its upstream that is, 0–1.
     pub requests: u64,
+    pub share: Option<f64>,
     pub failures: u64,
     /// Failures since the last success.
     pub failure_streak: u32,
@@ -204,6 +222,23 @@ pub struct RetryStatus {
     pub given: u64,
     /// That no other one got, by the reason why not.
     pub suppressed: BTreeMap<&'static str, u64>,
+}
+
+impl EndpointCondition {
+    /// The word for it, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Pending => "pending",
+            Self::Unhealthy => "unhealthy",
+            Self::Ejected => "ejected",
+            Self::Draining => "draining",
+            Self::Maintenance => "maintenance",
+            Self::Disabled => "disabled",
+            Self::Unresolved => "unresolved",
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]

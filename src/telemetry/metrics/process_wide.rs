@@ -52,9 +52,14 @@ impl ControlSeries {
         }
     }
 
-    /// Notes that this generation serves from now on.
-    pub fn serving(&self, generation: u64) {
+    /// Notes that this generation serves from now on, of the configuration that was loaded before.
+    pub fn swapped(&self, generation: u64) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// Notes that this generation serves from now on, of a configuration just loaded.
+    pub fn serving(&self, generation: u64) {
+        self.swapped(generation);
         self.last_applied.set(jiff::Timestamp::now().as_second());
     }
 }

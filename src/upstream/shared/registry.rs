@@ -36,6 +36,13 @@ impl Registry {
         state
     }
 
+    /// The state of this endpoint, if something still holds it.
+    #[must_use]
+    pub fn known(&self, key: &EndpointKey) -> Option<Arc<EndpointState>> {
+        let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.get(key).and_then(Weak::upgrade)
+    }
+
     /// Every endpoint that something still holds, also those that left the configuration and are finishing.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<EndpointState>> {

@@ -1,7 +1,7 @@
 //! Whether an endpoint may be given requests, and since when: the verdicts of probes and of traffic.
 
 use crate::base::clock::Millis;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// What active checks say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Standing {
     health: AtomicU8,
     /// Written by workers too: 0 while it is not ejected.
     ejected_until: AtomicU64,
+    /// Written by control alone.
+    cut: AtomicBool,
     /// Until when requests wait for the first verdict. Written by control alone.
     held_until: AtomicU64,
 }
@@ -72,6 +74,16 @@ impl Standing {
 
     pub fn readmit(&self) {
         self.ejected_until.store(0, Relaxed);
+    }
+
+    /// Whether what runs there is to end now: the deadline of its drain has passed.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
+    }
+
+    pub fn set_cut(&self, cut: bool) {
+        self.cut.store(cut, Relaxed);
     }
 
     /// Whether neither probes nor traffic speak against it.

@@ -9,6 +9,7 @@ use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -18,6 +19,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub struct EndpointKey {
     pub upstream: Arc<str>,
     pub address: Arc<str>,
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.upstream, self.address)
+    }
 }
 
 /// What a name stands for now. An address that needs no resolving has one target from the start.

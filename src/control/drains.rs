@@ -1,0 +1,266 @@
+//! Endpoints that were told to take nothing new: what still runs there, and the hard end at the deadline.
+//!
+//! The order itself is an override, compiled into the snapshot; here it is only watched. What runs at an endpoint
+//! is known from its counts, so nobody keeps a list; at the deadline the endpoint is marked, every connection is
+//! woken once, and those that are at a marked endpoint end themselves.
+
+use super::gateway::Gateway;
+use crate::telemetry::events::Severity;
+use crate::upstream::shared::overrides::{Leave, Override};
+use crate::upstream::shared::{AdminState, EndpointKey, EndpointState};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How often it is looked what is left, while something is.
+const LOOK: Duration = Duration::from_millis(50);
+/// What is left of a long drain is told this often.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// What runs at an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Left {
+    pub in_flight: u32,
+    pub open_websockets: u32,
+}
+
+impl Left {
+    fn at(endpoint: Option<&Arc<EndpointState>>) -> Self {
+        endpoint.map_or_else(Self::default, |endpoint| Self {
+            in_flight: endpoint.in_flight(),
+            open_websockets: endpoint.tunnels(),
+        })
+    }
+
+    #[must_use]
+    pub const fn is_nothing(self) -> bool {
+        self.in_flight == 0 && self.open_websockets == 0
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            in_flight,
+            open_websockets,
+        } = self;
+        write!(f, "{in_flight} in flight, {open_websockets} open WebSockets")
+    }
+}
+
+/// How far one endpoint is.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// The order that is carried out.
+    pub leave: Leave,
+    /// What ran when the order was first carried out.
+    pub at_start: Left,
+    /// What the deadline cut.
+    pub cut: Option<Left>,
+    /// When nothing was left any more.
+    pub finished: Option<Timestamp>,
+    began: Instant,
+    deadline: Option<Instant>,
+    told: Instant,
+    /// Workers that have this generation give the endpoint nothing new.
+    generation: u64,
+}
+
+/// All endpoints that are leaving or have left.
+#[derive(Debug, Default)]
+pub struct Drains {
+    progress: Mutex<BTreeMap<EndpointKey, Progress>>,
+    changed: Notify,
+}
+
+impl Drains {
+    #[must_use]
+    pub fn progress(&self, key: &EndpointKey) -> Option<Progress> {
+        self.lock().get(key).cloned()
+    }
+
+    /// Overrides, or the endpoints that they are about, have changed.
+    pub fn look(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Whole after a panic too: an entry is either there or not.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EndpointKey, Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the mark off endpoints that may serve again. Before the swap: the first request that they are given must
+/// not find it.
+pub fn spare(gateway: &Gateway, still_leaving: impl Fn(&EndpointKey) -> bool) {
+    for endpoint in gateway.registry.all() {
+        if endpoint.standing.is_cut() && !still_leaving(&endpoint.key) {
+            endpoint.standing.set_cut(false);
+        }
+    }
+}
+
+/// Watches drains until the runtime ends.
+pub async fn run(gateway: Arc<Gateway>) {
+    loop {
+        let unfinished = look(&gateway);
+        tokio::select! {
+            () = gateway.drains.changed.notified() => {}
+            () = tokio::time::sleep(LOOK), if unfinished => {}
+        }
+    }
+}
+
+/// Looks at every endpoint that was told to leave; whether one has something left.
+fn look(gateway: &Gateway) -> bool {
+    let overrides = gateway.overrides.load_full();
+    let seen = gateway
+        .workers()
+        .iter()
+        .map(|worker| worker.generation)
+        .min()
+        .unwrap_or(0);
+    let mut drains = gateway.drains.lock();
+    drains.retain(|key, _| overrides.admin_of(key) != AdminState::Active);
+    let mut unfinished = false;
+    for (key, told) in overrides.endpoints() {
+        let Some(leave) = &told.leave else { continue };
+        let endpoint = gateway.registry.known(key);
+        let progress = drains
+            .entry(key.clone())
+            .or_insert_with(|| begin(gateway, leave, Left::at(endpoint.as_ref())));
+        if progress.leave != leave.value {
+            // Another deadline, or a drain that became a maintenance.
+            progress.leave = leave.value;
+            progress.deadline = deadline(leave);
+        }
+        step(gateway, key, endpoint.as_ref(), progress, seen);
+        unfinished |= progress.finished.is_none();
+    }
+    unfinished
+}
+
+fn begin(gateway: &Gateway, leave: &Override<Leave>, at_start: Left) -> Progress {
+    Progress {
+        leave: leave.value,
+        at_start,
+        cut: None,
+        finished: None,
+        began: Instant::now(),
+        deadline: deadline(leave),
+        told: Instant::now(),
+        generation: gateway.live.generation(),
+    }
+}
+
+/// The deadline on the clock that does not jump. After a restart, what is left of it by the one that does, and
+/// never more than the whole.
+fn deadline(leave: &Override<Leave>) -> Option<Instant> {
+    let at = leave.value.deadline?;
+    let whole = at.duration_since(leave.since);
+    let left = at.duration_since(Timestamp::now()).min(whole);
+    Instant::now().checked_add(Duration::try_from(left).unwrap_or(Duration::ZERO))
+}
+
+fn step(
+    gateway: &Gateway,
+    key: &EndpointKey,
+    endpoint: Option<&Arc<EndpointState>>,
+    progress: &mut Progress,
+    seen: u64,
+) {
+    let now = Instant::now();
+    let left = Left::at(endpoint);
+    let over = progress.deadline.is_some_and(|deadline| deadline <= now);
+    if let Some(endpoint) = endpoint
+        && endpoint.standing.is_cut() != over
+    {
+        endpoint.standing.set_cut(over);
+        if over && !left.is_nothing() {
+            progress.cut = Some(left);
+            gateway.plane().workers.cut();
+            let text = format!("the deadline passed: {left} are cut");
+            tell(gateway, Severity::Warning, "endpoint.drain_cut", key, text, left);
+        }
+    }
+    if progress.finished.is_some() {
+        return;
+    }
+    if left.is_nothing() && seen >= progress.generation {
+        progress.finished = Some(Timestamp::now());
+        let text = match progress.at_start {
+            none if none.is_nothing() => "nothing runs there".to_owned(),
+            some => format!(
+                "nothing is left of {some} after {:.1} s",
+                (now - progress.began).as_secs_f64()
+            ),
+        };
+        tell(gateway, Severity::Info, "endpoint.drained", key, text, left);
+    } else if now - progress.told >= TOLD_EVERY {
+        progress.told = now;
+        let text = format!("{left} of {}", progress.at_start);
+        tell(
+            gateway,
+            Severity::Info,
+            "endpoint.drain_progress",
+            key,
+            text,
+            left,
+        );
+    }
+}
+
+fn tell(
+    gateway: &Gateway,
+    severity: Severity,
+    kind: &'static str,
+    key: &EndpointKey,
+    text: String,
+    left: Left,
+) {
+    let target = format!("{}/{}", key.upstream, key.address);
+    gateway
+        .journal
+        .events
+        .post(kind, severity, target, text, json!({ "left": left }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leave(since: Timestamp, deadline: Option<Timestamp>) -> Override<Leave> {
+        Override {
+            value: Leave {
+                state: AdminState::Draining,
+                deadline,
+            },
+            by: String::new(),
+            since,
+            reason: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_jumped_back_over_a_restart_gives_no_more_than_the_whole_time() {
+        let future = Timestamp::now() + Duration::from_secs(1_000_000);
+        let order = leave(future, Some(future + Duration::from_secs(60)));
+        let left = deadline(&order).unwrap() - Instant::now();
+        assert!(left <= Duration::from_secs(60), "{left:?}");
+        assert!(left > Duration::from_secs(50), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_passed_while_nobody_ran_is_now() {
+        let past = Timestamp::now() - Duration::from_secs(100);
+        let order = leave(past, Some(past + Duration::from_secs(60)));
+        assert!(deadline(&order).unwrap() <= Instant::now());
+        assert!(deadline(&leave(past, None)).is_none());
+    }
+}

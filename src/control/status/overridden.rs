@@ -1,0 +1,205 @@
+//! What differs from the file, and who said so: beside each endpoint and upstream, and as a list of its own.
+
+use super::{EndpointStatus, UpstreamStatus};
+use crate::config::Choice;
+use crate::config::model::{Balance, Config};
+use crate::control::drains::{Left, Progress};
+use crate::control::gateway::Gateway;
+use crate::upstream::shared::overrides::{EndpointOverride, Leave, Override};
+use crate::upstream::shared::{EndpointKey, EndpointState};
+use serde::Serialize;
+
+/// Who said so, when, and why.
+#[derive(Debug, Serialize)]
+pub struct Said {
+    pub by: String,
+    /// RFC 3339.
+    pub since: String,
+    pub reason: Option<String>,
+}
+
+impl Said {
+    fn of<T>(told: &Override<T>) -> Self {
+        Self {
+            by: told.by.clone(),
+            since: told.since.to_string(),
+            reason: told.reason.clone(),
+        }
+    }
+}
+
+/// `draining` or `maintenance`.
+#[derive(Debug, Serialize)]
+pub struct LeaveStatus {
+    pub value: &'static str,
+    /// RFC 3339; `null`: none.
+    pub deadline: Option<String>,
+    #[serde(flatten)]
+    pub said: Said,
+}
+
+#[derive(Debug, Serialize)]
+pub struct WeightStatus {
+    pub value: u32,
+    /// The file's; `null` when the file has no such endpoint.
+    pub configured: Option<u32>,
+    #[serde(flatten)]
+    pub said: Said,
+}
+
+#[derive(Debug, Serialize)]
+pub struct BalanceStatus {
+    pub value: &'static str,
+    /// The file's; `null` when the file has no such upstream.
+    pub configured: Option<&'static str>,
+    #[serde(flatten)]
+    pub said: Said,
+}
+
+/// What differs from the file at one endpoint.
+#[derive(Debug, Serialize)]
+pub struct EndpointOverrideStatus {
+    pub state: Option<LeaveStatus>,
+    pub weight: Option<WeightStatus>,
+}
+
+/// How far an endpoint is that takes nothing new.
+#[derive(Debug, Serialize)]
+pub struct DrainStatus {
+    /// RFC 3339; `null`: none.
+    pub deadline: Option<String>,
+    pub at_start: Left,
+    pub left: Left,
+    /// What the deadline ended.
+    pub cut: Option<Left>,
+    /// RFC 3339; `null` while something is left.
+    pub finished: Option<String>,
+}
+
+/// One endpoint in the list of overrides.
+#[derive(Debug, Serialize)]
+pub struct OverriddenEndpoint {
+    pub upstream: String,
+    pub address: String,
+    /// Whether it is in force: the configuration has this endpoint.
+    pub in_force: bool,
+    #[serde(flatten)]
+    pub told: EndpointOverrideStatus,
+}
+
+/// One upstream in the list of overrides.
+#[derive(Debug, Serialize)]
+pub struct OverriddenBalance {
+    pub upstream: String,
+    /// Whether it is in force: the configuration has this upstream.
+    pub in_force: bool,
+    #[serde(flatten)]
+    pub told: BalanceStatus,
+}
+
+/// Fills in what differs from the file.
+pub(super) fn describe(gateway: &Gateway, upstream: &mut UpstreamStatus) {
+    let overrides = gateway.overrides.load();
+    let running = gateway.running.load();
+    upstream.balance_override = overrides
+        .balance(&upstream.name)
+        .map(|told| balance(&running.config, &upstream.name, told));
+    let name = upstream.name.as_str();
+    for endpoint in &mut upstream.endpoints {
+        let key = EndpointKey {
+            upstream: name.into(),
+            address: endpoint.address.as_str().into(),
+        };
+        describe_endpoint(gateway, &running.config, &key, overrides.endpoint(&key), endpoint);
+    }
+}
+
+fn describe_endpoint(
+    gateway: &Gateway,
+    config: &Config,
+    key: &EndpointKey,
+    told: Option<&EndpointOverride>,
+    status: &mut EndpointStatus,
+) {
+    let Some(told) = told else { return };
+    status.admin_state = told.admin().name();
+    status.overrides = Some(endpoint(config, key, told));
+    status.drain = told.leave.as_ref().and_then(|leave| {
+        let progress = gateway.drains.progress(key);
+        let endpoint = gateway.registry.known(key)?;
+        Some(drain(leave, progress, &endpoint))
+    });
+    if let Some(leave) = &told.leave {
+        status.since = Some(leave.since.to_string());
+        status.reason = Some(match &leave.reason {
+            Some(reason) => format!("by {}: {reason}", leave.by),
+            None => format!("by {}", leave.by),
+        });
+    }
+}
+
+fn endpoint(config: &Config, key: &EndpointKey, told: &EndpointOverride) -> EndpointOverrideStatus {
+    let upstream = config.upstreams.get(&*key.upstream);
+    let configured = upstream.and_then(|upstream| {
+        let mut endpoints = upstream.endpoints.iter();
+        endpoints.find(|endpoint| *endpoint.text == *key.address)
+    });
+    EndpointOverrideStatus {
+        state: told.leave.as_ref().map(|leave| LeaveStatus {
+            value: leave.value.state.name(),
+            deadline: leave.value.deadline.map(|deadline| deadline.to_string()),
+            said: Said::of(leave),
+        }),
+        weight: told.weight.as_ref().map(|weight| WeightStatus {
+            value: weight.value,
+            configured: configured.map(|endpoint| endpoint.weight),
+            said: Said::of(weight),
+        }),
+    }
+}
+
+fn balance(config: &Config, upstream: &str, told: &Override<Balance>) -> BalanceStatus {
+    let configured = config.upstreams.get(upstream);
+    BalanceStatus {
+        value: told.value.name(),
+        configured: configured.map(|upstream| upstream.balance.name()),
+        said: Said::of(told),
+    }
+}
+
+fn drain(leave: &Override<Leave>, progress: Option<Progress>, endpoint: &EndpointState) -> DrainStatus {
+    let left = Left {
+        in_flight: endpoint.in_flight(),
+        open_websockets: endpoint.tunnels(),
+    };
+    DrainStatus {
+        deadline: leave.value.deadline.map(|deadline| deadline.to_string()),
+        at_start: progress.as_ref().map_or(left, |progress| progress.at_start),
+        left,
+        cut: progress.as_ref().and_then(|progress| progress.cut),
+        finished: progress
+            .and_then(|progress| progress.finished)
+            .map(|at| at.to_string()),
+    }
+}
+
+/// Every override, in force or not.
+#[must_use]
+pub fn overrides(gateway: &Gateway) -> (Vec<OverriddenEndpoint>, Vec<OverriddenBalance>) {
+    let overrides = gateway.overrides.load();
+    let config = &gateway.running.load().config;
+    let live = gateway.live.load();
+    let plan = |name: &str| live.upstreams.iter().find(|plan| *plan.name == *name);
+    let endpoints = overrides.endpoints().map(|(key, told)| OverriddenEndpoint {
+        upstream: key.upstream.to_string(),
+        address: key.address.to_string(),
+        in_force: plan(&key.upstream).is_some_and(|plan| plan.endpoints.iter().any(|e| e.state.key == *key)),
+        told: endpoint(config, key, told),
+    });
+    let balances = overrides.balances().map(|(upstream, told)| OverriddenBalance {
+        upstream: upstream.to_string(),
+        in_force: plan(upstream).is_some(),
+        told: balance(config, upstream, told),
+    });
+    (endpoints.collect(), balances.collect())
+}

@@ -1,0 +1,225 @@
+//! What operators changed while the gateway ran: laid over the file's values when a snapshot is compiled, so that
+//! the request path reads one immutable plan and knows nothing of it.
+
+use super::plan::AdminState;
+use super::state::EndpointKey;
+use crate::config::model::Balance;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Values that may be overridden at a time. An operator's hand makes dozens; a script gone wild is stopped here.
+pub const MAX_OVERRIDES: usize = 10_000;
+
+impl AdminState {
+    /// The words for it, as the API takes and shows them.
+    pub const NAMES: [&'static str; 3] = ["active", "draining", "maintenance"];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Maintenance => "maintenance",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Active, Self::Draining, Self::Maintenance]
+            .into_iter()
+            .find(|state| state.name() == name)
+    }
+}
+
+/// A value in place of the file's, with who said so, when, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override<T> {
+    pub value: T,
+    pub by: String,
+    pub since: Timestamp,
+    pub reason: Option<String>,
+}
+
+/// An endpoint that is to have nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// [`AdminState::Draining`] or [`AdminState::Maintenance`].
+    pub state: AdminState,
+    /// When what still runs there is cut; `None`: never.
+    pub deadline: Option<Timestamp>,
+}
+
+/// What differs from the file at one endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointOverride {
+    pub leave: Option<Override<Leave>>,
+    pub weight: Option<Override<u32>>,
+}
+
+impl EndpointOverride {
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.leave.is_none() && self.weight.is_none()
+    }
+
+    #[must_use]
+    pub fn admin(&self) -> AdminState {
+        self.leave
+            .as_ref()
+            .map_or(AdminState::Active, |leave| leave.value.state)
+    }
+}
+
+/// Everything that differs from the file. What names an upstream or endpoint that the file does not have sleeps
+/// until the file has it again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    endpoints: BTreeMap<EndpointKey, EndpointOverride>,
+    balances: BTreeMap<Arc<str>, Override<Balance>>,
+}
+
+impl Overrides {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.endpoints.len() + self.balances.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[must_use]
+    pub fn endpoint(&self, key: &EndpointKey) -> Option<&EndpointOverride> {
+        self.endpoints.get(key)
+    }
+
+    #[must_use]
+    pub fn balance(&self, upstream: &str) -> Option<&Override<Balance>> {
+        self.balances.get(upstream)
+    }
+
+    pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointKey, &EndpointOverride)> {
+        self.endpoints.iter()
+    }
+
+    pub fn balances(&self) -> impl Iterator<Item = (&Arc<str>, &Override<Balance>)> {
+        self.balances.iter()
+    }
+
+    /// Puts this in the place of what is known of the endpoint; an empty one goes back to the file.
+    pub fn set_endpoint(&mut self, key: EndpointKey, value: EndpointOverride) {
+        if value.is_empty() {
+            self.endpoints.remove(&key);
+        } else {
+            self.endpoints.insert(key, value);
+        }
+    }
+
+    /// `None` goes back to the file.
+    pub fn set_balance(&mut self, upstream: Arc<str>, value: Option<Override<Balance>>) {
+        match value {
+            Some(value) => drop(self.balances.insert(upstream, value)),
+            None => drop(self.balances.remove(&upstream)),
+        }
+    }
+
+    /// The weight of an endpoint, where the file says this one.
+    #[must_use]
+    pub fn weight_of(&self, key: &EndpointKey, written: u32) -> u32 {
+        let told = self.endpoint(key).and_then(|told| told.weight.as_ref());
+        told.map_or(written, |told| told.value)
+    }
+
+    #[must_use]
+    pub fn admin_of(&self, key: &EndpointKey) -> AdminState {
+        self.endpoint(key)
+            .map_or(AdminState::Active, EndpointOverride::admin)
+    }
+
+    /// The algorithm of an upstream, where the file says this one.
+    #[must_use]
+    pub fn balance_of(&self, upstream: &str, written: Balance) -> Balance {
+        self.balance(upstream).map_or(written, |told| told.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(address: &str) -> EndpointKey {
+        EndpointKey {
+            upstream: "app".into(),
+            address: address.into(),
+        }
+    }
+
+    fn said<T>(value: T) -> Override<T> {
+        Override {
+            value,
+            by: "token ops".to_owned(),
+            since: Timestamp::UNIX_EPOCH,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn what_is_not_overridden_is_as_the_file_says() {
+        let none = Overrides::default();
+        assert_eq!(none.weight_of(&key("a:1"), 3), 3);
+        assert_eq!(none.admin_of(&key("a:1")), AdminState::Active);
+        assert_eq!(
+            none.balance_of("app", Balance::LeastConnections),
+            Balance::LeastConnections
+        );
+    }
+
+    #[test]
+    fn an_override_is_of_one_endpoint_of_one_upstream() {
+        let mut overrides = Overrides::default();
+        let weight = EndpointOverride {
+            weight: Some(said(0)),
+            leave: None,
+        };
+        overrides.set_endpoint(key("a:1"), weight);
+        assert_eq!(overrides.weight_of(&key("a:1"), 3), 0);
+        assert_eq!(overrides.weight_of(&key("a:2"), 3), 3);
+        let elsewhere = EndpointKey {
+            upstream: "other".into(),
+            address: "a:1".into(),
+        };
+        assert_eq!(overrides.weight_of(&elsewhere, 3), 3);
+    }
+
+    #[test]
+    fn an_empty_override_is_none() {
+        let mut overrides = Overrides::default();
+        let leave = Leave {
+            state: AdminState::Draining,
+            deadline: None,
+        };
+        let draining = EndpointOverride {
+            leave: Some(said(leave)),
+            weight: None,
+        };
+        overrides.set_endpoint(key("a:1"), draining);
+        overrides.set_balance("app".into(), Some(said(Balance::LeastConnections)));
+        assert_eq!(
+            (overrides.len(), overrides.admin_of(&key("a:1"))),
+            (2, AdminState::Draining)
+        );
+        overrides.set_endpoint(key("a:1"), EndpointOverride::default());
+        overrides.set_balance("app".into(), None);
+        assert!(overrides.is_empty());
+    }
+
+    #[test]
+    fn every_state_has_its_word() {
+        for name in AdminState::NAMES {
+            assert_eq!(AdminState::from_name(name).map(AdminState::name), Some(name));
+        }
+        assert_eq!(AdminState::from_name("gone"), None);
+    }
+}
