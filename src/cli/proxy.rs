@@ -14,7 +14,7 @@ pub(super) struct ProxyArgs {
     /// Where to listen
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: String,
-    /// How to balance: round_robin, weighted, least_connections
+    /// How to balance: round_robin, least_connections, adaptive, random_two, least_time, ip_hash, first
     #[arg(long, value_name = "ALGO", default_value = "round_robin")]
     balance: String,
     /// Where the admin API listens; without it there is none

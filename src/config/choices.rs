@@ -40,8 +40,10 @@ choices! {
     DotSegments { "resolve" Resolve, "reject" Reject, "keep" Keep }
     DoubleSlash { "merge" Merge, "reject" Reject, "keep" Keep }
     EncodedSlash { "reject" Reject, "keep" Keep, "decode" Decode }
-    Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections }
     HealthKind { "http" Http, "tcp" Tcp, "websocket" Websocket }
     InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }
+    Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections,
+        "random_two" RandomTwo, "least_time" LeastTime, "adaptive" Adaptive, "ip_hash" IpHash, "hash" Hash,
+        "first" First }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

@@ -288,6 +288,38 @@ pub enum Balance {
     /// The same algorithm as `round_robin`, which honours weights; kept as the name people look for.
     Weighted,
     LeastConnections,
+    RandomTwo,
+    LeastTime,
+    Adaptive,
+    /// `hash` by the client's address.
+    IpHash,
+    Hash,
+    First,
+}
+
+/// What `hash` knows a request by: `header:NAME`, `cookie:NAME`, `query:NAME`, `uri`, `client_ip`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HashKey {
+    Header(String),
+    Cookie(String),
+    Query(String),
+    /// Path and query.
+    Uri,
+    #[default]
+    ClientIp,
+}
+
+/// As it is written.
+impl std::fmt::Display for HashKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Uri => f.write_str("uri"),
+            Self::ClientIp => f.write_str("client_ip"),
+        }
+    }
 }
 
 /// `host:port`, `ip:port`, `unix:/path`; the text as written is the endpoint's identity.
@@ -311,6 +343,9 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     pub balance: Balance,
+    pub key: HashKey,
+    /// Most that an endpoint may have for its keys, times its share of all that runs; 0: any number.
+    pub bounded_load: f64,
     pub endpoints: Vec<Endpoint>,
     pub pool: Pool,
     /// `None`: endpoints are not probed.

@@ -238,6 +238,8 @@ fn websocket(t: &Table) -> Option<WebSocket> {
 fn upstream(t: &Table) -> Option<Upstream> {
     Some(Upstream {
         balance: chosen(t, "balance")?,
+        key: t.get("key")?,
+        bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         pool: pool(t.table("pool")?)?,
         health: t.table("health").and_then(health),

@@ -153,7 +153,7 @@ fn default(key: &Key) -> Option<String> {
 /// A default as the operator would write it.
 fn scalar(form: Form, text: &str) -> String {
     match form {
-        Form::Bool | Form::Integer { .. } | Form::Ratio => text.to_owned(),
+        Form::Bool | Form::Integer { .. } | Form::Ratio | Form::Factor => text.to_owned(),
         Form::Size { .. } | Form::Duration { .. } if text == "0" => text.to_owned(),
         _ => {
             let mut out = String::new();

@@ -3,8 +3,8 @@
 use super::choices::Choice;
 use super::form::quantity;
 use super::model::{
-    AccessFormat, EndpointAddress, HostHeader, HostPattern, ListenAddress, PathPattern, Secret, StatusSet,
-    TextPattern, ValuePattern, Workers,
+    AccessFormat, EndpointAddress, HashKey, HostHeader, HostPattern, ListenAddress, PathPattern, Secret,
+    StatusSet, TextPattern, ValuePattern, Workers,
 };
 use super::path::push_text;
 use ipnet::IpNet;
@@ -34,6 +34,7 @@ pub enum Scalar {
     HostHeader(HostHeader),
     StatusSet(StatusSet),
     TextPattern(TextPattern),
+    HashKey(HashKey),
     Mode(u32),
     AccessFormat(AccessFormat),
     /// With what may be shown of it.
@@ -105,6 +106,7 @@ impl Scalar {
             Self::ValuePattern(ValuePattern::Exact(value)) => value.clone(),
             Self::ValuePattern(ValuePattern::Present) => "*".to_owned(),
             Self::ValuePattern(ValuePattern::Absent) => "!".to_owned(),
+            Self::HashKey(key) => key.to_string(),
             Self::HostHeader(HostHeader::Preserve) => "preserve".to_owned(),
             Self::HostHeader(HostHeader::Endpoint) => "endpoint".to_owned(),
             Self::HostHeader(HostHeader::Name(name)) => name.clone(),
@@ -152,6 +154,7 @@ from_scalar! {
     HostHeader: Scalar::HostHeader(header) => Some(header.clone());
     StatusSet: Scalar::StatusSet(set) => Some(set.clone());
     TextPattern: Scalar::TextPattern(pattern) => Some(pattern.clone());
+    HashKey: Scalar::HashKey(key) => Some(key.clone());
     AccessFormat: Scalar::AccessFormat(format) => Some(format.clone());
     Secret: Scalar::Secret(secret, _) => Some(secret.clone());
 }

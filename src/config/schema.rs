@@ -95,6 +95,9 @@ fn scalar(form: Form) -> Value {
             json!({ "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] })
         }
         Form::Ratio => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Form::Factor => {
+            json!({ "anyOf": [{ "const": 0 }, { "type": "number", "minimum": 1, "maximum": 1000 }] })
+        }
         Form::Duration { zero: false } => json!({ "type": "string", "pattern": DURATION }),
         Form::Duration { zero: true } => {
             json!({ "anyOf": [{ "type": "string", "pattern": DURATION }, { "const": 0 }] })
@@ -114,6 +117,7 @@ fn scalar(form: Form) -> Value {
             { "type": "string", "pattern": "^ *[1-5][0-9]{2}(-[1-5][0-9]{2})? *(, *[1-5][0-9]{2}(-[1-5][0-9]{2})? *)*$" },
             { "type": "integer", "minimum": 100, "maximum": 599 },
         ] }),
+        Form::HashKey => json!({ "type": "string", "pattern": "^(client_ip|uri|(header|cookie|query):.+)$" }),
         Form::PathPattern => json!({ "type": "string", "pattern": "^(/|=/|~.)" }),
         Form::Body
         | Form::Word

@@ -60,6 +60,8 @@ pub(super) struct RequestContext {
     pub listener: Rc<ListenerView>,
     pub route: Option<Rc<RouteView>>,
     pub upstream: Option<Rc<LocalUpstream>>,
+    /// Of what the request is known by, where the upstream asks for it.
+    pub hash_key: Option<u64>,
     pub series: Option<Arc<RouteSeries>>,
     /// First byte read.
     pub start: Instant,
@@ -118,6 +120,7 @@ impl RequestContext {
             listener,
             route: None,
             upstream: None,
+            hash_key: None,
             series: None,
             start,
             head_done,

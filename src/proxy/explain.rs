@@ -6,6 +6,7 @@
 use super::admit;
 use super::client_ip;
 use super::context::Text;
+use super::hash_key;
 use super::view::View;
 use crate::base::clock::Millis;
 use crate::h1::parse::{Parsed, parse_request};
@@ -14,8 +15,9 @@ use crate::message::token::{Reject, Token};
 use crate::routing::{RouteInput, Verdict};
 use crate::snapshot::{ActionPlan, RoutePlan};
 use crate::upstream::local::LocalUpstream;
+use crate::upstream::shared::balancer::score::{ScoreShown, scores};
 use crate::upstream::shared::standing::Health;
-use crate::upstream::shared::{AdminState, EndpointPlan};
+use crate::upstream::shared::{AdminState, Ask, EndpointPlan};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -84,11 +86,21 @@ pub struct UpstreamChoice {
     /// Of the split, from 0 to 1.
     pub share: f64,
     pub balance: &'static str,
+    /// What decides, where that is a part of the request; the hash is `null` when this request has none.
+    pub hash_key: Option<HashKeyChoice>,
     /// Probes and traffic speak against all endpoints, so they are not heeded.
     pub fail_open: bool,
     pub endpoints: Vec<EndpointChoice>,
     /// The endpoint that the worker would pick now; `null` when none can be.
     pub pick: Option<String>,
+}
+
+/// What a request is known by.
+#[derive(Debug, Serialize)]
+pub struct HashKeyChoice {
+    /// As the configuration has it.
+    pub of: String,
+    pub hash: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +110,8 @@ pub struct EndpointChoice {
     pub backup: bool,
     pub in_flight: u32,
     pub tunnels: u32,
+    /// What speaks for and against it, where the algorithm learns; the lowest score is best.
+    pub score: Option<ScoreShown>,
     /// Why it is not among those that are picked from; `null` when it is.
     pub passed_over: Option<&'static str>,
 }
@@ -151,7 +165,13 @@ pub(super) fn explain(view: &View, worker: usize, question: &Question, now: Mill
     };
     told.routes = asked(view, &input);
     match view.snapshot.table.lookup(&input) {
-        Some(matched) => follow(view, &view.routes[matched.route as usize].plan, now, &mut told),
+        Some(matched) => follow(
+            view,
+            &view.routes[matched.route as usize].plan,
+            &input,
+            now,
+            &mut told,
+        ),
         None => told.refused = Some(refused(&Reject::new(Token::NoRoute, "no route matches"))),
     }
     Some(told)
@@ -209,7 +229,7 @@ fn asked(view: &View, input: &RouteInput<'_>) -> Vec<Asked> {
         .collect()
 }
 
-fn follow(view: &View, route: &RoutePlan, now: Millis, told: &mut Explanation) {
+fn follow(view: &View, route: &RoutePlan, input: &RouteInput<'_>, now: Millis, told: &mut Explanation) {
     told.route = Some(route.name.to_string());
     told.action = Some(match &route.action {
         ActionPlan::Forward(_) => "forward",
@@ -223,32 +243,54 @@ fn follow(view: &View, route: &RoutePlan, now: Millis, told: &mut Explanation) {
         };
         told.upstreams = shares
             .into_iter()
-            .map(|(target, share)| choice(&view.upstreams[route.targets()[target].upstream], share, now))
+            .map(|(target, share)| {
+                choice(
+                    &view.upstreams[route.targets()[target].upstream],
+                    share,
+                    input,
+                    now,
+                )
+            })
             .collect();
     }
 }
 
-fn choice(upstream: &LocalUpstream, share: f64, now: Millis) -> UpstreamChoice {
+fn choice(upstream: &LocalUpstream, share: f64, input: &RouteInput<'_>, now: Millis) -> UpstreamChoice {
     let plan = &upstream.plan;
-    let pick = upstream.preview(now);
+    let key = plan.hash_key().and_then(|key| hash_key::of(key, input));
+    let pick = upstream.preview(Ask { now, key });
+    let scores = if plan.learns() {
+        scores(plan, now)
+    } else {
+        Vec::new()
+    };
     let fail_open = plan.fails_open(now);
     let others_can = plan
         .endpoints
         .iter()
         .any(|endpoint| !endpoint.backup && why_not(endpoint, fail_open, now).is_none());
-    let endpoints = plan.endpoints.iter().map(|endpoint| EndpointChoice {
-        address: endpoint.state.key.address.to_string(),
-        weight: endpoint.weight,
-        backup: endpoint.backup,
-        in_flight: endpoint.state.in_flight(),
-        tunnels: endpoint.state.tunnels(),
-        passed_over: why_not(endpoint, fail_open, now)
-            .or_else(|| (endpoint.backup && others_can).then_some("a backup, and others can")),
-    });
+    let endpoints = plan
+        .endpoints
+        .iter()
+        .enumerate()
+        .map(|(index, endpoint)| EndpointChoice {
+            address: endpoint.state.key.address.to_string(),
+            weight: endpoint.weight,
+            backup: endpoint.backup,
+            in_flight: endpoint.state.in_flight(),
+            tunnels: endpoint.state.tunnels(),
+            score: scores.get(index).copied().map(Into::into),
+            passed_over: why_not(endpoint, fail_open, now)
+                .or_else(|| (endpoint.backup && others_can).then_some("a backup, and others can")),
+        });
     UpstreamChoice {
         upstream: plan.name.to_string(),
         share,
         balance: plan.balance_name(),
+        hash_key: plan.hash_key().map(|of| HashKeyChoice {
+            of: of.to_string(),
+            hash: key.map(|hash| format!("{hash:016x}")),
+        }),
         fail_open,
         endpoints: endpoints.collect(),
         pick: pick.map(|index| plan.endpoints[index].state.key.address.to_string()),

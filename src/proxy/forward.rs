@@ -24,6 +24,7 @@ use crate::snapshot::RoutePlan;
 use crate::telemetry::access::{EndedBy, Outcome};
 use crate::upstream::conn::Conn;
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
+use crate::upstream::shared::Ask;
 use smallvec::SmallVec;
 use std::rc::Rc;
 use std::time::Instant;
@@ -55,7 +56,7 @@ pub(super) async fn forward(
         now = Millis::now();
     }
     while context.attempts.len() < MOST_ATTEMPTS {
-        let Some(index) = upstream.pick(&tried, now) else {
+        let Some(index) = upstream.pick(&tried, ask(context, now)) else {
             break;
         };
         tried.push(index);
@@ -73,6 +74,13 @@ pub(super) async fn forward(
     Err(failed)
 }
 
+const fn ask(context: &RequestContext, now: Millis) -> Ask {
+    Ask {
+        now,
+        key: context.hash_key,
+    }
+}
+
 /// Notes how an attempt failed, with the endpoint where it is the endpoint's fault.
 fn note_failure(context: &mut RequestContext, error: &ProxyError) {
     if let Some(attempt) = context.attempts.last()
@@ -80,6 +88,7 @@ fn note_failure(context: &mut RequestContext, error: &ProxyError) {
     {
         attempt.endpoint.state.failed();
         attempt.endpoint.series.failures.inc(error.token);
+        learn(context, attempt, false);
     }
     let outcome = match (error.side, context.response.is_some()) {
         // The head of the answer is what the attempt came to.
@@ -447,4 +456,26 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
         .series
         .response_seconds
         .record(now.saturating_duration_since(attempt.connected.unwrap_or(now)));
+    if let Some(attempt) = context.attempts.last() {
+        learn(context, attempt, response.status < 500);
+    }
+}
+
+/// Tells the balancers of all workers how an endpoint answers, if they learn from that.
+fn learn(context: &RequestContext, attempt: &Attempt, well: bool) {
+    if !context
+        .upstream
+        .as_ref()
+        .is_some_and(|upstream| upstream.plan.learns())
+    {
+        return;
+    }
+    let end = attempt.head.unwrap_or_else(Instant::now);
+    let took = end.saturating_duration_since(attempt.started);
+    let latency = &attempt.endpoint.state.latency;
+    if well {
+        latency.answered(took, Millis::of(end));
+    } else {
+        latency.failed(took, Millis::of(end));
+    }
 }

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::ProxyError;
-use super::{admit, forward, respond};
+use super::{admit, forward, hash_key, respond};
 use crate::message::token::{Reject, Token};
 use crate::routing::{Match, RouteInput};
 use crate::snapshot::ActionPlan;
@@ -55,7 +55,10 @@ fn route(context: &mut RequestContext) -> Result<Match, ProxyError> {
     let mut target = 0;
     if let ActionPlan::Forward(split) = &route.plan.action {
         target = split.as_ref().map_or(0, |split| *split.choose(fastrand::u64(..)));
-        context.upstream = Some(view.upstreams[route.plan.targets()[target].upstream].clone());
+        let upstream = &view.upstreams[route.plan.targets()[target].upstream];
+        let key = upstream.plan.hash_key().and_then(|key| hash_key::of(key, &input));
+        context.hash_key = key;
+        context.upstream = Some(upstream.clone());
     }
     context.series = Some(route.series(target).clone());
     context.route = Some(route.clone());

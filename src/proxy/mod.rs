@@ -8,7 +8,7 @@
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
 //! | 5 | `admit` | framing, host, path, `client_ip`, request id |
-//! | 6 | [`crate::routing`] | the route, and the upstream |
+//! | 6 | [`crate::routing`] | the route, and the upstream; `hash_key`, where that has a say |
 //! | 7 | `prepare` | the request as the endpoint sees it |
 //! | 8 | `forward` | attempts: pick, connect or reuse, send; `exchange` drives both directions, `flow` one of them |
 //! | 9 | `respond` | the response as the client sees it, or our own |
@@ -31,6 +31,7 @@ mod faults;
 mod flow;
 mod forward;
 mod handle;
+mod hash_key;
 mod heads;
 mod hold;
 mod linger;

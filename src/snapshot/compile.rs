@@ -15,7 +15,7 @@ use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::upstream::shared::check::CheckPlan;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
-    EndpointKey, EndpointPlan, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
+    EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -99,7 +99,7 @@ pub fn compile(
 pub fn upstreams(config: &Config, registry: &Registry, overrides: &Overrides) -> Vec<Arc<UpstreamPlan>> {
     let upstreams = config.upstreams.iter();
     upstreams
-        .map(|(name, upstream)| upstream_plan(name, upstream, registry, overrides))
+        .map(|(name, upstream)| upstream_plan(name, &overrides.over(name, upstream), registry, overrides))
         .collect()
 }
 
@@ -327,7 +327,7 @@ fn upstream_plan(
         .and_then(|health| CheckPlan::compile(health).ok());
     let health = check.map(Arc::new);
     let presumed = health.as_ref().map_or(Health::Unchecked, |check| check.initial());
-    let endpoints = upstream
+    let endpoints: Vec<EndpointPlan> = upstream
         .endpoints
         .iter()
         .map(|endpoint| {
@@ -350,8 +350,14 @@ fn upstream_plan(
         })
         .collect();
     Arc::new(UpstreamPlan {
-        balance: overrides.balance_of(&name, upstream.balance),
         name,
+        balance: upstream.balance,
+        hashing: Hashing::new(
+            upstream.balance,
+            upstream.key.clone(),
+            upstream.bounded_load,
+            &endpoints,
+        ),
         endpoints,
         pool: upstream.pool,
         health,

@@ -61,6 +61,8 @@ pub enum Form {
     Workers,
     /// 0 to 1.
     Ratio,
+    /// 0 for none, or a number of times from 1 on.
+    Factor,
     /// Whether zero, for "no limit", is accepted.
     Duration {
         zero: bool,
@@ -100,6 +102,8 @@ pub enum Form {
     PlainValue,
     StatusSet,
     TextPattern,
+    /// What a request is known by.
+    HashKey,
     /// Permission bits.
     Mode,
     AccessFormat,
@@ -113,6 +117,8 @@ pub enum Form {
 
 /// Most workers that can be asked for.
 const MAX_WORKERS: i64 = 1024;
+/// Times as much as the mean that can be allowed.
+const MAX_FACTOR: f64 = 1000.0;
 
 impl Form {
     /// What is accepted.
@@ -123,6 +129,7 @@ impl Form {
             Self::Integer { min, max } => return format!("an integer from {min} to {max}"),
             Self::Workers => return format!("\"auto\" or an integer from 1 to {MAX_WORKERS}"),
             Self::Ratio => "a number from 0 to 1",
+            Self::Factor => return format!("0, or a number from 1 to {MAX_FACTOR}"),
             Self::Duration { zero: true } => "a duration such as \"500ms\", \"5s\", \"1h30m\", or \"0s\"",
             Self::Duration { zero: false } => "a duration above 0 such as \"500ms\", \"5s\", \"1h30m\"",
             Self::Size { min: 0, max: _ } => "a size such as \"64KiB\", \"10MB\", or bytes as an integer",
@@ -154,6 +161,7 @@ impl Form {
             Self::PlainValue => "the value of a header",
             Self::StatusSet => "statuses such as \"200\", \"200-399\" or \"200,301-308\"",
             Self::TextPattern => "\"text\" or \"~REGEX\"",
+            Self::HashKey => "\"client_ip\", \"uri\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
             Self::Mode => "permission bits such as \"0660\"",
             Self::AccessFormat => "\"combined\", \"json\" or an nginx log_format string",
             Self::Regex => "a regular expression",
@@ -170,7 +178,7 @@ impl Form {
         let typed = match self {
             Self::Bool => text.parse().ok().map(Value::Bool),
             Self::Integer { .. } | Self::Workers => text.replace('_', "").parse().ok().map(Value::Integer),
-            Self::Ratio => text
+            Self::Ratio | Self::Factor => text
                 .parse()
                 .ok()
                 .filter(|n: &f64| n.is_finite())
@@ -190,6 +198,8 @@ impl Form {
             (Self::Workers, Value::Text(text)) if text == "auto" => Ok(Scalar::Workers(Workers::Auto)),
             (Self::Ratio, Value::Integer(n)) => ratio(if *n == 0 || *n == 1 { *n as f64 } else { 2.0 }),
             (Self::Ratio, Value::Float(n)) => ratio(*n),
+            (Self::Factor, Value::Integer(n)) => factor(*n as f64),
+            (Self::Factor, Value::Float(n)) => factor(*n),
             (Self::Duration { zero }, Value::Text(text)) => duration(text, zero),
             // Zero is the one number of which the unit doesn't matter.
             (Self::Duration { zero: true }, Value::Integer(0)) => duration("0s", true),
@@ -232,6 +242,7 @@ impl Form {
             Self::PlainValue => header::value(text).map(Scalar::Text),
             Self::StatusSet => status::set(text).map(Scalar::StatusSet),
             Self::TextPattern => pattern::text(text).map(Scalar::TextPattern),
+            Self::HashKey => pattern::hash_key(text).map(Scalar::HashKey),
             Self::Mode => mode(u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()),
             Self::AccessFormat => access_format(text),
             Self::Regex => pattern::regex(text).map(Scalar::Text),
@@ -243,6 +254,7 @@ impl Form {
             | Self::Integer { .. }
             | Self::Workers
             | Self::Ratio
+            | Self::Factor
             | Self::Duration { .. }
             | Self::Size { .. }
             | Self::Secret => Err(Complaint::wrong_type()),
@@ -259,6 +271,14 @@ fn integer(n: i128, min: i64, max: i64) -> Result<i64, Complaint> {
 
 fn ratio(n: f64) -> Result<Scalar, Complaint> {
     if (0.0..=1.0).contains(&n) {
+        Ok(Scalar::Ratio(n))
+    } else {
+        Err(Complaint::new("it is out of range"))
+    }
+}
+
+fn factor(n: f64) -> Result<Scalar, Complaint> {
+    if n == 0.0 || (1.0..=MAX_FACTOR).contains(&n) {
         Ok(Scalar::Ratio(n))
     } else {
         Err(Complaint::new("it is out of range"))

@@ -1,7 +1,8 @@
 //! Patterns that requests are matched against.
 
 use super::Complaint;
-use crate::config::model::{PathPattern, TextPattern, ValuePattern};
+use super::header;
+use crate::config::model::{HashKey, PathPattern, TextPattern, ValuePattern};
 use crate::message::bytes::is_target;
 
 /// Bytes that one compiled regular expression may take.
@@ -99,7 +100,30 @@ pub fn value(text: &str) -> Result<ValuePattern, Complaint> {
     }
     match text.strip_prefix('~') {
         Some(regex_text) => regex(regex_text).map(ValuePattern::Regex),
-        None => super::header::value(text).map(ValuePattern::Exact),
+        None => header::value(text).map(ValuePattern::Exact),
+    }
+}
+
+/// Reads `client_ip`, `uri`, `header:NAME`, `cookie:NAME`, `query:NAME`.
+pub fn hash_key(text: &str) -> Result<HashKey, Complaint> {
+    match text.split_once(':') {
+        None if text == "client_ip" => Ok(HashKey::ClientIp),
+        None if text == "uri" => Ok(HashKey::Uri),
+        Some(("header", name)) => header::name(name).map(HashKey::Header),
+        Some(("cookie", name)) if header::is_token(name) => Ok(HashKey::Cookie(name.to_owned())),
+        Some(("cookie", _)) => Err(Complaint::new("that is no name of a cookie")),
+        Some(("query", "")) => Err(Complaint::new("the parameter has no name")),
+        Some(("query", name)) => super::word(name).map(HashKey::Query),
+        _ => {
+            let mut complaint = Complaint::new("it is none of these");
+            complaint.hint = match text {
+                "ip" | "source" | "remote_addr" | "$remote_addr" => Some("client_ip"),
+                "url" | "path" | "$request_uri" => Some("uri"),
+                _ => None,
+            }
+            .map(|ours| format!("write \"{ours}\""));
+            Err(complaint)
+        }
     }
 }
 
@@ -116,6 +140,32 @@ mod tests {
             assert!(path(text).is_err(), "{text:?}");
         }
         assert_eq!(path("^/ws").unwrap_err().hint.as_deref(), Some("write \"~^/ws\""));
+    }
+
+    #[test]
+    fn hash_keys_name_a_part_of_the_request() {
+        assert_eq!(hash_key("client_ip"), Ok(HashKey::ClientIp));
+        assert_eq!(hash_key("uri"), Ok(HashKey::Uri));
+        assert_eq!(hash_key("header:X-User"), Ok(HashKey::Header("X-User".into())));
+        assert_eq!(hash_key("cookie:sid"), Ok(HashKey::Cookie("sid".into())));
+        assert_eq!(hash_key("query:a:b"), Ok(HashKey::Query("a:b".into())));
+        for text in [
+            "",
+            "header",
+            "header:",
+            "header:a b",
+            "cookie:",
+            "cookie:a;b",
+            "query:",
+            "body:x",
+            "ip",
+        ] {
+            assert!(hash_key(text).is_err(), "{text:?}");
+        }
+        assert_eq!(
+            hash_key("ip").unwrap_err().hint.as_deref(),
+            Some("write \"client_ip\"")
+        );
     }
 
     #[test]

@@ -19,6 +19,8 @@ fn every_form_says_what_it_accepts_and_refuses_a_table() {
         Form::Integer { min: 1, max: 2 },
         Form::Workers,
         Form::Ratio,
+        Form::Factor,
+        Form::HashKey,
         Form::Duration { zero: true },
         Form::Duration { zero: false },
         Form::Size { min: 0, max: 9 },
@@ -69,6 +71,13 @@ fn numbers_are_held_to_their_range() {
     assert!(read(form, Value::Float(5.0)).is_err());
     assert!(read(Form::Ratio, Value::Float(1.1)).is_err() && read(Form::Ratio, Value::Integer(2)).is_err());
     assert_eq!(read(Form::Ratio, Value::Integer(1)), Ok(Scalar::Ratio(1.0)));
+    for n in [0.0, 1.0, 1.25, 1000.0] {
+        assert_eq!(read(Form::Factor, Value::Float(n)), Ok(Scalar::Ratio(n)));
+    }
+    for n in [-1.0, 0.5, 1000.1, f64::NAN, f64::INFINITY] {
+        assert!(read(Form::Factor, Value::Float(n)).is_err(), "{n}");
+    }
+    assert_eq!(read(Form::Factor, Value::Integer(2)), Ok(Scalar::Ratio(2.0)));
     assert!(read(Form::Workers, Value::Integer(0)).is_err() && text(Form::Workers, "many").is_err());
 }
 

@@ -63,10 +63,17 @@ pub const WORKERS: Legacy = Legacy {
 /// # Errors
 /// The algorithms that there are.
 pub fn algorithm(text: &str) -> Result<String, String> {
-    const ALIASES: [(&str, Balance); 3] = [
+    const ALIASES: [(&str, Balance); 10] = [
         ("weighted_round_robin", Balance::Weighted),
         ("least_conn", Balance::LeastConnections),
         ("leastconn", Balance::LeastConnections),
+        ("ai_optimized", Balance::Adaptive),
+        ("random", Balance::RandomTwo),
+        ("least_response_time", Balance::LeastTime),
+        ("response_time", Balance::LeastTime),
+        ("iphash", Balance::IpHash),
+        ("source", Balance::IpHash),
+        ("consistent_hash", Balance::Hash),
     ];
     let lower = text.trim().to_ascii_lowercase().replace('-', "_");
     let alias = ALIASES

@@ -556,9 +556,21 @@ const UPSTREAM: &[Key] = &[
         "balance",
         Form::Choice(Balance::NAMES),
         "round_robin",
-        "Who is picked: by turns, heeding weights (`weighted` is the same), or whoever has the fewest requests for its weight.",
+        "Who is picked. `round_robin`: by turns, heeding weights (`weighted` is the same). `least_connections`: whoever has the fewest requests and tunnels for its weight. `random_two`: the less loaded of two drawn by weight. `least_time`: the shortest latency times requests for its weight. `adaptive`: by turns, except where another one's latency, requests and failures are clearly better. `ip_hash`: by the client's address. `hash`: by `key`. `first`: the first in the file that can. Above 64 endpoints, `least_connections` and `least_time` take the best of 16 drawn by weight.",
     )
     .legacy(&legacy::ALGORITHM),
+    Key::new(
+        "key",
+        Form::HashKey,
+        "client_ip",
+        "What `hash` knows a request by: `uri` is path and query. A key stays with its endpoint while that can be picked, on every gateway and over restarts; when endpoints come or go, only their share of the keys moves. A request without it goes to any endpoint.",
+    ),
+    Key::new(
+        "bounded_load",
+        Form::Factor,
+        "0",
+        "Most requests and tunnels that `hash` and `ip_hash` give an endpoint, times its share of all that run: at 1.25, what is a quarter above the mean goes to the next endpoint on the ring. 0: no bound.",
+    ),
     Key {
         shape: Shape::Tables(ENDPOINT, Some("address")),
         ..Key::table(

@@ -551,7 +551,7 @@ fn a_flood_of_problems_is_cut_and_counted() {
 fn problems_are_drawn_with_their_line() {
     let told = load_bad(&GOOD.replace("endpoints", "balance = 'wieghted'\nendpoints"));
     let expected = "\
-error: upstreams.app.balance: found \"wieghted\"; accepted: \"round_robin\", \"weighted\" or \"least_connections\"
+error: upstreams.app.balance: found \"wieghted\"; accepted: \"round_robin\", \"weighted\", \"least_connections\", \"random_two\", \"least_time\", \"adaptive\", \"ip_hash\", \"hash\" or \"first\"
  --> test.toml:6:11
   |
 6 | balance = 'wieghted'

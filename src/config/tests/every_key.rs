@@ -33,6 +33,8 @@ fn other(form: Form) -> &'static str {
         Form::Integer { .. } => "301",
         Form::Workers => "7",
         Form::Ratio => "0.5",
+        Form::Factor => "1.5",
+        Form::HashKey => "cookie:other",
         Form::Duration { .. } => "17s",
         Form::Size { .. } => "12345B",
         Form::Listen => "127.0.0.9:9999",

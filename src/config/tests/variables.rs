@@ -235,14 +235,20 @@ fn old_names_for_all_upstreams_are_defaults() {
     let config = with_text(&text, &variables).config;
     assert_eq!(config.upstreams["app"].balance, model::Balance::Weighted);
     assert_eq!(config.routes[0].timeouts.response.as_secs(), 9);
-    let config = with(&[("LB_ALGORITHM", "weighted_round_robin"), ("LB_TIMEOUT", "30")]).config;
-    assert_eq!(config.upstreams["app"].balance, model::Balance::Weighted);
+    for (name, balance) in [
+        ("weighted_round_robin", model::Balance::Weighted),
+        ("AI_OPTIMIZED", model::Balance::Adaptive),
+        ("ip-hash", model::Balance::IpHash),
+    ] {
+        let config = with(&[("LB_ALGORITHM", name), ("LB_TIMEOUT", "30")]).config;
+        assert_eq!(config.upstreams["app"].balance, balance);
+    }
 }
 
 #[test]
 fn old_names_with_values_of_another_version_are_refused() {
-    let told = refused(&[("LB_ALGORITHM", "ip_hash")]);
-    let expected = "environment variable LB_ALGORITHM: found \"ip_hash\"; this version has round_robin, weighted, least_connections";
+    let told = refused(&[("LB_ALGORITHM", "sticky")]);
+    let expected = "environment variable LB_ALGORITHM: found \"sticky\"; this version has round_robin, weighted, least_connections, random_two, least_time, adaptive, ip_hash, hash, first";
     assert_eq!(told.message, expected);
     for (variable, value) in [
         ("LB_TIMEOUT", "soon"),

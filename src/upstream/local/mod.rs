@@ -3,8 +3,7 @@
 
 use super::conn::Conn;
 use super::shared::balancer::Balancer;
-use super::shared::{EndpointKey, EndpointState, UpstreamPlan};
-use crate::base::clock::Millis;
+use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::telemetry::metrics::WorkerMetrics;
@@ -79,22 +78,22 @@ pub struct LocalUpstream {
 
 impl LocalUpstream {
     /// The endpoint for the next attempt, not one of those tried already.
-    pub fn pick(&self, tried: &[usize], now: Millis) -> Option<usize> {
-        self.pick_by(&mut self.balancer.borrow_mut(), tried, now)
+    pub fn pick(&self, tried: &[usize], ask: Ask) -> Option<usize> {
+        self.pick_by(&mut self.balancer.borrow_mut(), tried, ask)
     }
 
     /// What [`Self::pick`] would give now for a first attempt, without moving on.
-    pub fn preview(&self, now: Millis) -> Option<usize> {
-        self.pick_by(&mut self.balancer.borrow().clone(), &[], now)
+    pub fn preview(&self, ask: Ask) -> Option<usize> {
+        self.pick_by(&mut self.balancer.borrow().clone(), &[], ask)
     }
 
-    fn pick_by(&self, balancer: &mut Balancer, tried: &[usize], now: Millis) -> Option<usize> {
-        let good = |index: usize| self.plan.endpoints[index].state.standing.is_good(now);
-        let picked = balancer.pick(&self.plan, |index| good(index) && !tried.contains(&index));
-        if picked.is_some() || !self.plan.fails_open(now) {
+    fn pick_by(&self, balancer: &mut Balancer, tried: &[usize], ask: Ask) -> Option<usize> {
+        let good = |index: usize| self.plan.endpoints[index].state.standing.is_good(ask.now);
+        let picked = balancer.pick(&self.plan, ask, |index| good(index) && !tried.contains(&index));
+        if picked.is_some() || !self.plan.fails_open(ask.now) {
             return picked;
         }
-        balancer.pick(&self.plan, |index| !tried.contains(&index))
+        balancer.pick(&self.plan, ask, |index| !tried.contains(&index))
     }
 }
 

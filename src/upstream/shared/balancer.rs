@@ -1,17 +1,59 @@
-//! Which endpoint next: pure algorithms over weights, loads and a filter.
+//! Which endpoint next: pure algorithms over weights, loads, times and a filter.
 //!
-//! A balancer orders candidates; whether one may be used (its weight is above 0, it was not tried yet) is the
-//! filter's word. Primary endpoints come first, backups only when no primary passes.
+//! A balancer knows the endpoints that are meant to take requests; whether one may be picked just now (it is well,
+//! was not tried yet, has room) is the filter's word. Primary endpoints come first, backups only when no primary
+//! passes.
+//!
+//! | algorithm | picks | looks at |
+//! |---|---|---|
+//! | `round_robin`, `weighted` | whose turn it is, smoothly by weight | the heap's top |
+//! | `least_connections` | fewest requests and tunnels per weight | all up to [`MOST_SCANNED`], else [`SAMPLE`] drawn by weight |
+//! | `random_two` | the less loaded of two drawn by weight | two |
+//! | `least_time` | shortest latency × load per weight | as `least_connections` |
+//! | `adaptive` | whose turn it is, unless another one is clearly better | it and [`RIVALS`] others |
+//! | `ip_hash`, `hash` | the key's place on the ring, or the next with room | the ring |
+//! | `first` | the first in the file | until one passes |
+
+mod draw;
+pub mod ring;
+pub mod score;
+mod wheel;
 
 use super::plan::{EndpointPlan, UpstreamPlan};
+use crate::base::clock::Millis;
 use crate::config::model::Balance;
+use draw::{Draw, Lottery};
+use score::{Median, Score};
+use wheel::Wheel;
+
+/// Endpoints that are all looked at for the best of them.
+pub const MOST_SCANNED: usize = 64;
+/// Of more, so many are drawn for each pick. The best of these is nearly always among the best of all, and workers
+/// that choose at the same time do not all choose the same.
+pub const SAMPLE: usize = 16;
+/// Others that the one whose turn it is must stand up to, for `adaptive`.
+pub const RIVALS: usize = 3;
+/// How much better a rival must be. Endpoints that are alike differ by chance, and chance shall not decide who works.
+const CLEARLY: f32 = 1.25;
+/// One pick in so many goes to an endpoint that was not heard of for a while, whatever is thought of it.
+const EXPLORE: u32 = 100;
+/// Not heard of, and nothing runs there: one request at most finds out.
+const UNHEARD_MS: f32 = 1_000.0;
+
+/// What a pick depends on besides the endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    pub now: Millis,
+    /// Hash of what the request is known by; `None` where it has nothing of the kind.
+    pub key: Option<u64>,
+}
 
 /// A worker's position in an upstream's algorithm. Workers start at random places, so that together they do not
 /// send their first requests to the same endpoint.
 #[derive(Clone, Debug)]
 pub struct Balancer {
-    /// Smooth weighted round robin: each endpoint's current weight.
-    current: Vec<i64>,
+    primaries: Rank,
+    backups: Rank,
     rng: fastrand::Rng,
 }
 
@@ -19,88 +61,220 @@ impl Balancer {
     #[must_use]
     pub fn new(plan: &UpstreamPlan, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut balancer = Self {
-            current: vec![0; plan.endpoints.len()],
-            rng: rng.fork(),
-        };
-        let total: u64 = plan.endpoints.iter().map(|e| u64::from(e.weight)).sum();
-        // Turn the wheel to a random position; more turns than one round of a small upstream change nothing.
-        const MAX_TURNS: u64 = 64;
-        if total > 0 {
-            for _ in 0..rng.u64(0..total.min(MAX_TURNS)) {
-                balancer.turn(&plan.endpoints, |index| !plan.endpoints[index].backup);
-            }
+        Self {
+            primaries: Rank::new(plan, false, &mut rng),
+            backups: Rank::new(plan, true, &mut rng),
+            rng,
         }
-        balancer
     }
 
     /// Index of the endpoint for the next attempt, or `None` when none passes the filter.
-    pub fn pick(&mut self, plan: &UpstreamPlan, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        let endpoints = &plan.endpoints;
-        let open = |index: usize| endpoints[index].is_open() && usable(index);
-        self.pick_from(plan, |index| !endpoints[index].backup && open(index))
-            .or_else(|| self.pick_from(plan, |index| endpoints[index].backup && open(index)))
-    }
-
-    fn pick_from(&mut self, plan: &UpstreamPlan, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        match plan.balance {
-            Balance::RoundRobin | Balance::Weighted => self.turn(&plan.endpoints, usable),
-            Balance::LeastConnections => self.least_loaded(&plan.endpoints, usable),
-        }
-    }
-
-    /// Smooth weighted round robin, as nginx made it known: raise each by its weight, take the highest, lower it
-    /// by the sum. A 5:1:1 upstream gets a a b a c a a, never five in a row and then the others.
-    fn turn(&mut self, endpoints: &[EndpointPlan], usable: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut total = 0;
-        let mut best: Option<usize> = None;
-        for (index, endpoint) in endpoints.iter().enumerate() {
-            if !usable(index) {
-                continue;
-            }
-            let weight = i64::from(endpoint.weight);
-            self.current[index] += weight;
-            total += weight;
-            if best.is_none_or(|b| self.current[index] > self.current[b]) {
-                best = Some(index);
-            }
-        }
-        let best = best?;
-        self.current[best] -= total;
-        Some(best)
-    }
-
-    /// Fewest requests and tunnels per weight; among equals a random one, so that workers do not all choose the
-    /// same idle endpoint.
-    fn least_loaded(&mut self, endpoints: &[EndpointPlan], usable: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut best: Option<(usize, u64, u64)> = None;
-        let mut equals = 0;
-        for (index, endpoint) in endpoints.iter().enumerate() {
-            if !usable(index) {
-                continue;
-            }
-            // (load + 1) / weight, compared crosswise; with +1 the heavier of two idle endpoints comes first.
-            let (load, weight) = (u64::from(endpoint.state.load()) + 1, u64::from(endpoint.weight));
-            let order = best.map_or(std::cmp::Ordering::Less, |(_, l, w)| {
-                (load * w).cmp(&(l * weight))
-            });
-            match order {
-                std::cmp::Ordering::Less => {
-                    best = Some((index, load, weight));
-                    equals = 1;
-                }
-                std::cmp::Ordering::Equal => {
-                    equals += 1;
-                    if self.rng.u32(0..equals) == 0 {
-                        best = Some((index, load, weight));
-                    }
-                }
-                std::cmp::Ordering::Greater => {}
-            }
-        }
-        best.map(|(index, ..)| index)
+    pub fn pick(&mut self, plan: &UpstreamPlan, ask: Ask, usable: impl Fn(usize) -> bool) -> Option<usize> {
+        self.primaries
+            .pick(plan, ask, &mut self.rng, &usable)
+            .or_else(|| self.backups.pick(plan, ask, &mut self.rng, &usable))
     }
 }
 
+/// Primaries, or backups. A member is a position in `members`.
+#[derive(Clone, Debug)]
+struct Rank {
+    /// Indexes of the endpoints that are meant to take requests, in the order of the file.
+    members: Vec<u32>,
+    backup: bool,
+    wheel: Wheel,
+    draw: Draw,
+    median: Median,
+}
+
+impl Rank {
+    fn new(plan: &UpstreamPlan, backup: bool, rng: &mut fastrand::Rng) -> Self {
+        let open = plan.endpoints.iter().enumerate();
+        let open = open.filter(|(_, endpoint)| endpoint.is_open() && endpoint.backup == backup);
+        let (members, weights): (Vec<u32>, Vec<u32>) = open
+            .map(|(index, endpoint)| (index as u32, endpoint.weight))
+            .unzip();
+        Self {
+            wheel: Wheel::new(&weights, rng),
+            draw: Draw::new(&weights),
+            members,
+            backup,
+            median: Median::default(),
+        }
+    }
+
+    fn pick(
+        &mut self,
+        plan: &UpstreamPlan,
+        ask: Ask,
+        rng: &mut fastrand::Rng,
+        usable: &impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        if plan.hash_key().is_some() {
+            return self.by_key(plan, ask.key, rng, usable);
+        }
+        let Self {
+            members,
+            wheel,
+            draw,
+            median,
+            ..
+        } = self;
+        let endpoint = |member: usize| &plan.endpoints[members[member] as usize];
+        let usable = |member: usize| usable(members[member] as usize);
+        let mut median = || {
+            median.get(
+                members.iter().map(|index| &plan.endpoints[*index as usize]),
+                ask.now,
+            )
+        };
+        let picked = match plan.balance {
+            Balance::LeastConnections => least(members.len(), draw, rng, usable, |member| {
+                (load_per_weight(endpoint(member)), endpoint(member).weight)
+            }),
+            Balance::LeastTime => {
+                let median = median();
+                least(members.len(), draw, rng, usable, |member| {
+                    let score = Score::of(endpoint(member), median, ask.now);
+                    (f64::from(score.time), score.weight)
+                })
+            }
+            Balance::RandomTwo => {
+                less_loaded_of_two(draw, rng, usable, |member| load_per_weight(endpoint(member)))
+            }
+            Balance::Adaptive => {
+                let median = median();
+                adapt(wheel, draw, rng, usable, |member| {
+                    Score::of(endpoint(member), median, ask.now)
+                })
+            }
+            Balance::First => (0..members.len()).find(|member| usable(*member)),
+            Balance::RoundRobin | Balance::Weighted | Balance::IpHash | Balance::Hash => wheel.turn(usable),
+        };
+        Some(members[picked?] as usize)
+    }
+
+    /// The endpoint that the ring has for the key. With a bound on the load, the next one on the ring that is within
+    /// it: no more than so many times its share of all that runs.
+    fn by_key(
+        &self,
+        plan: &UpstreamPlan,
+        key: Option<u64>,
+        rng: &mut fastrand::Rng,
+        usable: &impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let ring = plan.hashing.ring(self.backup);
+        // Who has nothing to be known by goes anywhere.
+        let key = key.unwrap_or_else(|| rng.u64(..));
+        let home = ring.pick(key, usable)?;
+        let bound = plan.hashing.bounded_load;
+        if bound <= 0.0 || plan.endpoints[home].state.load() == 0 {
+            return Some(home);
+        }
+        let (mut load, mut weight) = (1.0, 0.0);
+        for index in self
+            .members
+            .iter()
+            .map(|index| *index as usize)
+            .filter(|index| usable(*index))
+        {
+            load += f64::from(plan.endpoints[index].state.load());
+            weight += f64::from(plan.endpoints[index].weight);
+        }
+        let has_room = |index: usize| {
+            let endpoint = &plan.endpoints[index];
+            let most = (bound * load * f64::from(endpoint.weight) / weight).ceil();
+            f64::from(endpoint.state.load()) < most
+        };
+        ring.pick(key, |index| usable(index) && has_room(index))
+            .or(Some(home))
+    }
+}
+
+fn load_per_weight(endpoint: &EndpointPlan) -> f64 {
+    f64::from(endpoint.state.load()) / f64::from(endpoint.weight.max(1))
+}
+
+/// The lowest cost; among equals a random one, so that workers do not all choose the same idle endpoint. `cost` also
+/// tells the weight.
+fn least(
+    count: usize,
+    draw: &Draw,
+    rng: &mut fastrand::Rng,
+    usable: impl Fn(usize) -> bool,
+    cost: impl Fn(usize) -> (f64, u32),
+) -> Option<usize> {
+    let mut lowest = f64::INFINITY;
+    let mut equals = Lottery::default();
+    let mut consider = |member: usize, rng: &mut fastrand::Rng| {
+        let (cost, weight) = cost(member);
+        if cost < lowest {
+            lowest = cost;
+            equals = Lottery::default();
+        }
+        if cost <= lowest {
+            equals.enter(member, u64::from(weight), rng);
+        }
+    };
+    if count <= MOST_SCANNED {
+        for member in (0..count).filter(|member| usable(*member)) {
+            consider(member, rng);
+        }
+    } else {
+        for _ in 0..SAMPLE {
+            consider(draw.draw(rng, &usable)?, rng);
+        }
+    }
+    equals.winner
+}
+
+fn less_loaded_of_two(
+    draw: &Draw,
+    rng: &mut fastrand::Rng,
+    usable: impl Fn(usize) -> bool,
+    cost: impl Fn(usize) -> f64,
+) -> Option<usize> {
+    let first = draw.draw(rng, &usable)?;
+    let second = draw.draw(rng, |member| member != first && usable(member));
+    // Among equals the first, which was drawn by weight.
+    second
+        .filter(|second| cost(*second) < cost(first))
+        .or(Some(first))
+}
+
+/// Turns by weight, from which a pick departs for a reason: another one is clearly better, or was not heard of for a
+/// while. So endpoints that are alike are treated alike, and none is forgotten.
+fn adapt(
+    wheel: &mut Wheel,
+    draw: &Draw,
+    rng: &mut fastrand::Rng,
+    usable: impl Fn(usize) -> bool,
+    score: impl Fn(usize) -> Score,
+) -> Option<usize> {
+    let turn = wheel.turn(&usable)?;
+    if rng.u32(0..EXPLORE) == 0
+        && let Some(member) = draw.draw(rng, &usable)
+    {
+        let score = score(member);
+        if score.load == 0 && score.age_ms.is_none_or(|age| age > UNHEARD_MS) {
+            return Some(member);
+        }
+    }
+    let mut best = turn;
+    let mut lowest = score(turn).score / CLEARLY;
+    for _ in 0..RIVALS {
+        let Some(rival) = draw.draw(rng, |member| member != turn && usable(member)) else {
+            break;
+        };
+        let score = score(rival).score;
+        if score < lowest {
+            (best, lowest) = (rival, score);
+        }
+    }
+    Some(best)
+}
+
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -3,14 +3,17 @@
 pub mod balancer;
 pub mod check;
 pub mod health;
+pub mod latency;
 pub mod overrides;
 pub mod plan;
 pub mod registry;
 pub mod standing;
 pub mod state;
 
+pub use crate::config::model::HashKey;
 pub use crate::upstream::conn::Target;
+pub use balancer::Ask;
 pub use overrides::Overrides;
-pub use plan::{AdminState, EndpointPlan, UpstreamPlan};
+pub use plan::{AdminState, EndpointPlan, Hashing, UpstreamPlan};
 pub use registry::Registry;
 pub use state::{EndpointKey, EndpointState};

@@ -1,10 +1,11 @@
 //! An upstream as compiled into the snapshot.
 
+use super::balancer::ring::Ring;
 use super::check::CheckPlan;
 use super::state::EndpointState;
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
-use crate::config::model::{Balance, Pool};
+use crate::config::model::{Balance, HashKey, Pool};
 use std::sync::Arc;
 
 /// One endpoint's place in an upstream.
@@ -44,6 +45,7 @@ pub enum AdminState {
 pub struct UpstreamPlan {
     pub name: Arc<str>,
     pub balance: Balance,
+    pub hashing: Hashing,
     pub endpoints: Vec<EndpointPlan>,
     pub pool: Pool,
     /// `None`: endpoints are not probed.
@@ -55,6 +57,28 @@ impl UpstreamPlan {
     #[must_use]
     pub fn balance_name(&self) -> &'static str {
         self.balance.name()
+    }
+
+    /// What a request is known by, where that decides who gets it.
+    #[must_use]
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        match self.balance {
+            Balance::IpHash => Some(&HashKey::ClientIp),
+            Balance::Hash => Some(&self.hashing.key),
+            Balance::RoundRobin
+            | Balance::Weighted
+            | Balance::LeastConnections
+            | Balance::RandomTwo
+            | Balance::LeastTime
+            | Balance::Adaptive
+            | Balance::First => None,
+        }
+    }
+
+    /// Whether the algorithm learns from how endpoints answer.
+    #[must_use]
+    pub const fn learns(&self) -> bool {
+        matches!(self.balance, Balance::LeastTime | Balance::Adaptive)
     }
 
     /// Whether probes and traffic speak against every endpoint that is meant to take requests. Then they are not
@@ -84,5 +108,41 @@ impl UpstreamPlan {
             awaited |= standing.awaits_verdict(now);
         }
         awaited
+    }
+}
+
+/// How keys find their endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Hashing {
+    pub key: HashKey,
+    /// Most that an endpoint may have, times its share of all that runs; 0: any number.
+    pub bounded_load: f64,
+    /// Of the primaries, and of the backups; without points where nothing is found by key.
+    rings: [Ring; 2],
+}
+
+impl Hashing {
+    #[must_use]
+    pub fn new(balance: Balance, key: HashKey, bounded_load: f64, endpoints: &[EndpointPlan]) -> Self {
+        let rings = match balance {
+            Balance::IpHash | Balance::Hash => [false, true].map(|backup| Ring::new(endpoints, backup)),
+            Balance::RoundRobin
+            | Balance::Weighted
+            | Balance::LeastConnections
+            | Balance::RandomTwo
+            | Balance::LeastTime
+            | Balance::Adaptive
+            | Balance::First => <[Ring; 2]>::default(),
+        };
+        Self {
+            key,
+            bounded_load,
+            rings,
+        }
+    }
+
+    #[must_use]
+    pub(super) fn ring(&self, backup: bool) -> &Ring {
+        &self.rings[usize::from(backup)]
     }
 }

@@ -2,6 +2,7 @@
 
 use super::check::HOLD;
 use super::health::Checks;
+use super::latency::Latency;
 use super::standing::{Health, Standing};
 use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
@@ -41,6 +42,8 @@ pub struct EndpointState {
     pub standing: CachePadded<Standing>,
     /// What its checks have found out.
     pub checks: Checks,
+    /// How it answers; written where the algorithm asks for it.
+    pub latency: CachePadded<Latency>,
     targets: ArcSwap<Targets>,
     /// Requests now at the endpoint, over all workers; tunnels not counted.
     in_flight: CachePadded<AtomicU32>,
@@ -59,6 +62,7 @@ impl EndpointState {
             key,
             standing: CachePadded::default(),
             checks: Checks::default(),
+            latency: CachePadded::default(),
             targets: ArcSwap::from_pointee(Targets {
                 list: targets,
                 error: None,
