@@ -42,6 +42,7 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
             idle_timeout: Duration::from_secs(55),
             max_requests: 0,
         },
+        resilience: Default::default(),
     }
 }
 

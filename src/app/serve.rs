@@ -11,7 +11,7 @@ use crate::control::gateway::Phase;
 use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
-use crate::control::{Gateway, dns, drains, health, systemd, watch as files};
+use crate::control::{Gateway, dns, drains, health, outlier, systemd, watch as files};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
 use serde_json::{Map, Value, json};
@@ -74,6 +74,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     task::spawn(drains::run(Arc::clone(&gateway)));
     task::spawn(health::run(Arc::clone(&gateway)));
     task::spawn(health::fail_open::run(Arc::clone(&gateway)));
+    task::spawn(outlier::run(Arc::clone(&gateway)));
     let api = Api {
         gateway: Arc::clone(&gateway),
         commands: commands.clone(),

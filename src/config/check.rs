@@ -272,9 +272,15 @@ impl Checker<'_> {
             }
         }
         for (name, upstream) in &self.config.upstreams {
-            self.endpoints(&join(&join("upstreams", name), "endpoints"), &upstream.endpoints);
+            let at = join("upstreams", name);
+            self.endpoints(&join(&at, "endpoints"), &upstream.endpoints);
             if let Some(health) = &upstream.health {
-                self.health(&join(&join("upstreams", name), "health"), name, health);
+                self.health(&join(&at, "health"), name, health);
+            }
+            let outlier = &upstream.outlier;
+            if outlier.max_eject < outlier.eject {
+                let message = "max_eject is shorter than eject, the time of a first ejection".to_owned();
+                self.error(join(&join(&at, "outlier"), "max_eject"), message);
             }
         }
     }

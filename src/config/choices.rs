@@ -1,7 +1,7 @@
 //! The words that enumerations have in a configuration, both ways.
 
 use super::model::{
-    Balance, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
+    Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
     RequestIdPolicy, Role,
 };
 
@@ -45,5 +45,10 @@ choices! {
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections,
         "random_two" RandomTwo, "least_time" LeastTime, "adaptive" Adaptive, "ip_hash" IpHash, "hash" Hash,
         "first" First }
+    Cause {
+        "connect" Connect, "reset" Reset, "timeout" Timeout, "invalid" Invalid, "5xx" ServerError,
+        "408" Status408, "421" Status421, "425" Status425, "429" Status429,
+        "500" Status500, "502" Status502, "503" Status503, "504" Status504,
+    }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

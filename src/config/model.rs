@@ -3,6 +3,7 @@
 //! Nothing here is compiled or resolved: references between objects are names, files are paths. `snapshot`
 //! turns it into something that can serve.
 
+pub use crate::message::causes::{Cause, Causes};
 pub use crate::message::path::{DotSegments, DoubleSlash, EncodedSlash, PathPolicy};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -350,6 +351,8 @@ pub struct Upstream {
     pub pool: Pool,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,
+    pub outlier: Outlier,
+    pub retry: Retry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -429,6 +432,41 @@ pub struct Health {
     /// Share by which waits are shorter at random, 0–1.
     pub jitter: f64,
     pub initial: InitialHealth,
+}
+
+/// When traffic's own experience takes an endpoint out. Nothing is, by `Default`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outlier {
+    /// Failures in a row that eject; 0: they do not.
+    pub consecutive_failures: u32,
+    /// What the error rate is taken over.
+    pub window: Duration,
+    /// Share of failed requests that ejects, 0–1; 0: it does not.
+    pub error_rate: f64,
+    /// Requests within the window below which the rate says nothing.
+    pub min_requests: u64,
+    /// Time of a first ejection.
+    pub eject: Duration,
+    pub max_eject: Duration,
+    /// Share of the endpoints that may be out, 0–1.
+    pub max_ejected: f64,
+    /// What is a failure.
+    pub on: Causes,
+}
+
+/// When a request is sent to another endpoint. Never, by `Default`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Retry {
+    /// Tries of a request that was sent, the first included.
+    pub attempts: u32,
+    /// Share of the requests that may be repeated, 0–1.
+    pub budget: f64,
+    /// After what.
+    pub on: Causes,
+    /// Bytes of a request body kept for another endpoint.
+    pub body: u64,
+    /// Methods that are not idempotent too.
+    pub non_idempotent: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

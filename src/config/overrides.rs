@@ -56,7 +56,7 @@ pub fn apply(entries: &mut Entries, env: &Environment, problems: &mut Problems) 
 fn all_legacy() -> Vec<(String, &'static Legacy)> {
     let mut all = Vec::new();
     walk(ROOT, &mut |pattern, key| {
-        all.extend(key.legacy.map(|legacy| (pattern.to_owned(), legacy)))
+        all.extend(key.legacies().map(|legacy| (pattern.to_owned(), legacy)))
     });
     all
 }

@@ -4,13 +4,15 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AccessLog, Action, Admin, AdminToken, Config, Dns, Endpoint, Forwarded, HeaderEdits, Health, Limits,
-    Listener, Log, PathPolicy, Pool, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
+    AccessLog, Action, Admin, AdminToken, Causes, Config, Dns, Endpoint, Forwarded, HeaderEdits, Health,
+    Limits, Listener, Log, Outlier, PathPolicy, Pool, Retry, Rewrite, Route, Runtime, Timeouts, Upstream,
+    WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Reads a whole configuration; `None` only if something was found wrong.
 pub fn config(root: &Table) -> Option<Config> {
@@ -243,6 +245,8 @@ fn upstream(t: &Table) -> Option<Upstream> {
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         pool: pool(t.table("pool")?)?,
         health: t.table("health").and_then(health),
+        outlier: outlier(t.table("outlier")?)?,
+        retry: retry(t.table("retry")?)?,
     })
 }
 
@@ -264,6 +268,42 @@ fn health(t: &Table) -> Option<Health> {
         jitter: t.get("jitter")?,
         initial: chosen(t, "initial")?,
     })
+}
+
+fn outlier(t: &Table) -> Option<Outlier> {
+    let eject = t.get("eject")?;
+    let max_eject: Duration = t.get("max_eject")?;
+    // Who makes the first longer need not know of the longest.
+    let max_eject = if t.given("max_eject") {
+        max_eject
+    } else {
+        max_eject.max(eject)
+    };
+    Some(Outlier {
+        consecutive_failures: t.get("consecutive_failures")?,
+        window: t.get("window")?,
+        error_rate: t.get("error_rate")?,
+        min_requests: t.get("min_requests")?,
+        eject,
+        max_eject,
+        max_ejected: t.get("max_ejected")?,
+        on: causes(t)?,
+    })
+}
+
+fn retry(t: &Table) -> Option<Retry> {
+    Some(Retry {
+        attempts: t.get("attempts")?,
+        budget: t.get("budget")?,
+        on: causes(t)?,
+        body: t.get("body")?,
+        non_idempotent: t.get("non_idempotent")?,
+    })
+}
+
+fn causes(t: &Table) -> Option<Causes> {
+    let causes = t.list("on")?;
+    Some(causes.into_iter().map(|Chosen(cause)| cause).collect())
 }
 
 fn endpoint(t: &Table) -> Option<Endpoint> {

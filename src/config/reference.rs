@@ -124,8 +124,9 @@ fn doc(key: &Key) -> String {
     if key.change == Change::Restart {
         text.push_str(" A change needs a restart.");
     }
-    if let Some(legacy) = key.legacy {
-        text.push_str(&format!(" Environment: {}.", legacy.variable));
+    let variables: Vec<&str> = key.legacies().map(|legacy| legacy.variable).collect();
+    if !variables.is_empty() {
+        text.push_str(&format!(" Environment: {}.", variables.join(", else ")));
     }
     text
 }

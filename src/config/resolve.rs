@@ -80,8 +80,10 @@ impl Resolver<'_> {
 
     /// The value of a key that has no good one.
     fn default(&mut self, key: &'static Key, at: &str) -> Option<Item> {
-        if let Some(item) = key.legacy.and_then(|legacy| self.legacy(key, legacy, at)) {
-            return Some(item);
+        for legacy in key.legacies() {
+            if let Some(item) = self.legacy(key, legacy, at) {
+                return Some(item);
+            }
         }
         let Presence::Default(text) = key.presence else {
             return None;

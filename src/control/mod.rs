@@ -34,6 +34,7 @@ pub mod journal;
 pub mod listeners;
 pub mod memory;
 pub mod mutator;
+pub mod outlier;
 pub mod overrides;
 pub mod overriding;
 pub mod process;

@@ -278,10 +278,16 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         open_websockets: endpoint.state.tunnels(),
         requests: series.attempts.get(),
         share: None,
-        retries_taken: series.retries.get(),
         failures: series.failures.sum(),
         failure_streak: endpoint.state.failure_streak(),
+        ejections: endpoint.state.ejections.total(),
+        last_ejection: ejection(endpoint),
         errors: sums(series.failures.iter()),
+        retries: RetryStatus {
+            taken: series.retries.get(),
+            given: series.retries_given.get(),
+            suppressed: sums(series.retries_suppressed.iter()),
+        },
         connections: PoolStatus {
             active: series.connections_active.get(),
             idle: series.connections_idle.get(),
@@ -296,6 +302,28 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         resolve_error: targets.error.clone(),
         health: health::view::of(&endpoint.state),
     }
+}
+
+fn ejection(endpoint: &EndpointPlan) -> Option<EjectionStatus> {
+    let now = Millis::now();
+    let last = endpoint.state.ejections.last()?;
+    Some(EjectionStatus {
+        reason: last.reason.to_string(),
+        since: moment(last.since, now),
+        until: moment(last.until, now),
+        over: last.until <= now,
+    })
+}
+
+/// A moment of the monotonic clock on the one on the wall.
+fn moment(at: Millis, now: Millis) -> String {
+    let wall = Timestamp::now();
+    let moved = if at > now {
+        wall.checked_add(at.since(now))
+    } else {
+        wall.checked_sub(now.since(at))
+    };
+    moved.unwrap_or(wall).to_string()
 }
 
 fn target_text(target: &Target) -> String {

@@ -5,6 +5,7 @@
 //! are bits, added lines live in a small arena, and the writer copies the runs of kept lines as they stand.
 
 pub mod bytes;
+pub mod causes;
 pub mod edits;
 pub mod error_page;
 pub mod framing;

@@ -7,12 +7,14 @@ use super::heads;
 use super::service::{Begun, Rest};
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
+use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span};
 use crate::message::token::Token;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
 use crate::telemetry::metrics::RouteSeries;
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
+use crate::upstream::shared::Ask;
 use smallvec::SmallVec;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -45,6 +47,8 @@ impl Default for Text {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub endpoint: Rc<LocalEndpoint>,
+    /// The endpoint's place in the upstream.
+    pub index: usize,
     pub outcome: Outcome,
     pub reused: bool,
     pub started: Instant,
@@ -183,6 +187,14 @@ impl RequestContext {
 
     pub fn query_bytes(&self) -> Option<&[u8]> {
         Some(self.query?.of(&self.request.as_ref()?.buf.bytes))
+    }
+
+    /// What an endpoint is picked by.
+    pub const fn ask(&self, now: Millis) -> Ask {
+        Ask {
+            now,
+            key: self.hash_key,
+        }
     }
 
     /// Whether this connection may carry another request, as far as it is ours and the head's to say.

@@ -8,6 +8,7 @@ use super::error::{ProxyError, Side};
 use super::flow::{Flow, FlowError, Framing};
 use super::heads;
 use super::pace::Pace;
+use super::upload::Upload;
 use crate::h1::body::ChunkLimits;
 use crate::h1::parse::{self, HeadLimits, Parsed};
 use crate::message::framing::BodyKind;
@@ -65,7 +66,8 @@ pub(super) struct Exchange<'a> {
     bounds: Bounds,
     /// The client understands interim responses.
     interim: bool,
-    up: Option<Flow>,
+    /// The request's body.
+    pub upload: &'a mut Upload,
     /// The request body could not be written to its end; the endpoint may have answered all the same.
     pub up_broken: bool,
     down: Down,
@@ -80,11 +82,11 @@ pub(super) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// An exchange whose request head has not been sent yet; `up` is the request's body.
+    /// An exchange whose request head has not been sent yet.
     pub fn new(
         client: &'a mut Client,
         conn: &'a mut Conn,
-        up: Option<Flow>,
+        upload: &'a mut Upload,
         version: Version,
         bounds: Bounds,
     ) -> Self {
@@ -93,7 +95,7 @@ impl<'a> Exchange<'a> {
             conn,
             bounds,
             interim: version >= Version::H11,
-            up,
+            upload,
             up_broken: false,
             down: Down::Head {
                 scanned: 0,
@@ -107,8 +109,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Sends the request's head with what has arrived of its body, in one send where it fits. Returns without
-    /// waiting; what was not taken goes first when the exchange is polled.
+    /// Sends the request's head with what has arrived of its body, in one send where it fits; what another endpoint
+    /// was sent of it comes first. Returns without waiting; what was not taken goes first when the exchange is polled.
     pub async fn send_head(&mut self, head: impl FnOnce(&mut Vec<u8>)) -> Result<(), ProxyError> {
         let mut head = Some(head);
         poll_fn(|cx| {
@@ -117,7 +119,9 @@ impl<'a> Exchange<'a> {
             };
             scratch::with_out(|out| {
                 head(out);
-                if let Some(up) = &mut self.up {
+                let body_from = out.len();
+                out.extend_from_slice(self.upload.sent_before());
+                if let Some(up) = &mut self.upload.flow {
                     let carried = self.client.wire.carried();
                     let used = up.feed(carried, out).map_err(up_error)?;
                     self.client.wire.consume(used);
@@ -125,11 +129,11 @@ impl<'a> Exchange<'a> {
                 let before = self.conn.wire.bytes_written;
                 match self.conn.wire.send(cx, &[out]) {
                     Ok(_) => Poll::Ready(Ok(())),
-                    Err(error) => {
-                        let failed = ProxyError::endpoint_gone(&error);
-                        let unsent = self.conn.wire.bytes_written == before && self.up.is_none();
-                        Poll::Ready(Err(if unsent { failed.unsent() } else { failed }))
+                    Err(error) if self.conn.wire.bytes_written == before => {
+                        self.upload.not_sent(&out[body_from..]);
+                        Poll::Ready(Err(ProxyError::endpoint_gone(&error).unsent()))
                     }
+                    Err(error) => Poll::Ready(Err(ProxyError::endpoint_gone(&error))),
                 }
             })
         })
@@ -198,16 +202,11 @@ impl<'a> Exchange<'a> {
 
     /// Whether the whole request body was read and written.
     pub const fn request_done(&self) -> bool {
-        self.up.is_none()
-    }
-
-    /// Lets go of the wires; the flow of a request body that was not read to its end goes to the caller.
-    pub fn into_rest(self) -> Option<Flow> {
-        self.up
+        self.upload.flow.is_none()
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
-        let Some(up) = &mut self.up else {
+        let Some(up) = &mut self.upload.flow else {
             return self.flush_head(cx);
         };
         if self.up_broken {
@@ -215,7 +214,7 @@ impl<'a> Exchange<'a> {
         }
         match ready!(up.poll(cx, &mut self.client.wire, &mut self.conn.wire)) {
             Ok(()) => {
-                self.up = None;
+                self.upload.finish();
                 Poll::Ready(Ok(()))
             }
             // The endpoint takes no more. It may have answered before it closed: read on.
@@ -331,7 +330,7 @@ impl<'a> Exchange<'a> {
     /// With the request read, the client's side tells of its end; what it pipelines is kept, one read of it.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ProxyError> {
         let wire = &mut self.client.wire;
-        if self.up.is_some() || self.client.half_closed || !wire.carried().is_empty() {
+        if self.upload.flow.is_some() || self.client.half_closed || !wire.carried().is_empty() {
             return Ok(());
         }
         match wire.poll_more(cx, FIRST_READ, |_| (0, ())) {
@@ -356,7 +355,11 @@ impl<'a> Exchange<'a> {
         let up_since = self
             .up_pace
             .note(self.client.wire.bytes_read + self.conn.wire.bytes_written, now);
-        let waits_for_client = self.up.as_ref().is_some_and(|up| !up.held_up && !self.up_broken);
+        let waits_for_client = self
+            .upload
+            .flow
+            .as_ref()
+            .is_some_and(|up| !up.held_up && !self.up_broken);
         if waits_for_client {
             first.offer(Bounds::after(up_since, bounds.body_idle), || {
                 ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.body_idle")

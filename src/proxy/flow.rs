@@ -1,5 +1,6 @@
 //! One direction of a body: out of one framing, into another, from wire to wire.
 
+use super::upload::Kept;
 use crate::h1::body::{BodyDecoder, ChunkLimits, Step};
 use crate::h1::write;
 use crate::message::framing::BodyKind;
@@ -42,6 +43,19 @@ impl Put for Vec<u8> {
             self.extend_from_slice(part);
         }
         Ok(())
+    }
+}
+
+/// Where they go, and a copy of them.
+struct Keeping<'a, P> {
+    to: &'a mut P,
+    kept: &'a mut Kept,
+}
+
+impl<P: Put> Put for Keeping<'_, P> {
+    fn put(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        self.kept.add(parts);
+        self.to.put(parts)
     }
 }
 
@@ -89,6 +103,8 @@ pub(super) struct Flow {
     in_pipe: u64,
     /// Bytes of payload allowed; 0: any.
     most: u64,
+    /// What was put so far, where it may be wanted again.
+    kept: Option<Box<Kept>>,
     /// The last poll stopped because the sink takes no more, not because the source has no more.
     pub held_up: bool,
 }
@@ -104,6 +120,7 @@ impl Flow {
             splice: None,
             in_pipe: 0,
             most: 0,
+            kept: None,
             held_up: false,
         }
     }
@@ -113,6 +130,20 @@ impl Flow {
     pub const fn limited(mut self, most: u64) -> Self {
         self.most = most;
         self
+    }
+
+    /// Keeps a copy of what is put from now on.
+    pub fn keep(&mut self, kept: Kept) {
+        self.kept = Some(Box::new(kept));
+    }
+
+    /// What was put so far, if a copy is kept.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_deref()
+    }
+
+    pub fn into_kept(self) -> Option<Box<Kept>> {
+        self.kept
     }
 
     /// Whether the whole body has been read.
@@ -131,6 +162,15 @@ impl Flow {
 
     /// Takes body bytes and puts them where they go; returns how many of them belong to this body.
     pub fn feed(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
+        let Some(mut kept) = self.kept.take() else {
+            return self.feed_to(bytes, to);
+        };
+        let fed = self.feed_to(bytes, &mut Keeping { to, kept: &mut kept });
+        self.kept = Some(kept);
+        fed
+    }
+
+    fn feed_to(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
         let mut at = 0;
         while at < bytes.len() && !self.decoder.is_end() {
             let rest = &bytes[at..];
@@ -239,6 +279,7 @@ impl Flow {
     fn splices(&mut self, from: &Wire, to: &Wire) -> bool {
         if self.splice.is_none()
             && self.framing == Framing::Plain
+            && self.kept.as_ref().is_none_or(|kept| kept.all().is_none())
             && self
                 .decoder
                 .remaining()

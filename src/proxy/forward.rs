@@ -7,12 +7,14 @@ use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
 use super::handle::Done;
+use super::heads;
 use super::hold;
 use super::prepare::{self, Prepared};
 use super::respond;
+use super::retry::Tries;
 use super::service::Rest;
+use super::upload::Upload;
 use crate::base::clock::Millis;
-use crate::h1::body::ChunkLimits;
 use crate::h1::write;
 use crate::message::bytes::list;
 use crate::message::framing::{self, BodyKind};
@@ -24,13 +26,9 @@ use crate::snapshot::RoutePlan;
 use crate::telemetry::access::{EndedBy, Outcome};
 use crate::upstream::conn::Conn;
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
-use crate::upstream::shared::Ask;
-use smallvec::SmallVec;
+use crate::upstream::shared::outlier::{self, Fault, Reason};
 use std::rc::Rc;
 use std::time::Instant;
-
-/// Endpoints tried for one request. Each costs at most its connect timeout.
-const MOST_ATTEMPTS: usize = 8;
 
 /// Sends a request to an endpoint of its upstream and its answer to the client.
 pub(super) async fn forward(
@@ -44,9 +42,8 @@ pub(super) async fn forward(
         return Err(ProxyError::new(Token::Internal, Side::Gateway));
     };
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
-    let mut tried: SmallVec<[usize; MOST_ATTEMPTS]> = SmallVec::new();
-    let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
     let mut now = Millis::of(context.head_done);
+    upstream.note_request(now);
     if upstream.plan.awaits_verdict(now) {
         Box::pin(hold::until_verdict(
             &upstream.plan,
@@ -55,30 +52,53 @@ pub(super) async fn forward(
         .await;
         now = Millis::now();
     }
-    while context.attempts.len() < MOST_ATTEMPTS {
-        let Some(index) = upstream.pick(&tried, ask(context, now)) else {
-            break;
+    let mut tries = Tries::new(context, &upstream);
+    let mut upload = Upload::new(context, tries.keep(&upstream));
+    let mut next = upstream.pick(tries.endpoints(), context.ask(now));
+    let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
+    while let Some(index) = next {
+        tries.at(index);
+        let mut attempt = Try {
+            route,
+            matched,
+            upstream: &upstream,
+            index,
+            prepared: &mut prepared,
+            tries: &mut tries,
+            upload: &mut upload,
         };
-        tried.push(index);
-        match try_endpoint(client, context, route, matched, &upstream, index, &mut prepared).await {
-            Ok(done) => return Ok(done),
+        match try_endpoint(client, context, &mut attempt).await {
+            Ok(Tried::Done(done)) => return Ok(done),
+            Ok(Tried::TurnedDown) => next = tries.take_next(),
             Err(error) => {
                 note_failure(context, &error);
+                next = tries.after_failure(context, &upstream, &upload, &error);
                 failed = error;
-                if !error.unsent || error.token == Token::Deadline {
-                    break;
-                }
             }
         }
+    }
+    if let Some(flow) = upload.flow {
+        put_back(context, flow);
     }
     Err(failed)
 }
 
-const fn ask(context: &RequestContext, now: Millis) -> Ask {
-    Ask {
-        now,
-        key: context.hash_key,
-    }
+/// One try at an endpoint: for what, where, and what lives on to the next.
+struct Try<'a> {
+    route: &'a RoutePlan,
+    matched: &'a Match,
+    upstream: &'a LocalUpstream,
+    index: usize,
+    prepared: &'a mut Prepared,
+    tries: &'a mut Tries,
+    upload: &'a mut Upload,
+}
+
+/// What a try came to, if it did not fail.
+enum Tried {
+    Done(Done),
+    /// Its answer was not passed on: another endpoint is asked.
+    TurnedDown,
 }
 
 /// Notes how an attempt failed, with the endpoint where it is the endpoint's fault.
@@ -86,9 +106,9 @@ fn note_failure(context: &mut RequestContext, error: &ProxyError) {
     if let Some(attempt) = context.attempts.last()
         && error.side == Side::Endpoint
     {
-        attempt.endpoint.state.failed();
         attempt.endpoint.series.failures.inc(error.token);
         learn(context, attempt, false);
+        judge(context, attempt, Fault::Failed(error.token));
     }
     let outcome = match (error.side, context.response.is_some()) {
         // The head of the answer is what the attempt came to.
@@ -103,24 +123,20 @@ fn note_failure(context: &mut RequestContext, error: &ProxyError) {
 async fn try_endpoint(
     client: &mut Client,
     context: &mut RequestContext,
-    route: &RoutePlan,
-    matched: &Match,
-    upstream: &LocalUpstream,
-    index: usize,
-    prepared: &mut Prepared,
-) -> Result<Done, ProxyError> {
-    let endpoint = upstream.endpoints[index].clone();
+    attempt: &mut Try<'_>,
+) -> Result<Tried, ProxyError> {
+    let index = attempt.index;
+    let endpoint = attempt.upstream.endpoints[index].clone();
     prepare::set_host(
         context.head()?,
-        &upstream.plan.endpoints[index].authority,
-        prepared,
+        &attempt.upstream.plan.endpoints[index].authority,
+        attempt.prepared,
     );
     let in_flight = InFlight::new(endpoint.clone());
     if let Some(conn) = endpoint.checkout() {
-        begin_attempt(context, &endpoint, true);
+        begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();
-        let answer = exchange(client, context, route, matched, prepared, conn).await;
-        match answer {
+        match exchange(client, context, attempt, conn).await {
             Err(stale) if stale.may_repeat => {
                 context.end_attempt(Some(Outcome::Failed(stale.error.token)), Instant::now());
             }
@@ -128,16 +144,16 @@ async fn try_endpoint(
             Ok(answered) => return Ok(answered.done(in_flight)),
         }
     }
-    begin_attempt(context, &endpoint, false);
-    let conn = connect(client, context, route, &endpoint)
+    begin_attempt(context, &endpoint, index, false);
+    let conn = connect(client, context, attempt.route, &endpoint)
         .await
         .map_err(ProxyError::unsent)?;
-    let answer = exchange(client, context, route, matched, prepared, conn).await;
+    let answer = exchange(client, context, attempt, conn).await;
     let answered = answer.map_err(|failed| failed.error)?;
     Ok(answered.done(in_flight))
 }
 
-fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, reused: bool) {
+fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, index: usize, reused: bool) {
     let now = if context.attempts.is_empty() {
         context.head_done
     } else {
@@ -149,6 +165,7 @@ fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, reu
     }
     context.attempts.push(Attempt {
         endpoint: endpoint.clone(),
+        index,
         outcome: Outcome::Cancelled,
         reused,
         started: now,
@@ -239,14 +256,16 @@ impl From<ProxyError> for Failed {
 enum Answered {
     Whole { keep_alive: bool },
     Switched(Conn),
+    TurnedDown,
 }
 
 impl Answered {
     /// The request's place at the endpoint is given up, or becomes the tunnel's.
-    fn done(self, in_flight: InFlight) -> Done {
+    fn done(self, in_flight: InFlight) -> Tried {
         match self {
-            Self::Whole { keep_alive } => Done::Answered { keep_alive },
-            Self::Switched(conn) => Done::Switched(conn, in_flight.into_tunnel()),
+            Self::Whole { keep_alive } => Tried::Done(Done::Answered { keep_alive }),
+            Self::Switched(conn) => Tried::Done(Done::Switched(conn, in_flight.into_tunnel())),
+            Self::TurnedDown => Tried::TurnedDown,
         }
     }
 }
@@ -255,33 +274,26 @@ impl Answered {
 async fn exchange(
     client: &mut Client,
     context: &mut RequestContext,
-    route: &RoutePlan,
-    matched: &Match,
-    prepared: &Prepared,
+    attempt: &mut Try<'_>,
     mut conn: Conn,
 ) -> Result<Answered, Failed> {
-    let (version, method) = {
-        let head = context.head()?;
-        (head.version, head.method)
-    };
-    let body = context.body;
-    let upload = upload(context);
+    let version = context.head()?.version;
     conn.requests += 1;
     let reused = conn.requests > 1;
     let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
-    let mut exchange = Exchange::new(client, &mut conn, upload, version, bounds(context, route));
+    let bounds = bounds(context, attempt.route);
+    let mut exchange = Exchange::new(client, &mut conn, attempt.upload, version, bounds);
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
-    let result = drive(&mut exchange, context, route, matched, prepared).await;
+    let asked = Asked {
+        route: attempt.route,
+        matched: attempt.matched,
+        upstream: attempt.upstream,
+        prepared: attempt.prepared,
+    };
+    let result = drive(&mut exchange, context, &asked, attempt.tries).await;
     let (answered, up_broken) = (exchange.answered, exchange.up_broken);
-    if let Some(flow) = exchange.into_rest() {
-        // Who asked for leave to send a body, and got a final answer instead, may send it or not.
-        context.rest = match expects(context) {
-            true => Rest::Unknown,
-            false => Rest::Unread(flow),
-        };
-    }
     if let Some(attempt) = context.attempts.last() {
         let series = &attempt.endpoint.series;
         series.bytes_sent.add(conn.wire.bytes_written - written_before);
@@ -290,13 +302,17 @@ async fn exchange(
     let driven = match result {
         Ok(driven) => driven,
         Err(error) => {
-            let replayable = body == BodyKind::None && (method.is_idempotent() || error.unsent);
-            let may_repeat = reused && !answered && error.token == Token::UpstreamReset && replayable;
+            let harmless = error.unsent || attempt.tries.repeatable() && attempt.upload.is_whole();
+            let may_repeat = reused && !answered && error.token == Token::UpstreamReset && harmless;
             return Err(Failed { error, may_repeat });
         }
     };
     match driven {
         Driven::Switched => Ok(Answered::Switched(conn)),
+        Driven::TurnedDown => {
+            context.end_attempt(None, Instant::now());
+            Ok(Answered::TurnedDown)
+        }
         Driven::Whole {
             keep_alive,
             endpoint_keeps,
@@ -305,28 +321,29 @@ async fn exchange(
             context.end_attempt(None, now);
             context.ended = EndedBy::Done;
             context.ended_at = Some(now);
-            let request_read = matches!(context.rest, Rest::Nothing);
+            let rest = attempt.upload.flow.take();
             if endpoint_keeps
-                && request_read
+                && rest.is_none()
                 && !up_broken
                 && let Some(attempt) = context.attempts.last()
             {
                 attempt.endpoint.checkin(conn, now);
+            }
+            if let Some(flow) = rest {
+                put_back(context, flow);
             }
             Ok(Answered::Whole { keep_alive })
         }
     }
 }
 
-/// The request's body on its way to the endpoint, framed as it came.
-fn upload(context: &RequestContext) -> Option<Flow> {
-    let framing = match context.body {
-        BodyKind::None | BodyKind::Length(0) => return None,
-        BodyKind::Chunked => Framing::Chunked,
-        _ => Framing::Plain,
+/// What is left of the request's body is the connection's again.
+fn put_back(context: &mut RequestContext, flow: Flow) {
+    // Who asked for leave to send a body, and got a final answer instead, may send it or not.
+    context.rest = match expects(context) {
+        true => Rest::Unknown,
+        false => Rest::Unread(flow),
     };
-    let limits = ChunkLimits::request(&context.listener.plan.head_limits);
-    Some(Flow::new(context.body, framing, limits).limited(context.body_limit()))
 }
 
 fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
@@ -345,15 +362,24 @@ fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
 enum Driven {
     Whole { keep_alive: bool, endpoint_keeps: bool },
     Switched,
+    TurnedDown,
+}
+
+/// What a request is asked by, and where.
+struct Asked<'a> {
+    route: &'a RoutePlan,
+    matched: &'a Match,
+    upstream: &'a LocalUpstream,
+    prepared: &'a Prepared,
 }
 
 async fn drive(
     exchange: &mut Exchange<'_>,
     context: &mut RequestContext,
-    route: &RoutePlan,
-    matched: &Match,
-    prepared: &Prepared,
+    asked: &Asked<'_>,
+    tries: &mut Tries,
 ) -> Result<Driven, ProxyError> {
+    let prepared = asked.prepared;
     {
         let head = context.head()?;
         let body = context.body;
@@ -364,6 +390,10 @@ async fn drive(
     let response = exchange.response_head().await?;
     note_answer(context, &response);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
+    if tries.turns_down(context, asked.upstream, exchange.upload, response.status) {
+        heads::give(response.buf);
+        return Ok(Driven::TurnedDown);
+    }
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
@@ -379,7 +409,14 @@ async fn drive(
         context.may_keep_alive() && !context.ends_by_close && (exchange.request_done() || !expects(context));
     exchange.end_means_gone = is_event_stream(&response);
     let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
-    let edits = respond::edits(context, route, matched, prepared, &response, keep_alive)?;
+    let edits = respond::edits(
+        context,
+        asked.route,
+        asked.matched,
+        prepared,
+        &response,
+        keep_alive,
+    )?;
     let sent_framing = if framing == Framing::Chunked {
         BodyKind::Chunked
     } else {
@@ -442,6 +479,34 @@ fn is_event_stream(response: &ResponseHead) -> bool {
     })
 }
 
+/// Counts an outcome for or against the endpoint, and ejects it when it was one too many.
+fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
+    let Some(upstream) = &context.upstream else { return };
+    let rules = &upstream.plan.resilience.outlier;
+    let (state, series) = (&attempt.endpoint.state, &attempt.endpoint.series);
+    let at_fault = match outcome {
+        Fault::Failed(token) => rules.on.has_token(token),
+        Fault::Answered(status) => rules.on.has_status(status),
+    };
+    match (at_fault, outcome) {
+        (true, _) => {
+            series.faults.inc();
+            let failures = state.failed();
+            // A request from before an ejection is no news after it.
+            let fresh = Millis::of(attempt.started) >= state.standing.ejected_until();
+            if rules.consecutive_failures > 0 && failures >= rules.consecutive_failures && fresh {
+                let reason = Reason::InARow {
+                    failures,
+                    last: outcome,
+                };
+                outlier::eject(&upstream.plan, attempt.index, reason, Millis::now());
+            }
+        }
+        (false, Fault::Answered(_)) => state.succeeded(),
+        (false, Fault::Failed(_)) => {}
+    }
+}
+
 fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
     let Some(attempt) = context.attempts.last_mut() else {
         return;
@@ -449,7 +514,6 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
     let now = Instant::now();
     attempt.head = Some(now);
     attempt.outcome = Outcome::Answered(response.status);
-    attempt.endpoint.state.succeeded();
     attempt.endpoint.series.responses.inc(response.status);
     attempt
         .endpoint
@@ -458,6 +522,7 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
         .record(now.saturating_duration_since(attempt.connected.unwrap_or(now)));
     if let Some(attempt) = context.attempts.last() {
         learn(context, attempt, response.status < 500);
+        judge(context, attempt, Fault::Answered(response.status));
     }
 }
 

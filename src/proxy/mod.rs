@@ -14,7 +14,9 @@
 //! | 9 | `respond` | the response as the client sees it, or our own |
 //! | 10 | `tunnel` | bytes both ways after 101 |
 //!
-//! [`explain`] tells the same story without taking the steps. `view` is the snapshot as one worker sees it; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger` closes without losing answers.
+//! [`explain`] tells the same story without taking the steps. `retry` says whether another attempt may be made, and
+//! `upload` is a request's body over all of them. `view` is the snapshot as one worker sees it; `pace` judges
+//! slowness; `hold` waits for the first verdict on endpoints; `linger` closes without losing answers.
 
 mod accept;
 mod admit;
@@ -38,7 +40,9 @@ mod linger;
 mod pace;
 mod prepare;
 mod respond;
+mod retry;
 mod service;
 mod tunnel;
+mod upload;
 mod view;
 pub mod worker;

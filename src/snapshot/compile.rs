@@ -13,6 +13,7 @@ use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::upstream::shared::check::CheckPlan;
+use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
     EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
@@ -361,6 +362,10 @@ fn upstream_plan(
         endpoints,
         pool: upstream.pool,
         health,
+        resilience: Resilience {
+            outlier: upstream.outlier,
+            retry: upstream.retry,
+        },
     })
 }
 

@@ -44,6 +44,27 @@ pub const HEALTH_TIMEOUT: Legacy = Legacy {
     wins: false,
 };
 
+/// Further tries of a request, where the upstream does not say.
+pub const RETRIES: Legacy = Legacy {
+    variable: "LB_RETRY_ATTEMPTS",
+    translate: one_more,
+    wins: false,
+};
+
+/// Tries of a request, the first included, where neither the upstream nor the variable above says.
+pub const MAX_ATTEMPTS: Legacy = Legacy {
+    variable: "FAILOVER_MAX_ATTEMPTS",
+    translate: attempts,
+    wins: false,
+};
+
+/// Seconds that an endpoint is left alone after it failed, where the upstream does not say.
+pub const RECOVERY: Legacy = Legacy {
+    variable: "FAILOVER_RECOVERY_TIMEOUT",
+    translate: seconds_above_zero,
+    wins: false,
+};
+
 /// Client connections of the node.
 pub const MAX_CONNECTIONS: Legacy = Legacy {
     variable: "MAX_CONNECTIONS",
@@ -97,6 +118,39 @@ fn seconds(text: &str) -> Result<String, String> {
     value
         .map(quantity::write_duration)
         .ok_or_else(|| "accepted: a number of seconds".to_owned())
+}
+
+fn seconds_above_zero(text: &str) -> Result<String, String> {
+    let text = seconds(text)?;
+    if quantity::duration(&text).is_ok_and(|value| value.is_zero()) {
+        return Err("accepted: a number of seconds above 0".to_owned());
+    }
+    Ok(text)
+}
+
+/// Most tries that a request may have.
+const MOST_ATTEMPTS: u32 = 8;
+
+fn one_more(text: &str) -> Result<String, String> {
+    let retries = text.trim().parse::<u32>().ok();
+    let attempts = retries.filter(|retries| *retries < MOST_ATTEMPTS);
+    match attempts {
+        Some(retries) => Ok((retries + 1).to_string()),
+        None => Err(format!(
+            "accepted: a number of retries from 0 to {}",
+            MOST_ATTEMPTS - 1
+        )),
+    }
+}
+
+fn attempts(text: &str) -> Result<String, String> {
+    let attempts = text.trim().parse::<u32>().ok();
+    match attempts.filter(|attempts| (1..=MOST_ATTEMPTS).contains(attempts)) {
+        Some(attempts) => Ok(attempts.to_string()),
+        None => Err(format!(
+            "accepted: a number of attempts from 1 to {MOST_ATTEMPTS}"
+        )),
+    }
 }
 
 fn as_it_is(text: &str) -> Result<String, String> {

@@ -21,6 +21,8 @@ pub struct Key {
     pub change: Change,
     /// A variable that users' systems already carry for it.
     pub legacy: Option<&'static Legacy>,
+    /// Another one, asked where that one is not set.
+    pub or_legacy: Option<&'static Legacy>,
 }
 
 /// What a key holds.
@@ -124,6 +126,7 @@ impl Key {
             example: "",
             change: Change::Reload,
             legacy: None,
+            or_legacy: None,
         }
     }
 
@@ -146,6 +149,18 @@ impl Key {
     pub const fn legacy(mut self, legacy: &'static Legacy) -> Self {
         self.legacy = Some(legacy);
         self
+    }
+
+    /// Also set by another variable, where the first is not set.
+    #[must_use]
+    pub const fn or_legacy(mut self, legacy: &'static Legacy) -> Self {
+        self.or_legacy = Some(legacy);
+        self
+    }
+
+    /// The variables that users' systems already carry for it, in the order they are asked.
+    pub fn legacies(&self) -> impl Iterator<Item = &'static Legacy> {
+        self.legacy.into_iter().chain(self.or_legacy)
     }
 
     /// The keys in this key's table or tables.

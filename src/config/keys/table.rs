@@ -5,7 +5,7 @@ use super::{Key, MapKey, Shape};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::model::{
-    Balance, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
+    Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
     RequestIdPolicy, Role,
 };
 
@@ -585,6 +585,16 @@ const UPSTREAM: &[Key] = &[
         HEALTH,
         "Probes of each endpoint: one that fails them gets no requests until it passes again, unless that is so of all (then they are not heeded). Absent: none is probed.",
     ),
+    Key::table(
+        "outlier",
+        OUTLIER,
+        "Endpoints at which requests fail get none for a while, longer each time. A single endpoint always stays.",
+    ),
+    Key::table(
+        "retry",
+        RETRY,
+        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is.",
+    ),
 ];
 
 const ENDPOINT: &[Key] = &[
@@ -718,6 +728,88 @@ const HEALTH: &[Key] = &[
         Form::Choice(InitialHealth::NAMES),
         "probing",
         "What an endpoint is until its first probe has ended, which then decides. While nothing is known of any endpoint (`probing`), requests wait for that, 1 second at most.",
+    ),
+];
+
+const OUTLIER: &[Key] = &[
+    Key::new(
+        "consecutive_failures",
+        COUNT,
+        "5",
+        "Failures in a row at which an endpoint is ejected, at once. 0: they do not count.",
+    ),
+    Key::new("window", DEADLINE, "10s", "Time that `error_rate` is taken over."),
+    Key::new(
+        "error_rate",
+        Form::Ratio,
+        "0.5",
+        "Share of failed requests at which an endpoint is ejected. 0: it does not count.",
+    ),
+    Key::new(
+        "min_requests",
+        Form::Integer {
+            min: 1,
+            max: u32::MAX as i64,
+        },
+        "20",
+        "Requests within `window` below which `error_rate` says nothing.",
+    ),
+    Key::new(
+        "eject",
+        DEADLINE,
+        "5s",
+        "How long the first ejection lasts; each further one twice as long, until the endpoint has been well for a while.",
+    )
+    .legacy(&legacy::RECOVERY),
+    Key::new("max_eject", DEADLINE, "60s", "Longest ejection."),
+    Key::new(
+        "max_ejected",
+        Form::Ratio,
+        "0.5",
+        "Share of the endpoints that may be out at the same time, rounded down; one of two or more always may. 0: none.",
+    ),
+    Key::list(
+        "on",
+        Form::Choice(Cause::NAMES),
+        "connect,reset,timeout,invalid,5xx",
+        "What is a failure: no connection, one that ended before the answer did, no answer in time, one that makes no sense, or a status. `5xx` leaves out 501 and 505, which speak of the request.",
+    )
+    .example("[\"connect\", \"reset\", \"timeout\"]"),
+];
+
+const RETRY: &[Key] = &[
+    Key::new(
+        "attempts",
+        Form::Integer { min: 1, max: 8 },
+        "2",
+        "Tries of a request that was sent, the first included. One that could not be sent does not count: it is tried at up to 8 endpoints. 1: never another try.",
+    )
+    .legacy(&legacy::RETRIES)
+    .or_legacy(&legacy::MAX_ATTEMPTS),
+    Key::new(
+        "budget",
+        Form::Ratio,
+        "0.2",
+        "Share of the requests of the last 10 s that may be repeated; each worker keeps count by itself, and 10 a second always may.",
+    ),
+    Key::list(
+        "on",
+        Form::Choice(Cause::NAMES),
+        "connect,reset,timeout,502,503,504",
+        "After what: no connection (or no byte sent), one that ended before an answer, no answer within `timeouts.response`, one that makes no sense, or a status. Empty: after nothing.",
+    )
+    .example("[\"connect\", \"503\"]"),
+    Key::new(
+        "body",
+        Form::Size { min: 0, max: 16 * MIB },
+        "64KiB",
+        "Request body kept for another try while it is sent. A longer one is sent once.",
+    ),
+    Key::new(
+        "non_idempotent",
+        Form::Bool,
+        "false",
+        "Also repeat methods that are not idempotent, such as POST, without an `Idempotency-Key`.",
     ),
 ];
 

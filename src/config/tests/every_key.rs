@@ -32,9 +32,9 @@ fn other(form: Form) -> &'static str {
         Form::Bool | Form::Choice(_) => unreachable!("depends on the key"),
         Form::Integer { .. } => "301",
         Form::Workers => "7",
-        Form::Ratio => "0.5",
         Form::Factor => "1.5",
         Form::HashKey => "cookie:other",
+        Form::Ratio => "0.25",
         Form::Duration { .. } => "17s",
         Form::Size { .. } => "12345B",
         Form::Listen => "127.0.0.9:9999",
@@ -71,6 +71,7 @@ fn value(key: &Key, form: Form) -> String {
     match form {
         Form::Bool => (default != "true").to_string(),
         Form::Choice(names) => names.iter().find(|name| **name != default).unwrap().to_string(),
+        Form::Integer { max, .. } if max < 301 => max.to_string(),
         // The names of things that are not referred to.
         Form::Name if key.name == "name" => "fresh".to_owned(),
         form => other(form).to_owned(),
@@ -141,6 +142,7 @@ fn every_list_and_map_is_read() {
         }
         let written = match key.name {
             "redact_query" => "['other']",
+            "on" => "['429']",
             _ => key.example,
         };
         let (table, name) = pattern.rsplit_once('.').unwrap();
@@ -163,6 +165,13 @@ fn every_list_and_map_is_read() {
                 "[upstreams.app.health]",
                 &format!("[upstreams.app.health]\n{name} = {written}"),
             ),
+            _ if table.starts_with("upstreams.*.") => {
+                let inner = table.trim_start_matches("upstreams.*.");
+                FULL.replace(
+                    "[upstreams.app]",
+                    &format!("[upstreams.app]\n{inner}.{name} = {written}"),
+                )
+            }
             _ if table == "listeners.web" => {
                 FULL.replace("[listeners.web]", &format!("[listeners.web]\n{name} = {written}"))
             }

@@ -257,6 +257,10 @@ fn old_names_with_values_of_another_version_are_refused() {
         ("LB_TIMEOUT", "1e300"),
         ("MAX_CONNECTIONS", "lots"),
         ("CLUSTER_WORKERS", "0"),
+        ("LB_RETRY_ATTEMPTS", "-1"),
+        ("LB_RETRY_ATTEMPTS", "8"),
+        ("FAILOVER_MAX_ATTEMPTS", "0"),
+        ("FAILOVER_RECOVERY_TIMEOUT", "0"),
     ] {
         let told = refused(&[(variable, value)]);
         assert!(

@@ -130,12 +130,15 @@ pub struct EndpointStatus {
     /// Times it was picked, and which share of all picks of its upstream that is, 0–1.
     pub requests: u64,
     pub share: Option<f64>,
-    /// Requests that had failed at another endpoint before.
-    pub retries_taken: u64,
     pub failures: u64,
     /// Failures since the last success.
     pub failure_streak: u32,
+    /// Times it was ejected since it became known.
+    pub ejections: u64,
+    /// The latest, over or not.
+    pub last_ejection: Option<EjectionStatus>,
     pub errors: BTreeMap<&'static str, u64>,
+    pub retries: RetryStatus,
     pub connections: PoolStatus,
     pub latency: Latency,
     pub bytes_sent: u64,
@@ -176,6 +179,16 @@ pub struct ProbeStatus {
     pub reason: Option<String>,
 }
 
+/// Why requests were kept from an endpoint, and for how long.
+#[derive(Debug, Serialize)]
+pub struct EjectionStatus {
+    pub reason: String,
+    /// RFC 3339.
+    pub since: String,
+    pub until: String,
+    pub over: bool,
+}
+
 /// What an endpoint can be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -212,6 +225,17 @@ impl EndpointCondition {
             Self::Unresolved => "unresolved",
         }
     }
+}
+
+/// Requests that went on to another endpoint after a failure.
+#[derive(Debug, Serialize)]
+pub struct RetryStatus {
+    /// That it got after they failed at another one.
+    pub taken: u64,
+    /// That another one got after they failed here.
+    pub given: u64,
+    /// That no other one got, by the reason why not.
+    pub suppressed: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Serialize)]

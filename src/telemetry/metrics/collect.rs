@@ -48,7 +48,37 @@ fn add_all<T: Default>(into: &mut BTreeMap<Key, T>, from: &Series<T>, absorb: im
     }
 }
 
+/// How the attempts at one endpoint came out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Attempts that were answered or failed.
+    pub requests: u64,
+    /// Those that speak against the endpoint.
+    pub faults: u64,
+}
+
 impl Metrics {
+    /// How attempts came out so far, by upstream and address. Costs much less than [`Self::totals`].
+    #[must_use]
+    pub fn outcomes(&self) -> BTreeMap<Box<str>, BTreeMap<Box<str>, Outcomes>> {
+        let mut all: BTreeMap<Box<str>, BTreeMap<Box<str>, Outcomes>> = BTreeMap::new();
+        for worker in self.workers() {
+            for ((upstream, address), series) in &worker.lock().endpoints {
+                let endpoints = match all.get_mut(upstream) {
+                    Some(endpoints) => endpoints,
+                    None => all.entry(upstream.clone()).or_default(),
+                };
+                let sum = match endpoints.get_mut(address) {
+                    Some(sum) => sum,
+                    None => endpoints.entry(address.clone()).or_default(),
+                };
+                sum.requests += series.responses.sum() + series.failures.sum();
+                sum.faults += series.faults.get();
+            }
+        }
+        all
+    }
+
     /// Sums over the workers. Costs some microseconds per series and worker.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -172,6 +202,12 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
     };
     each(&names::LB_PICKS, &|s, l, x| s.add(l, x.attempts.get()));
     each(&names::RETRIES, &|s, l, x| s.add(l, x.retries.get()));
+    each(&names::RETRIES_GIVEN, &|s, l, x| s.add(l, x.retries_given.get()));
+    each(&names::RETRIES_SUPPRESSED, &|s, [u, a], x| {
+        for (reason, n) in x.retries_suppressed.iter() {
+            s.add(&[u, a, reason], n);
+        }
+    });
     each(&names::UPSTREAM_RESPONSES, &|s, [u, a], x| {
         for (class, n) in x.responses.iter() {
             s.add(&[u, a, class], n);

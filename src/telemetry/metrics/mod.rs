@@ -13,13 +13,13 @@ mod process_wide;
 pub mod series;
 
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
-pub use collect::Totals;
+pub use collect::{Outcomes, Totals};
 pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
 pub use process_wide::{AccessLogSeries, ControlSeries, ReloadResult};
 pub use series::{
-    CLASSES, EndpointSeries, ListenerSeries, PerClass, PerRefusal, PerToken, Refusal, RouteSeries,
-    WorkerSeries,
+    CLASSES, EndpointSeries, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken, Refusal,
+    RouteSeries, WorkerSeries,
 };
 
 use jiff::Timestamp;

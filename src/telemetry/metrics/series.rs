@@ -130,6 +130,61 @@ impl PerRefusal {
     }
 }
 
+/// Why a request was not repeated after a failure that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRetry {
+    /// `retry.attempts` were made.
+    Attempts,
+    /// Doing it twice may do harm.
+    Method,
+    /// More of its body was sent than is kept.
+    Body,
+    /// There is no other endpoint.
+    Endpoints,
+    /// `retry.budget` is spent.
+    Budget,
+}
+
+impl NoRetry {
+    pub const ALL: [Self; 5] = [
+        Self::Attempts,
+        Self::Method,
+        Self::Body,
+        Self::Endpoints,
+        Self::Budget,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Method => "method",
+            Self::Body => "body",
+            Self::Endpoints => "endpoints",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// Counts by [`NoRetry`].
+#[derive(Debug, Default)]
+pub struct PerNoRetry(Cells<{ NoRetry::ALL.len() }>);
+
+impl PerNoRetry {
+    pub fn inc(&self, why: NoRetry) {
+        self.0.0[why as usize].inc();
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        NoRetry::ALL.into_iter().map(NoRetry::name).zip(self.0.values())
+    }
+
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
 macro_rules! series {
     ($(#[$meta:meta])* $name:ident { $( $(#[$field_meta:meta])* $field:ident : $cell:ident, )* }) => {
         $(#[$meta])*
@@ -176,7 +231,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry);
 
 series! {
     /// One listener.
@@ -219,10 +274,16 @@ series! {
         attempts: Counter,
         /// Attempts that followed a failed one.
         retries: Counter,
+        /// Its failures after which another endpoint was tried.
+        retries_given: Counter,
+        /// Its failures after which none was, though it is one that may be repeated.
+        retries_suppressed: PerNoRetry,
         /// Response heads received, by class of their status.
         responses: PerClass,
         /// Attempts failed, by token.
         failures: PerToken,
+        /// Attempts that speak against the endpoint: failures, and answers that are taken for one.
+        faults: Counter,
         connects: Counter,
         connects_failed: Counter,
         /// Attempts on a pooled connection.

@@ -3,7 +3,9 @@
 
 use super::conn::Conn;
 use super::shared::balancer::Balancer;
+use super::shared::budget::Budget;
 use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
+use crate::base::clock::Millis;
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::telemetry::metrics::WorkerMetrics;
@@ -74,9 +76,22 @@ pub struct LocalUpstream {
     pub plan: Arc<UpstreamPlan>,
     pub endpoints: Vec<Rc<LocalEndpoint>>,
     balancer: RefCell<Balancer>,
+    budget: Rc<RefCell<Budget>>,
 }
 
 impl LocalUpstream {
+    /// A request for this upstream has begun.
+    pub fn note_request(&self, now: Millis) {
+        self.budget.borrow_mut().request(now);
+    }
+
+    /// Takes a retry out of the budget, if there is one in it.
+    #[must_use]
+    pub fn take_retry(&self, now: Millis) -> bool {
+        let share = self.plan.resilience.retry.budget;
+        self.budget.borrow_mut().take(share, now)
+    }
+
     /// The endpoint for the next attempt, not one of those tried already.
     pub fn pick(&self, tried: &[usize], ask: Ask) -> Option<usize> {
         self.pick_by(&mut self.balancer.borrow_mut(), tried, ask)
@@ -101,6 +116,7 @@ impl LocalUpstream {
 #[derive(Debug, Default)]
 pub struct Endpoints {
     known: HashMap<EndpointKey, Rc<LocalEndpoint>>,
+    budgets: HashMap<Arc<str>, Rc<RefCell<Budget>>>,
 }
 
 impl Endpoints {
@@ -113,6 +129,7 @@ impl Endpoints {
     ) -> Vec<Rc<LocalUpstream>> {
         let mut known = HashMap::new();
         let mut upstreams = Vec::with_capacity(plans.len());
+        let mut budgets = HashMap::with_capacity(plans.len());
         for plan in plans {
             let mut endpoints = Vec::with_capacity(plan.endpoints.len());
             for endpoint in &plan.endpoints {
@@ -134,12 +151,16 @@ impl Endpoints {
                 endpoints.push(local);
             }
             let balancer = RefCell::new(Balancer::new(plan, fastrand::u64(..)));
+            let budget = self.budgets.remove(&plan.name).unwrap_or_default();
+            budgets.insert(plan.name.clone(), budget.clone());
             upstreams.push(Rc::new(LocalUpstream {
                 plan: plan.clone(),
                 endpoints,
                 balancer,
+                budget,
             }));
         }
+        self.budgets = budgets;
         for gone in std::mem::replace(&mut self.known, known).into_values() {
             // Requests that still run hold the endpoint; its idle connections serve nobody.
             gone.pool.set(Pool {

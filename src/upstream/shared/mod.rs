@@ -1,12 +1,16 @@
 //! What all threads know about endpoints: state that outlives reloads, plans of the snapshot, pure balancers.
 
 pub mod balancer;
+pub mod budget;
 pub mod check;
 pub mod health;
 pub mod latency;
+pub mod outlier;
 pub mod overrides;
 pub mod plan;
+pub mod rate;
 pub mod registry;
+pub mod resilience;
 pub mod standing;
 pub mod state;
 

@@ -2,6 +2,7 @@
 
 use super::balancer::ring::Ring;
 use super::check::CheckPlan;
+use super::resilience::Resilience;
 use super::state::EndpointState;
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
@@ -50,6 +51,7 @@ pub struct UpstreamPlan {
     pub pool: Pool,
     /// `None`: endpoints are not probed.
     pub health: Option<Arc<CheckPlan>>,
+    pub resilience: Resilience,
 }
 
 impl UpstreamPlan {

@@ -3,6 +3,7 @@
 use super::check::HOLD;
 use super::health::Checks;
 use super::latency::Latency;
+use super::outlier::Ejections;
 use super::standing::{Health, Standing};
 use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
@@ -51,6 +52,8 @@ pub struct EndpointState {
     tunnels: CachePadded<AtomicU32>,
     /// Failures since the last success.
     failure_streak: CachePadded<AtomicU32>,
+    /// What traffic's verdicts on it were.
+    pub ejections: Ejections,
     /// Where the next connection starts among several targets.
     next_target: AtomicU64,
 }
@@ -70,6 +73,7 @@ impl EndpointState {
             in_flight: CachePadded::default(),
             tunnels: CachePadded::default(),
             failure_streak: CachePadded::default(),
+            ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
     }
@@ -160,8 +164,10 @@ impl EndpointState {
         }
     }
 
-    /// An attempt failed on the endpoint's side.
-    pub fn failed(&self) {
-        self.failure_streak.fetch_add(1, Ordering::Relaxed);
+    /// An attempt failed on the endpoint's side. How many have in a row, this one included.
+    pub fn failed(&self) -> u32 {
+        self.failure_streak
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1)
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn plan_of(balance: Balance, bounded_load: f64, endpoints: Vec<Endpoi
             max_requests: 0,
         },
         health: None,
+        resilience: Default::default(),
     }
 }
 

@@ -1,0 +1,171 @@
+//! Whether a request may be tried at another endpoint.
+//!
+//! What was never sent may go anywhere, whatever its method. What was sent is sent again only if doing it twice is
+//! as good as once, all of it is still here, there is another endpoint, and the budget allows. When one of that
+//! fails, the client gets the very answer, or error, that there is.
+
+use super::context::RequestContext;
+use super::error::{ProxyError, Side};
+use super::heads;
+use super::upload::Upload;
+use crate::base::clock::Millis;
+use crate::message::causes::Cause;
+use crate::message::names::Name;
+use crate::telemetry::metrics::NoRetry;
+use crate::upstream::local::LocalUpstream;
+use crate::upstream::shared::outlier::Fault;
+use smallvec::SmallVec;
+
+/// Endpoints tried for one request. Each costs at most its connect timeout.
+pub(super) const MOST_ATTEMPTS: usize = 8;
+
+/// What was tried for a request.
+#[derive(Debug)]
+pub(super) struct Tries {
+    endpoints: SmallVec<[usize; MOST_ATTEMPTS]>,
+    /// Those at which something of the request was written.
+    sent: u32,
+    /// Doing it twice is as good as once.
+    repeatable: bool,
+    /// Where it goes next, decided when an answer was turned down.
+    next: Option<usize>,
+}
+
+impl Tries {
+    pub fn new(context: &RequestContext, upstream: &LocalUpstream) -> Self {
+        Self {
+            endpoints: SmallVec::new(),
+            sent: 0,
+            repeatable: is_repeatable(context, upstream),
+            next: None,
+        }
+    }
+
+    /// Whether doing it twice is as good as once: by its method, because the client says so, or by policy.
+    pub const fn repeatable(&self) -> bool {
+        self.repeatable
+    }
+
+    /// How much of the request's body is worth keeping.
+    pub fn keep(&self, upstream: &LocalUpstream) -> u64 {
+        let retry = &upstream.plan.resilience.retry;
+        if self.repeatable { retry.body } else { 0 }
+    }
+
+    /// Notes that an endpoint is tried.
+    pub fn at(&mut self, index: usize) {
+        self.endpoints.push(index);
+    }
+
+    pub fn endpoints(&self) -> &[usize] {
+        &self.endpoints
+    }
+
+    /// Where it goes after its answer was turned down.
+    pub const fn take_next(&mut self) -> Option<usize> {
+        self.next.take()
+    }
+
+    /// The endpoint to try after this failure, if another one may be.
+    pub fn after_failure(
+        &mut self,
+        context: &mut RequestContext,
+        upstream: &LocalUpstream,
+        upload: &Upload,
+        error: &ProxyError,
+    ) -> Option<usize> {
+        if error.side != Side::Endpoint || context.status != 0 {
+            return None;
+        }
+        let retry = &upstream.plan.resilience.retry;
+        let next = if error.unsent {
+            if retry.attempts < 2 || !retry.on.has(Cause::Connect) {
+                return None;
+            }
+            self.pick_other(context, upstream)?
+        } else {
+            self.after_sent(context, upstream, upload, Fault::Failed(error.token))?
+        };
+        note_given(context);
+        if let Some(response) = context.response.take() {
+            heads::give(response.buf);
+        }
+        Some(next)
+    }
+
+    /// Whether to try elsewhere instead of passing on an answer with this status. Nothing of it was passed on yet.
+    pub fn turns_down(
+        &mut self,
+        context: &RequestContext,
+        upstream: &LocalUpstream,
+        upload: &Upload,
+        status: u16,
+    ) -> bool {
+        self.next = self.after_sent(context, upstream, upload, Fault::Answered(status));
+        if self.next.is_some() {
+            note_given(context);
+        }
+        self.next.is_some()
+    }
+
+    fn after_sent(
+        &mut self,
+        context: &RequestContext,
+        upstream: &LocalUpstream,
+        upload: &Upload,
+        fault: Fault,
+    ) -> Option<usize> {
+        let retry = &upstream.plan.resilience.retry;
+        let meant = match fault {
+            Fault::Failed(token) => retry.on.has_token(token),
+            Fault::Answered(status) => retry.on.has_status(status),
+        };
+        if !meant || retry.attempts < 2 {
+            return None;
+        }
+        self.sent += 1;
+        let next = if self.sent >= retry.attempts {
+            Err(NoRetry::Attempts)
+        } else if !self.repeatable {
+            Err(NoRetry::Method)
+        } else if !upload.is_whole() {
+            Err(NoRetry::Body)
+        } else {
+            self.pick_other(context, upstream)
+                .ok_or(NoRetry::Endpoints)
+                .and_then(|next| {
+                    let taken = upstream.take_retry(Millis::now());
+                    taken.then_some(next).ok_or(NoRetry::Budget)
+                })
+        };
+        next.map_err(|why| note_refused(context, why)).ok()
+    }
+
+    fn pick_other(&self, context: &RequestContext, upstream: &LocalUpstream) -> Option<usize> {
+        if self.endpoints.len() >= MOST_ATTEMPTS {
+            return None;
+        }
+        upstream.pick(&self.endpoints, context.ask(Millis::now()))
+    }
+}
+
+fn is_repeatable(context: &RequestContext, upstream: &LocalUpstream) -> bool {
+    let by_policy = upstream.plan.resilience.retry.non_idempotent;
+    by_policy
+        || context
+            .request
+            .as_ref()
+            .is_some_and(|head| head.method.is_idempotent() || head.buf.has(Name::IdempotencyKey))
+}
+
+fn note_given(context: &RequestContext) {
+    if let Some(attempt) = context.attempts.last() {
+        attempt.endpoint.series.retries_given.inc();
+    }
+}
+
+fn note_refused(context: &RequestContext, why: NoRetry) {
+    if let Some(attempt) = context.attempts.last() {
+        attempt.endpoint.series.retries_suppressed.inc(why);
+    }
+}
