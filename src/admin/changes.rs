@@ -6,13 +6,14 @@ use super::paging::Params;
 use super::problem::Problem;
 use super::writes::submit;
 use crate::config::Choice;
-use crate::config::form::quantity;
+use crate::config::form::{pattern, quantity};
 use crate::config::keys::legacy;
-use crate::config::model::Balance;
+use crate::config::model::{Balance, HashKey};
 use crate::control::Actor;
 use crate::control::command::Action;
 use crate::control::overrides::{BalanceWish, EndpointWish, Wish};
 use crate::control::status;
+use crate::upstream::shared::overrides::Algorithm;
 use crate::upstream::shared::{AdminState, EndpointKey};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -42,12 +43,14 @@ fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Opt
     T::deserialize(value).map(Some)
 }
 
-/// `{"balance":"least_connections","reason":"…"}`; `algorithm` is another word for it.
+/// `{"balance":"hash","key":"header:x-user","reason":"…"}`; `algorithm` is another word for it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BalanceWanted {
     #[serde(alias = "algorithm")]
     balance: String,
+    /// Of `hash`; absent: the file's.
+    key: Option<String>,
     reason: Option<String>,
 }
 
@@ -150,7 +153,7 @@ pub async fn balance(
     }
     let wish = BalanceWish {
         upstreams: vec![upstream.into()],
-        balance: Some(algorithm(&wanted.balance)?),
+        algorithm: Some(algorithm(&wanted.balance, wanted.key.as_deref())?),
         reason: wanted.reason,
     };
     submit(&api, actor, params.dry_run, Action::ChangeBalance(wish)).await
@@ -173,7 +176,7 @@ pub async fn forget_balance(
     }
     let wish = BalanceWish {
         upstreams: vec![upstream.into()],
-        balance: None,
+        algorithm: None,
         reason: None,
     };
     submit(&api, actor, params.dry_run, Action::ChangeBalance(wish)).await
@@ -216,12 +219,27 @@ fn duration(text: &str) -> Result<Duration, Problem> {
     })
 }
 
-/// An algorithm by our word for it, or by one that other systems have.
-pub(super) fn algorithm(name: &str) -> Result<Balance, Problem> {
+/// An algorithm by our word for it, or by one that other systems have, with what it needs.
+pub(super) fn algorithm(name: &str, key: Option<&str>) -> Result<Algorithm, Problem> {
     let ours = legacy::algorithm(name).ok();
-    ours.as_deref().and_then(Balance::from_name).ok_or_else(|| {
+    let balance = ours.as_deref().and_then(Balance::from_name).ok_or_else(|| {
         unprocessable(format!("there is no algorithm {name:?}"))
             .hint(format!("one of {}", Balance::NAMES.join(", ")))
+    })?;
+    let key = key.map(hash_key).transpose()?;
+    if key.is_some() && balance != Balance::Hash {
+        return Err(unprocessable(format!("{} has no key", balance.name())).hint("hash has"));
+    }
+    Ok(Algorithm { balance, key })
+}
+
+fn hash_key(text: &str) -> Result<HashKey, Problem> {
+    pattern::hash_key(text).map_err(|complaint| {
+        unprocessable(format!("{text:?} is no key: {}", complaint.reason)).hint(
+            complaint
+                .hint
+                .unwrap_or_else(|| "header:NAME, cookie:NAME, query:NAME, uri or client_ip".to_owned()),
+        )
     })
 }
 

@@ -19,7 +19,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// `{"upstream":"chat","algorithm":"least_connections","reason":"…"}`; without an upstream it goes to all.
+/// `{"upstream":"chat","algorithm":"hash","params":{"key":"header:x-user"},"reason":"…"}`; without an upstream it
+/// goes to all.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AlgorithmWanted {
@@ -27,7 +28,16 @@ struct AlgorithmWanted {
     upstream: Option<String>,
     #[serde(alias = "balance")]
     algorithm: String,
+    #[serde(default)]
+    params: AlgorithmParams,
     reason: Option<String>,
+}
+
+/// What some algorithms need.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlgorithmParams {
+    key: Option<String>,
 }
 
 /// How each upstream balances, and how it could.
@@ -75,7 +85,7 @@ pub async fn balancer_algorithm(
 ) -> Result<Json<Value>, Problem> {
     let example = "{\"upstream\":\"chat\",\"algorithm\":\"least_connections\"}";
     let wanted: AlgorithmWanted = read(&body, example)?;
-    let balance = algorithm(&wanted.algorithm)?;
+    let algorithm = algorithm(&wanted.algorithm, wanted.params.key.as_deref())?;
     let live = api.gateway.live.load();
     let names = live.upstreams.iter().map(|plan| plan.name.clone());
     let upstreams: Vec<Arc<str>> = match &wanted.upstream {
@@ -87,7 +97,7 @@ pub async fn balancer_algorithm(
     }
     let wish = BalanceWish {
         upstreams,
-        balance: Some(balance),
+        algorithm: Some(algorithm),
         reason: wanted.reason,
     };
     submit(&api, actor, params.dry_run, Action::ChangeBalance(wish)).await

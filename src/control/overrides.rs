@@ -11,8 +11,9 @@ use super::change::{Change, ChangeKind};
 use crate::config::Choice;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::form::quantity;
-use crate::config::model::Balance;
-use crate::upstream::shared::overrides::{EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides};
+use crate::upstream::shared::overrides::{
+    Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides,
+};
 use crate::upstream::shared::{AdminState, EndpointKey, UpstreamPlan};
 use jiff::Timestamp;
 use std::fmt;
@@ -80,13 +81,20 @@ impl fmt::Display for EndpointWish {
 pub struct BalanceWish {
     pub upstreams: Vec<Arc<str>>,
     /// `None`: the file's.
-    pub balance: Option<Balance>,
+    pub algorithm: Option<Algorithm>,
     pub reason: Option<String>,
 }
 
 impl fmt::Display for BalanceWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.balance.map_or("the algorithm of the file", Choice::name))
+        match &self.algorithm {
+            None => f.write_str("the algorithm of the file"),
+            Some(Algorithm { balance, key: None }) => f.write_str(balance.name()),
+            Some(Algorithm {
+                balance,
+                key: Some(key),
+            }) => write!(f, "{} by {key}", balance.name()),
+        }
     }
 }
 
@@ -219,13 +227,15 @@ pub fn with_balance(
     for upstream in &wish.upstreams {
         let known = plans.iter().any(|plan| plan.name == *upstream);
         let old = before.balance(upstream);
-        let taken_back = wish.balance.is_none() && old.is_some();
+        let taken_back = wish.algorithm.is_none() && old.is_some();
         if !known && !taken_back {
             return Err(Refused::NoUpstream(upstream.clone()));
         }
-        let new = match (wish.balance, old) {
-            (Some(balance), Some(old)) if old.value == balance && wish.reason.is_none() => Some(old.clone()),
-            (Some(balance), _) => Some(asked.says(balance, wish.reason.as_ref())),
+        let new = match (&wish.algorithm, old) {
+            (Some(algorithm), Some(old)) if old.value == *algorithm && wish.reason.is_none() => {
+                Some(old.clone())
+            }
+            (Some(algorithm), _) => Some(asked.says(algorithm.clone(), wish.reason.as_ref())),
             (None, _) => None,
         };
         after.set_balance(upstream.clone(), new);

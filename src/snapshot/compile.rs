@@ -100,7 +100,7 @@ pub fn compile(
 pub fn upstreams(config: &Config, registry: &Registry, overrides: &Overrides) -> Vec<Arc<UpstreamPlan>> {
     let upstreams = config.upstreams.iter();
     upstreams
-        .map(|(name, upstream)| upstream_plan(name, upstream, registry, overrides))
+        .map(|(name, upstream)| upstream_plan(name, &overrides.over(name, upstream), registry, overrides))
         .collect()
 }
 
@@ -350,11 +350,15 @@ fn upstream_plan(
             }
         })
         .collect();
-    let balance = overrides.balance_of(&name, upstream.balance);
     Arc::new(UpstreamPlan {
         name,
-        balance,
-        hashing: Hashing::new(balance, upstream.key.clone(), upstream.bounded_load, &endpoints),
+        balance: upstream.balance,
+        hashing: Hashing::new(
+            upstream.balance,
+            upstream.key.clone(),
+            upstream.bounded_load,
+            &endpoints,
+        ),
         endpoints,
         pool: upstream.pool,
         health,

@@ -1,9 +1,12 @@
 //! The overrides on disk: one JSON file in the state directory, replaced as a whole with every change.
 
 use crate::config::Choice;
-use crate::config::model::Balance;
+use crate::config::form::pattern;
+use crate::config::model::{Balance, HashKey};
 use crate::control::state_dir::write_atomically;
-use crate::upstream::shared::overrides::{EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides};
+use crate::upstream::shared::overrides::{
+    Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides,
+};
 use crate::upstream::shared::{AdminState, EndpointKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -75,6 +78,8 @@ struct StoredWeight {
 struct StoredBalance {
     upstream: String,
     value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     #[serde(flatten)]
     said: Said,
 }
@@ -140,7 +145,8 @@ fn stored(overrides: &Overrides) -> Stored {
             .balances()
             .map(|(upstream, told)| StoredBalance {
                 upstream: upstream.to_string(),
-                value: told.value.name().to_owned(),
+                value: told.value.balance.name().to_owned(),
+                key: told.value.key.as_ref().map(ToString::to_string),
                 said: Said::of(told),
             })
             .collect(),
@@ -196,11 +202,18 @@ fn read(bytes: &[u8]) -> Result<Overrides, FileError> {
         overrides.set_endpoint(key, told);
     }
     for balance in stored.balances {
-        let value = Balance::from_name(&balance.value)
-            .ok_or_else(|| FileError::Word(balance.value.clone(), "algorithm"))?;
-        overrides.set_balance(balance.upstream.into(), Some(balance.said.says(value)?));
+        let algorithm = Algorithm {
+            balance: Balance::from_name(&balance.value)
+                .ok_or_else(|| FileError::Word(balance.value.clone(), "algorithm"))?,
+            key: balance.key.as_deref().map(hash_key).transpose()?,
+        };
+        overrides.set_balance(balance.upstream.into(), Some(balance.said.says(algorithm)?));
     }
     Ok(overrides)
+}
+
+fn hash_key(text: &str) -> Result<HashKey, FileError> {
+    pattern::hash_key(text).map_err(|_| FileError::Word(text.to_owned(), "hash key"))
 }
 
 fn read_leave(stored: StoredLeave) -> Result<Override<Leave>, FileError> {
@@ -253,7 +266,13 @@ mod tests {
             };
             overrides.set_endpoint(key, told);
         }
-        overrides.set_balance("app".into(), Some(said(Balance::LeastConnections)));
+        for (upstream, balance, key) in [
+            ("app", Balance::LeastConnections, None),
+            ("api", Balance::Hash, Some(HashKey::Header("x-user".to_owned()))),
+        ] {
+            let algorithm = Algorithm { balance, key };
+            overrides.set_balance(upstream.into(), Some(said(algorithm)));
+        }
         overrides
     }
 
@@ -283,6 +302,7 @@ mod tests {
             ("maintenance", "gone"),
             ("maintenance", "active"),
             ("least_connections", "best"),
+            ("header:x-user", "moon:phase"),
             ("2026-11-21T03:00:00Z", "yesterday"),
         ] {
             assert!(error(&whole.replace(from, to)).contains("damaged"), "{to}");

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::model::Balance;
 use crate::config::{Environment, load_text};
 use crate::snapshot;
 use crate::upstream::shared::Registry;
@@ -142,21 +143,26 @@ fn a_sleeping_override_can_be_taken_back_and_nothing_else() {
 
 #[test]
 fn an_algorithm_goes_to_every_upstream_that_is_named_or_to_none() {
-    let wish = |upstreams: &[&str], balance| BalanceWish {
+    let wish = |upstreams: &[&str], algorithm| BalanceWish {
         upstreams: upstreams.iter().map(|name| Arc::from(*name)).collect(),
-        balance,
+        algorithm,
         reason: None,
     };
     let none = Overrides::default();
-    let least = Some(Balance::LeastConnections);
-    let one = with_balance(&none, &plans(), &wish(&["app"], least), &asked("ann", 1)).unwrap();
-    assert_eq!(
-        one.balance_of("app", Balance::RoundRobin),
-        Balance::LeastConnections
-    );
-    let again = with_balance(&one, &plans(), &wish(&["app"], least), &asked("bob", 2)).unwrap();
+    let least = || {
+        let (balance, key) = (Balance::LeastConnections, None);
+        Some(Algorithm { balance, key })
+    };
+    let one = with_balance(&none, &plans(), &wish(&["app"], least()), &asked("ann", 1)).unwrap();
+    assert_eq!(one.balance("app").map(|told| told.value.clone()), least());
+    let again = with_balance(&one, &plans(), &wish(&["app"], least()), &asked("bob", 2)).unwrap();
     assert_eq!(again, one);
-    let unknown = with_balance(&none, &plans(), &wish(&["app", "other"], least), &asked("ann", 1));
+    let unknown = with_balance(
+        &none,
+        &plans(),
+        &wish(&["app", "other"], least()),
+        &asked("ann", 1),
+    );
     assert_eq!(unknown, Err(Refused::NoUpstream("other".into())));
     let back = with_balance(&one, &plans(), &wish(&["app"], None), &asked("ann", 3)).unwrap();
     assert!(back.is_empty());

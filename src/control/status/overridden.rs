@@ -2,10 +2,10 @@
 
 use super::{EndpointStatus, UpstreamStatus};
 use crate::config::Choice;
-use crate::config::model::{Balance, Config};
+use crate::config::model::Config;
 use crate::control::drains::{Left, Progress};
 use crate::control::gateway::Gateway;
-use crate::upstream::shared::overrides::{EndpointOverride, Leave, Override};
+use crate::upstream::shared::overrides::{Algorithm, EndpointOverride, Leave, Override};
 use crate::upstream::shared::{EndpointKey, EndpointState};
 use serde::Serialize;
 
@@ -50,6 +50,9 @@ pub struct WeightStatus {
 #[derive(Debug, Serialize)]
 pub struct BalanceStatus {
     pub value: &'static str,
+    /// What `hash` knows requests by, where that is not what the file says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The file's; `null` when the file has no such upstream.
     pub configured: Option<&'static str>,
     #[serde(flatten)]
@@ -158,10 +161,11 @@ fn endpoint(config: &Config, key: &EndpointKey, told: &EndpointOverride) -> Endp
     }
 }
 
-fn balance(config: &Config, upstream: &str, told: &Override<Balance>) -> BalanceStatus {
+fn balance(config: &Config, upstream: &str, told: &Override<Algorithm>) -> BalanceStatus {
     let configured = config.upstreams.get(upstream);
     BalanceStatus {
-        value: told.value.name(),
+        value: told.value.balance.name(),
+        key: told.value.key.as_ref().map(ToString::to_string),
         configured: configured.map(|upstream| upstream.balance.name()),
         said: Said::of(told),
     }

@@ -213,17 +213,6 @@ pub enum EndpointCondition {
     Unresolved,
 }
 
-/// Requests that went on to another endpoint after a failure.
-#[derive(Debug, Serialize)]
-pub struct RetryStatus {
-    /// That it got after they failed at another one.
-    pub taken: u64,
-    /// That another one got after they failed here.
-    pub given: u64,
-    /// That no other one got, by the reason why not.
-    pub suppressed: BTreeMap<&'static str, u64>,
-}
-
 impl EndpointCondition {
     /// The word for it, as in JSON.
     #[must_use]
@@ -239,6 +228,17 @@ impl EndpointCondition {
             Self::Unresolved => "unresolved",
         }
     }
+}
+
+/// Requests that went on to another endpoint after a failure.
+#[derive(Debug, Serialize)]
+pub struct RetryStatus {
+    /// That it got after they failed at another one.
+    pub taken: u64,
+    /// That another one got after they failed here.
+    pub given: u64,
+    /// That no other one got, by the reason why not.
+    pub suppressed: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Serialize)]

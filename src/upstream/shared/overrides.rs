@@ -3,8 +3,9 @@
 
 use super::plan::AdminState;
 use super::state::EndpointKey;
-use crate::config::model::Balance;
+use crate::config::model::{Balance, HashKey, Upstream};
 use jiff::Timestamp;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,6 +51,14 @@ pub struct Leave {
     pub deadline: Option<Timestamp>,
 }
 
+/// How an upstream is to choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Algorithm {
+    pub balance: Balance,
+    /// What `hash` knows requests by; `None`: what the file says.
+    pub key: Option<HashKey>,
+}
+
 /// What differs from the file at one endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointOverride {
@@ -76,7 +85,7 @@ impl EndpointOverride {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     endpoints: BTreeMap<EndpointKey, EndpointOverride>,
-    balances: BTreeMap<Arc<str>, Override<Balance>>,
+    balances: BTreeMap<Arc<str>, Override<Algorithm>>,
 }
 
 impl Overrides {
@@ -96,7 +105,7 @@ impl Overrides {
     }
 
     #[must_use]
-    pub fn balance(&self, upstream: &str) -> Option<&Override<Balance>> {
+    pub fn balance(&self, upstream: &str) -> Option<&Override<Algorithm>> {
         self.balances.get(upstream)
     }
 
@@ -104,7 +113,7 @@ impl Overrides {
         self.endpoints.iter()
     }
 
-    pub fn balances(&self) -> impl Iterator<Item = (&Arc<str>, &Override<Balance>)> {
+    pub fn balances(&self) -> impl Iterator<Item = (&Arc<str>, &Override<Algorithm>)> {
         self.balances.iter()
     }
 
@@ -118,7 +127,7 @@ impl Overrides {
     }
 
     /// `None` goes back to the file.
-    pub fn set_balance(&mut self, upstream: Arc<str>, value: Option<Override<Balance>>) {
+    pub fn set_balance(&mut self, upstream: Arc<str>, value: Option<Override<Algorithm>>) {
         match value {
             Some(value) => drop(self.balances.insert(upstream, value)),
             None => drop(self.balances.remove(&upstream)),
@@ -138,16 +147,25 @@ impl Overrides {
             .map_or(AdminState::Active, EndpointOverride::admin)
     }
 
-    /// The algorithm of an upstream, where the file says this one.
+    /// An upstream as the file says, but for what was changed of it as a whole.
     #[must_use]
-    pub fn balance_of(&self, upstream: &str, written: Balance) -> Balance {
-        self.balance(upstream).map_or(written, |told| told.value)
+    pub fn over<'a>(&self, name: &str, written: &'a Upstream) -> Cow<'a, Upstream> {
+        let Some(told) = self.balance(name) else {
+            return Cow::Borrowed(written);
+        };
+        let mut upstream = written.clone();
+        upstream.balance = told.value.balance;
+        if let Some(key) = &told.value.key {
+            upstream.key = key.clone();
+        }
+        Cow::Owned(upstream)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Environment, load_text};
 
     fn key(address: &str) -> EndpointKey {
         EndpointKey {
@@ -155,6 +173,11 @@ mod tests {
             address: address.into(),
         }
     }
+
+    const LEAST: Algorithm = Algorithm {
+        balance: Balance::LeastConnections,
+        key: None,
+    };
 
     fn said<T>(value: T) -> Override<T> {
         Override {
@@ -170,10 +193,6 @@ mod tests {
         let none = Overrides::default();
         assert_eq!(none.weight_of(&key("a:1"), 3), 3);
         assert_eq!(none.admin_of(&key("a:1")), AdminState::Active);
-        assert_eq!(
-            none.balance_of("app", Balance::LeastConnections),
-            Balance::LeastConnections
-        );
     }
 
     #[test]
@@ -205,7 +224,7 @@ mod tests {
             weight: None,
         };
         overrides.set_endpoint(key("a:1"), draining);
-        overrides.set_balance("app".into(), Some(said(Balance::LeastConnections)));
+        overrides.set_balance("app".into(), Some(said(LEAST)));
         assert_eq!(
             (overrides.len(), overrides.admin_of(&key("a:1"))),
             (2, AdminState::Draining)
@@ -213,6 +232,27 @@ mod tests {
         overrides.set_endpoint(key("a:1"), EndpointOverride::default());
         overrides.set_balance("app".into(), None);
         assert!(overrides.is_empty());
+    }
+
+    #[test]
+    fn an_algorithm_brings_its_key_or_takes_the_files() {
+        let text = "[listeners.web]\naddress = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"app\"\n\
+                    [upstreams.app]\nkey = \"uri\"\nendpoints = [\"a:1\"]\n";
+        let config = load_text("test", text, &Environment::default()).unwrap().config;
+        let written = &config.upstreams["app"];
+        let mut overrides = Overrides::default();
+        assert_eq!(*overrides.over("app", written), *written);
+        for (key, expected) in [(None, HashKey::Uri), (Some(HashKey::ClientIp), HashKey::ClientIp)] {
+            let hash = Algorithm {
+                balance: Balance::Hash,
+                key,
+            };
+            overrides.set_balance("app".into(), Some(said(hash)));
+            let over = overrides.over("app", written);
+            assert_eq!((over.balance, &over.key), (Balance::Hash, &expected));
+            assert_eq!(over.endpoints, written.endpoints);
+        }
+        assert_eq!(*overrides.over("other", written), *written);
     }
 
     #[test]
