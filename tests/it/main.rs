@@ -18,6 +18,7 @@ mod balancing;
 mod changes;
 mod check;
 mod cli;
+mod clustering_api;
 mod config_examples;
 mod differential;
 mod drain;
