@@ -4,6 +4,7 @@ use super::ready::ReadyFile;
 use super::{RunOptions, StartError};
 use crate::config::Loaded;
 use crate::config::model::{ListenAddress, Workers as WorkerCount};
+use crate::control::failover::{self, FailOvers};
 use crate::control::gateway::{AdminSocket, Node, Parts};
 use crate::control::journal::{Journal, one_line};
 use crate::control::listeners::{BindError, Listeners, socket_address};
@@ -128,6 +129,7 @@ pub(super) fn prepare(
         board,
         loaded,
         overrides,
+        failovers: kept_history(&place),
         listeners,
         workers,
         admin,
@@ -167,6 +169,20 @@ fn kept_overrides(place: &Place) -> (Overrides, Option<String>) {
                 path.display()
             );
             (Overrides::default(), Some(text))
+        }
+    }
+}
+
+/// The fail-overs of earlier runs. Without them the gateway is as good.
+fn kept_history(place: &Place) -> FailOvers {
+    let Some(state) = &place.state else {
+        return FailOvers::default();
+    };
+    match failover::file::load(state.path()) {
+        Ok(entries) => FailOvers::new(entries),
+        Err(error) => {
+            tracing::warn!(%error, "the history of fail-overs can't be read, and begins anew");
+            FailOvers::default()
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::admin::{Api, server};
 use crate::base::task;
 use crate::control::command::{Action, Actor, Command, Commands};
 use crate::control::drain::{self, Ended};
+use crate::control::failover::follow;
 use crate::control::gateway::Phase;
 use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
@@ -75,6 +76,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     task::spawn(health::run(Arc::clone(&gateway)));
     task::spawn(health::fail_open::run(Arc::clone(&gateway)));
     task::spawn(outlier::run(Arc::clone(&gateway)));
+    task::spawn(follow::run(Arc::clone(&gateway)));
     let api = Api {
         gateway: Arc::clone(&gateway),
         commands: commands.clone(),

@@ -105,7 +105,7 @@ impl Mutator {
     async fn carry_out(&mut self, next: Submitted) {
         let outcome = match &next.command.action {
             Action::Reload => return self.reload(next).await,
-            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) => {
+            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) | Action::ChangeThresholds(_) => {
                 overriding::carry_out(&self.gateway, &next.command).await
             }
             Action::SetLogLevel { level, revert_after } => {

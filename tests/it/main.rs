@@ -20,6 +20,7 @@ mod breaker;
 mod changes;
 mod check;
 mod cli;
+mod clustering_api;
 mod config_examples;
 mod differential;
 mod drain;

@@ -176,6 +176,53 @@ fn an_algorithm_goes_to_every_upstream_that_is_named_or_to_none() {
 }
 
 #[test]
+fn thresholds_are_changed_one_by_one_and_taken_back_one_by_one() {
+    let wish = |fall, error_rate| ThresholdWish {
+        upstreams: vec!["app".into()],
+        fall,
+        error_rate,
+        ..ThresholdWish::default()
+    };
+    let with =
+        |before: &Overrides, wish: &ThresholdWish| with_thresholds(before, &plans(), wish, &asked("ann", 1));
+    let none = Overrides::default();
+    let both = with(
+        &with(&none, &wish(Wish::To(2), Wish::Keep)).unwrap(),
+        &wish(Wish::Keep, Wish::To(0.1)),
+    )
+    .unwrap();
+    let told = &both.thresholds("app").unwrap().value;
+    assert_eq!(
+        (told.fall, told.error_rate, told.rise),
+        (Some(2), Some(0.1), None)
+    );
+    assert_eq!(changes(&none, &both)[0].to_string(), "~ upstream app");
+    assert_eq!(with(&both, &wish(Wish::To(2), Wish::Keep)).unwrap(), both);
+    let one = with(&both, &wish(Wish::Reset, Wish::Keep)).unwrap();
+    assert_eq!(one.thresholds("app").unwrap().value.fall, None);
+    assert!(with(&one, &wish(Wish::Keep, Wish::Reset)).unwrap().is_empty());
+
+    for bad in [
+        wish(Wish::To(0), Wish::Keep),
+        wish(Wish::To(1001), Wish::Keep),
+        wish(Wish::Keep, Wish::To(1.5)),
+        wish(Wish::Keep, Wish::To(f64::NAN)),
+        ThresholdWish {
+            max_attempts: Wish::To(9),
+            ..wish(Wish::Keep, Wish::Keep)
+        },
+        ThresholdWish {
+            recovery_timeout: Wish::To(Duration::ZERO),
+            ..wish(Wish::Keep, Wish::Keep)
+        },
+    ] {
+        assert!(matches!(with(&none, &bad), Err(Refused::Threshold(_))), "{bad}");
+    }
+    assert_eq!(idle_thresholds(&plans(), &wish(Wish::To(2), Wish::Keep)).len(), 1);
+    assert!(idle_thresholds(&plans(), &wish(Wish::Keep, Wish::To(0.1))).is_empty());
+}
+
+#[test]
 fn leaving_an_upstream_without_endpoints_is_warned_of_once() {
     let (open, mut closed) = (plans(), (*plans()[0]).clone());
     for endpoint in &mut closed.endpoints {

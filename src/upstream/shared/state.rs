@@ -54,6 +54,8 @@ pub struct EndpointState {
     load: CachePadded<AtomicU64>,
     /// Failures since the last success.
     failure_streak: CachePadded<AtomicU32>,
+    /// When the first of them was.
+    streak_began: AtomicU64,
     /// What traffic's verdicts on it were.
     pub ejections: Ejections,
     /// Where the next connection starts among several targets.
@@ -75,6 +77,7 @@ impl EndpointState {
             moves: AtomicU64::new(0),
             load: CachePadded::default(),
             failure_streak: CachePadded::default(),
+            streak_began: AtomicU64::new(Millis::NEVER.0),
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
@@ -199,9 +202,17 @@ impl EndpointState {
 
     /// An attempt failed on the endpoint's side. How many have in a row, this one included.
     pub fn failed(&self) -> u32 {
-        self.failure_streak
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1)
+        let before = self.failure_streak.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.streak_began.store(Millis::now().0, Ordering::Relaxed);
+        }
+        before.saturating_add(1)
+    }
+
+    /// When the first of the failures in a row was, the latest of which may be over.
+    #[must_use]
+    pub fn streak_began(&self) -> Millis {
+        Millis(self.streak_began.load(Ordering::Relaxed))
     }
 }
 
