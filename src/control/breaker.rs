@@ -97,7 +97,7 @@ impl Watch {
 }
 
 /// Whether the counts of the upstream's attempts matter.
-pub(super) fn is_judged(plan: &UpstreamPlan) -> bool {
+fn is_judged(plan: &UpstreamPlan) -> bool {
     plan.resilience.breaker.error_rate > 0.0
 }
 

@@ -4,6 +4,7 @@
 //! all workers, or has to be written down, is done here, a few times a second.
 
 use super::breaker;
+use super::failover::{FailOver, Trigger};
 use super::gateway::Gateway;
 use crate::base::clock::Millis;
 use crate::telemetry::events::Severity;
@@ -39,6 +40,8 @@ pub async fn run(gateway: Arc<Gateway>) {
 struct Watch {
     state: Arc<EndpointState>,
     window: Window,
+    /// What was counted at the last look.
+    counted: Outcomes,
     /// Ejections told so far.
     told: u64,
     /// The last one told has not been told to be over.
@@ -50,6 +53,7 @@ impl Watch {
         Self {
             state: state.clone(),
             window: Window::default(),
+            counted: Outcomes::default(),
             told: 0,
             out: false,
         }
@@ -67,15 +71,7 @@ struct Watcher {
 impl Watcher {
     fn look(&mut self, now: Millis) {
         let snapshot = self.gateway.live.load();
-        let judged = snapshot
-            .upstreams
-            .iter()
-            .any(|plan| judges_by_rate(plan) || breaker::is_judged(plan));
-        let outcomes = if judged {
-            self.gateway.metrics.outcomes()
-        } else {
-            BTreeMap::new()
-        };
+        let outcomes = self.gateway.metrics.outcomes();
         for plan in &snapshot.upstreams {
             let of_upstream = outcomes.get(&*plan.name);
             for (index, endpoint) in plan.endpoints.iter().enumerate() {
@@ -88,8 +84,10 @@ impl Watcher {
                     *watch = Watch::new(&endpoint.state);
                 }
                 let counted = of_upstream.and_then(|endpoints| endpoints.get(&*key.address));
-                watch.judge(plan, index, counted.copied().unwrap_or_default(), now);
-                watch.tell(&self.gateway, now);
+                let counted = counted.copied().unwrap_or_default();
+                watch.judge(plan, index, counted, now);
+                watch.tell(&self.gateway, counted, now);
+                watch.counted = counted;
                 endpoint.state.ejections.forgive(now);
             }
             let mut all = Outcomes::default();
@@ -148,7 +146,7 @@ impl Watch {
         }
     }
 
-    fn tell(&mut self, gateway: &Gateway, now: Millis) {
+    fn tell(&mut self, gateway: &Gateway, counted: Outcomes, now: Millis) {
         let total = self.state.ejections.total();
         // It may have come back and failed again since the last look.
         if self.out && (total != self.told || self.state.standing.ejected_until() <= now) {
@@ -159,8 +157,19 @@ impl Watch {
                 Severity::Info,
                 "endpoint.readmitted",
                 &name(&self.state.key),
-                text,
+                text.clone(),
             );
+            gateway.failovers.record(FailOver {
+                key: self.state.key.clone(),
+                trigger: Trigger::Passive,
+                from: "ejected",
+                to: "active",
+                reason: text,
+                detection: None,
+                in_flight: self.state.load(),
+                retried: 0,
+                failed: 0,
+            });
         }
         if total != self.told
             && let Some(last) = self.state.ejections.last()
@@ -170,6 +179,20 @@ impl Watch {
             // What failed before and while it is out says nothing of how it will do.
             self.window.restart();
             tell_ejected(gateway, &self.state, &last, total);
+            // What came since the last look is what made it so, or nearly.
+            let failures = counted.faults.saturating_sub(self.counted.faults);
+            let retried = counted.given.saturating_sub(self.counted.given);
+            gateway.failovers.record(FailOver {
+                key: self.state.key.clone(),
+                trigger: Trigger::Passive,
+                from: "active",
+                to: "ejected",
+                reason: last.reason.to_string(),
+                detection: last.detection,
+                in_flight: self.state.load(),
+                retried,
+                failed: failures.saturating_sub(retried),
+            });
         }
     }
 }

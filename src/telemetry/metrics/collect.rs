@@ -55,6 +55,8 @@ pub struct Outcomes {
     pub requests: u64,
     /// Those that speak against the endpoint.
     pub faults: u64,
+    /// Failures after which another endpoint was tried.
+    pub given: u64,
 }
 
 impl Metrics {
@@ -74,6 +76,7 @@ impl Metrics {
                 };
                 sum.requests += series.responses.sum() + series.failures.sum();
                 sum.faults += series.faults.get();
+                sum.given += series.retries_given.get();
             }
         }
         all

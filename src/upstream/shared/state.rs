@@ -51,6 +51,8 @@ pub struct EndpointState {
     load: CachePadded<AtomicU64>,
     /// Failures since the last success.
     failure_streak: CachePadded<AtomicU32>,
+    /// When the first of them was; written with it.
+    failing_since: AtomicU64,
     /// What traffic's verdicts on it were.
     pub ejections: Ejections,
     /// Where the next connection starts among several targets.
@@ -71,6 +73,7 @@ impl EndpointState {
             }),
             load: CachePadded::default(),
             failure_streak: CachePadded::default(),
+            failing_since: AtomicU64::new(0),
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
@@ -172,10 +175,18 @@ impl EndpointState {
     }
 
     /// An attempt failed on the endpoint's side. How many have in a row, this one included.
-    pub fn failed(&self) -> u32 {
-        self.failure_streak
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1)
+    pub fn failed(&self, now: Millis) -> u32 {
+        let before = self.failure_streak.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.failing_since.store(now.0, Ordering::Relaxed);
+        }
+        before.saturating_add(1)
+    }
+
+    /// When the failures since the last success began; it means nothing when there are none.
+    #[must_use]
+    pub fn failing_since(&self) -> Millis {
+        Millis(self.failing_since.load(Ordering::Relaxed))
     }
 }
 
