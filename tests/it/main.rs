@@ -13,6 +13,7 @@ use testkit::{Backend, Builder, Gateway};
 
 mod access_log;
 mod admin;
+mod app_server;
 mod bad_input;
 mod balancing;
 mod breaker;
