@@ -594,7 +594,7 @@ const UPSTREAM: &[Key] = &[
         "slow_start",
         TIME,
         "0s",
-        "Time over which an endpoint that is new, or back after an ejection or failed checks, comes to its full share, beginning with a tenth. Where there is no other, it gets all at once. 0s: it always does.",
+        "Time over which an endpoint that is new, or back after an ejection or failed checks, comes to its full share, beginning with a tenth. Where there is no other, it gets all at once; where keys are hashed, the rest of its keys go elsewhere meanwhile. 0s: it always gets all.",
     ),
     Key::table(
         "breaker",
