@@ -417,6 +417,8 @@ pub struct Upstream {
     pub retry: Retry,
     pub breaker: Breaker,
     pub queue: Queue,
+    /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
+    pub slow_start: Duration,
 }
 
 /// When an upstream is left alone. Never, by `Default`.

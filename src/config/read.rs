@@ -254,6 +254,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         retry: retry(t.table("retry")?)?,
         breaker: breaker(t.table("breaker")?)?,
         queue: queue(t.table("queue")?)?,
+        slow_start: t.get("slow_start")?,
     })
 }
 

@@ -177,11 +177,7 @@ impl Watch {
 fn tell_ejected(gateway: &Gateway, state: &EndpointState, ejection: &Ejection, times: u64) {
     let time = ejection.until.since(ejection.since);
     let text = format!("{}; left alone for {:.1} s", ejection.reason, time.as_secs_f64());
-    let detection = match ejection.reason {
-        Reason::InARow { .. } => Some(ejection.since.since(state.streak_began()).as_millis() as u64),
-        // A rate has no beginning.
-        Reason::TooMany { .. } => None,
-    };
+    let detection = ejection.detection.map(|time| time.as_millis() as u64);
     let data = json!({
         "trigger": "passive",
         "detection_ms": detection,

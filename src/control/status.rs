@@ -219,7 +219,7 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
     let mut endpoints: Vec<EndpointStatus> = plan
         .endpoints
         .iter()
-        .map(|endpoint| endpoint_status(&plan.name, endpoint, totals))
+        .map(|endpoint| endpoint_status(plan, endpoint, totals))
         .collect();
     if plan.learns() {
         for (endpoint, score) in endpoints.iter_mut().zip(scores(plan, Millis::now())) {
@@ -266,12 +266,12 @@ pub fn condition(endpoint: &EndpointPlan) -> EndpointCondition {
     }
 }
 
-fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> EndpointStatus {
+fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals) -> EndpointStatus {
     let none = EndpointSeries::default();
     let address = &*endpoint.state.key.address;
     let series = totals
         .endpoints
-        .get(&(upstream.into(), address.into()))
+        .get(&((&*plan.name).into(), address.into()))
         .unwrap_or(&none);
     let targets = endpoint.state.targets();
     let state = condition(endpoint);
@@ -283,6 +283,7 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         ready: state == EndpointCondition::Active,
         admin_state: endpoint.admin.name(),
         weight: endpoint.weight,
+        weight_now: f64::from(endpoint.weight) * plan.part(endpoint, Millis::now()),
         backup: endpoint.backup,
         zone: None,
         discovered: false,

@@ -80,7 +80,7 @@ pub(super) async fn forward(
             }
             Next::Nowhere => break,
         };
-        tries.at(index);
+        tries.at(index, context);
         let mut attempt = Try {
             route,
             matched,
@@ -537,7 +537,8 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
     match (at_fault, outcome) {
         (true, _) => {
             series.faults.inc();
-            let failures = state.failed();
+            let now = Millis::now();
+            let failures = state.failed(now);
             // A request from before an ejection is no news after it.
             let fresh = Millis::of(attempt.started) >= state.standing.ejected_until();
             if rules.consecutive_failures > 0 && failures >= rules.consecutive_failures && fresh {
@@ -545,7 +546,7 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
                     failures,
                     last: outcome,
                 };
-                outlier::eject(&upstream.plan, attempt.index, reason, Millis::now());
+                outlier::eject(&upstream.plan, attempt.index, reason, now);
             }
         }
         (false, Fault::Answered(_)) => state.succeeded(),

@@ -62,8 +62,11 @@ impl Tries {
         if self.repeatable { retry.body } else { 0 }
     }
 
-    /// Notes that an endpoint is tried.
-    pub fn at(&mut self, index: usize) {
+    /// Notes that an endpoint is tried; the one before gave the request away.
+    pub fn at(&mut self, index: usize, context: &RequestContext) {
+        if !self.endpoints.is_empty() {
+            note_given(context);
+        }
         self.endpoints.push(index);
     }
 
@@ -101,7 +104,6 @@ impl Tries {
                 None => return Next::Nowhere,
             }
         };
-        note_given(context);
         if let Some(response) = context.response.take() {
             heads::give(response.buf);
         }
@@ -117,9 +119,6 @@ impl Tries {
         status: u16,
     ) -> bool {
         self.next = self.after_sent(context, upstream, upload, Fault::Answered(status));
-        if self.next.is_some() {
-            note_given(context);
-        }
         self.next.is_some()
     }
 

@@ -371,6 +371,7 @@ fn upstream_plan(
         retry: upstream.retry,
         breaker: upstream.breaker,
         queue: upstream.queue,
+        slow_start: upstream.slow_start,
         limited: upstream
             .endpoints
             .iter()

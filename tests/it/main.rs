@@ -43,6 +43,7 @@ mod reload;
 mod retries;
 mod rewrites;
 mod routing;
+mod slow_start;
 mod timeouts;
 mod tunnel;
 mod workers;

@@ -441,3 +441,29 @@ fn killing_one_of_three_under_load_fails_no_request_that_may_be_repeated() {
     eventually("it is back", || picks() > before + 50.0);
     load.stop().expect_flawless();
 }
+
+#[test]
+fn a_process_that_stands_still_costs_each_request_its_deadline_until_it_is_ejected() {
+    let apps: Vec<App> = (0..2).map(|_| App::start(0)).collect();
+    let list: Vec<String> = apps.iter().map(|app| format!("\"{}\"", app.address)).collect();
+    let config = CONFIG.replace("max_ejected = 0 ", "consecutive_failures = 2, eject = '60s' ");
+    let gateway = gateway(&config)
+        .with("list", list.join(", "))
+        .with("retry", "")
+        .start();
+    apps[0].process.signal(Sig::STOP);
+    let labels = [&*format!("endpoint=\"{}\"", apps[0].address)];
+    let mut asked = 0;
+    eventually("it is ejected", || {
+        gateway.get("/whoami").expect(200, None);
+        asked += 1;
+        gateway.metric("tidegate_endpoint_ejected", &labels) == 1.0
+    });
+    assert!(asked <= 5, "{asked}");
+    let picks = || gateway.metric("tidegate_lb_picks_total", &labels);
+    let before = picks();
+    for _ in 0..10 {
+        gateway.get("/whoami").expect(200, None);
+    }
+    assert_eq!(picks(), before);
+}

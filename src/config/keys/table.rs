@@ -628,6 +628,12 @@ const UPSTREAM: &[Key] = &[
         OUTLIER,
         "Endpoints at which requests fail get none for a while, longer each time. A single endpoint always stays.",
     ),
+    Key::new(
+        "slow_start",
+        TIME,
+        "0s",
+        "Time over which an endpoint that is new, or back after an ejection or failed checks, comes to its full share, beginning with a tenth. Where there is no other, it gets all at once; where keys are hashed, the rest of its keys go elsewhere meanwhile. 0s: it always gets all.",
+    ),
     Key::table(
         "breaker",
         BREAKER,

@@ -171,7 +171,7 @@ impl Faults {
                     upstream: (**upstream).into(),
                     address: (**address).into(),
                 };
-                (key, counted.faults, counted.retried)
+                (key, counted.faults, counted.given)
             })
         });
         self.add(counted.filter(|(_, faults, _)| *faults > 0), now);

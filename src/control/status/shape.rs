@@ -128,6 +128,8 @@ pub struct DiscoveryStatus {
 
 #[derive(Debug, Serialize)]
 pub struct EndpointStatus {
+    /// Less than `weight` while it starts slowly.
+    pub weight_now: f64,
     pub address: String,
     pub state: EndpointCondition,
     /// When that began, RFC 3339, and why; `null` where nobody said so and nothing happened.

@@ -56,7 +56,7 @@ pub struct Outcomes {
     /// Those that speak against the endpoint.
     pub faults: u64,
     /// Failures after which another endpoint was tried.
-    pub retried: u64,
+    pub given: u64,
 }
 
 impl Metrics {
@@ -76,7 +76,7 @@ impl Metrics {
                 };
                 sum.requests += series.responses.sum() + series.failures.sum();
                 sum.faults += series.faults.get();
-                sum.retried += series.retries_given.get();
+                sum.given += series.retries_given.get();
             }
         }
         all

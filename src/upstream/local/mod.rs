@@ -140,6 +140,16 @@ impl LocalUpstream {
         let limited = self.plan.resilience.limited;
         let free = |index: usize| !tried.contains(&index) && (!limited || endpoints[index].has_room());
         let good = |index: usize| endpoints[index].state.standing.is_good(ask.now);
+        if !self.plan.resilience.slow_start.is_zero() {
+            // One who starts slowly takes part in as many picks as it has of its weight; backups are for later.
+            let draw = fastrand::f64();
+            let warm =
+                |index: usize| !endpoints[index].backup && self.plan.part(&endpoints[index], ask.now) > draw;
+            let picked = balancer.pick(&self.plan, ask, |index| good(index) && free(index) && warm(index));
+            if picked.is_some() {
+                return picked;
+            }
+        }
         let picked = balancer.pick(&self.plan, ask, |index| good(index) && free(index));
         if picked.is_some() || !self.plan.fails_open(ask.now) {
             return picked;

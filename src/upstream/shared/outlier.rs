@@ -54,6 +54,8 @@ impl fmt::Display for Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
     pub reason: Reason,
+    /// From the first of the failures in a row to the ejection.
+    pub detection: Option<Duration>,
     pub since: Millis,
     pub until: Millis,
 }
@@ -137,8 +139,17 @@ pub fn eject(plan: &UpstreamPlan, index: usize, reason: Reason, now: Millis) -> 
         state.standing.readmit();
         return false;
     }
+    let detection = match reason {
+        Reason::InARow { .. } => Some(now.since(state.failing_since())),
+        Reason::TooMany { .. } => None,
+    };
     let since = now;
-    state.ejections.note(Ejection { reason, since, until });
+    state.ejections.note(Ejection {
+        reason,
+        detection,
+        since,
+        until,
+    });
     true
 }
 

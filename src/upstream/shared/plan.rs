@@ -3,6 +3,7 @@
 use super::balancer::ring::Ring;
 use super::check::CheckPlan;
 use super::resilience::Resilience;
+use super::slow_start;
 use super::state::EndpointState;
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
@@ -89,6 +90,16 @@ impl UpstreamPlan {
     #[must_use]
     pub const fn learns(&self) -> bool {
         matches!(self.balance, Balance::LeastTime | Balance::Adaptive)
+    }
+
+    /// The part of its weight that an endpoint has now: less than 1 while it starts slowly.
+    #[must_use]
+    pub fn part(&self, endpoint: &EndpointPlan, now: Millis) -> f64 {
+        slow_start::part(
+            endpoint.state.standing.in_since(),
+            now,
+            self.resilience.slow_start,
+        )
     }
 
     /// Whether probes and traffic speak against every endpoint that is meant to take requests. Then they are not

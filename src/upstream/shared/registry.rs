@@ -3,6 +3,7 @@
 use super::admission::Admission;
 use super::standing::Health;
 use super::state::{EndpointKey, EndpointState};
+use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -35,6 +36,7 @@ impl Registry {
         }
         endpoints.retain(|_, state| state.strong_count() > 0);
         let state = Arc::new(EndpointState::new(key.clone(), targets()).presumed(presumed));
+        state.standing.came_in(Millis::now());
         endpoints.insert(key, Arc::downgrade(&state));
         state
     }
@@ -93,7 +95,7 @@ mod tests {
         assert!(Arc::ptr_eq(&known, &same));
         assert_eq!(known.standing.health(), Health::Unchecked);
         let new = registry.checked_endpoint(key("a:2"), Health::Pending, Vec::new);
-        assert!(new.standing.awaits_verdict(crate::base::clock::Millis::now()));
+        assert!(new.standing.awaits_verdict(Millis::now()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::admission::Admission;
 pub use crate::config::model::{Breaker, Outlier, Queue, Retry};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The policies of one upstream.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +12,8 @@ pub struct Resilience {
     pub retry: Retry,
     pub breaker: Breaker,
     pub queue: Queue,
+    /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
+    pub slow_start: Duration,
     /// Whether any endpoint has a `max_connections`.
     pub limited: bool,
     /// What of this lives on from plan to plan.

@@ -27,6 +27,8 @@ pub struct Standing {
     cut: AtomicBool,
     /// Until when requests wait for the first verdict. Written by control alone.
     held_until: AtomicU64,
+    /// Since when it has been in, from its first moment or after the last verdict against it. May lie ahead.
+    in_since: AtomicU64,
 }
 
 impl Standing {
@@ -41,7 +43,22 @@ impl Standing {
     }
 
     pub fn set_health(&self, health: Health) {
+        let before = self.health();
+        if health == Health::Healthy && matches!(before, Health::Pending | Health::Unhealthy) {
+            self.came_in(Millis::now());
+        }
         self.health.store(health as u8, Relaxed);
+    }
+
+    /// It is new, or back.
+    pub fn came_in(&self, at: Millis) {
+        self.in_since.fetch_max(at.0, Relaxed);
+    }
+
+    /// Since when it has been in.
+    #[must_use]
+    pub fn in_since(&self) -> Millis {
+        Millis(self.in_since.load(Relaxed))
     }
 
     /// Checks are to come to a first verdict, and requests may wait for it until then.
@@ -65,11 +82,15 @@ impl Standing {
     /// Ejects it, unless somebody else has in the meantime. Whether it was us.
     pub fn eject(&self, now: Millis, until: Millis) -> bool {
         let before = self.ejected_until.load(Relaxed);
-        before <= now.0
+        let ejected = before <= now.0
             && self
                 .ejected_until
                 .compare_exchange(before, until.0, Relaxed, Relaxed)
-                .is_ok()
+                .is_ok();
+        if ejected {
+            self.came_in(until);
+        }
+        ejected
     }
 
     pub fn readmit(&self) {
@@ -122,6 +143,21 @@ mod tests {
             standing.set_health(verdict);
             assert!(!standing.awaits_verdict(Millis(1)));
         }
+    }
+
+    #[test]
+    fn it_has_been_in_since_the_last_verdict_against_it_ended() {
+        let standing = Standing::default();
+        assert_eq!(standing.in_since(), Millis::NEVER);
+        standing.set_health(Health::Healthy);
+        assert_eq!(standing.in_since(), Millis::NEVER, "it was never out");
+        assert!(standing.eject(Millis(10), Millis(20)));
+        assert_eq!(standing.in_since(), Millis(20));
+        let ahead = Millis::now().plus(std::time::Duration::from_secs(9));
+        standing.came_in(ahead);
+        standing.set_health(Health::Unhealthy);
+        standing.set_health(Health::Healthy);
+        assert_eq!(standing.in_since(), ahead, "whichever is later");
     }
 
     #[test]

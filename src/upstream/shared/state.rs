@@ -54,8 +54,8 @@ pub struct EndpointState {
     load: CachePadded<AtomicU64>,
     /// Failures since the last success.
     failure_streak: CachePadded<AtomicU32>,
-    /// When the first of them was.
-    streak_began: AtomicU64,
+    /// When the first of them was; written with it.
+    failing_since: AtomicU64,
     /// What traffic's verdicts on it were.
     pub ejections: Ejections,
     /// Where the next connection starts among several targets.
@@ -77,7 +77,7 @@ impl EndpointState {
             moves: AtomicU64::new(0),
             load: CachePadded::default(),
             failure_streak: CachePadded::default(),
-            streak_began: AtomicU64::new(Millis::NEVER.0),
+            failing_since: AtomicU64::new(0),
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
@@ -201,18 +201,18 @@ impl EndpointState {
     }
 
     /// An attempt failed on the endpoint's side. How many have in a row, this one included.
-    pub fn failed(&self) -> u32 {
+    pub fn failed(&self, now: Millis) -> u32 {
         let before = self.failure_streak.fetch_add(1, Ordering::Relaxed);
         if before == 0 {
-            self.streak_began.store(Millis::now().0, Ordering::Relaxed);
+            self.failing_since.store(now.0, Ordering::Relaxed);
         }
         before.saturating_add(1)
     }
 
-    /// When the first of the failures in a row was, the latest of which may be over.
+    /// When the failures since the last success began; it means nothing when there are none.
     #[must_use]
-    pub fn streak_began(&self) -> Millis {
-        Millis(self.streak_began.load(Ordering::Relaxed))
+    pub fn failing_since(&self) -> Millis {
+        Millis(self.failing_since.load(Ordering::Relaxed))
     }
 }
 
