@@ -8,7 +8,6 @@ use super::model::{
 };
 use super::path::push_text;
 use ipnet::IpNet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +27,6 @@ pub enum Scalar {
     Listen(ListenAddress),
     /// With its text, which is the endpoint's identity.
     Endpoint(EndpointAddress, String),
-    NameServer(SocketAddr),
     Cidr(IpNet),
     Host(HostPattern),
     PathPattern(PathPattern),
@@ -94,7 +92,6 @@ impl Scalar {
             Self::Path(path) => path.display().to_string(),
             Self::Listen(ListenAddress::Tcp(address)) => address.to_string(),
             Self::Listen(ListenAddress::Unix(path)) => format!("unix:{}", path.display()),
-            Self::NameServer(address) => address.to_string(),
             Self::Cidr(net) => net.to_string(),
             Self::Host(HostPattern::Exact(name)) => name.clone(),
             Self::Host(HostPattern::Wildcard(name)) => format!("*.{name}"),
@@ -150,7 +147,6 @@ from_scalar! {
     PathBuf: Scalar::Path(path) => Some(path.clone());
     ListenAddress: Scalar::Listen(address) => Some(address.clone());
     (EndpointAddress, String): Scalar::Endpoint(address, text) => Some((address.clone(), text.clone()));
-    SocketAddr: Scalar::NameServer(address) => Some(*address);
     IpNet: Scalar::Cidr(net) => Some(*net);
     HostPattern: Scalar::Host(pattern) => Some(pattern.clone());
     PathPattern: Scalar::PathPattern(pattern) => Some(pattern.clone());

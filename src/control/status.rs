@@ -3,7 +3,6 @@
 
 mod overridden;
 mod shape;
-mod written;
 
 use overridden::describe;
 pub use overridden::*;
@@ -236,7 +235,6 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         balance_override: None,
         breaker: breaker_status(plan),
         queue: queue_status(plan),
-        discovery: None,
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
         fail_open: health::fail_open::fails_open(plan, Millis::now()),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
@@ -246,7 +244,6 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         endpoints,
     };
     describe(gateway, &mut status);
-    written::describe(gateway, &mut status);
     status
 }
 
@@ -285,8 +282,6 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         weight: endpoint.weight,
         weight_now: f64::from(endpoint.weight) * plan.part(endpoint, Millis::now()),
         backup: endpoint.backup,
-        zone: None,
-        discovered: false,
         overrides: None,
         drain: None,
         max_connections: endpoint.max_connections,

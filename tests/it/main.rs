@@ -35,7 +35,6 @@ mod health;
 mod kit;
 mod limits;
 mod listeners;
-mod names;
 mod outlier;
 mod queue;
 mod readme;
