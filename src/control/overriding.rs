@@ -44,7 +44,7 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         return Outcome::Rejected(vec![Diagnostic::error("", "the gateway is ending")]);
     }
     let config = &gateway.running.load_full().config;
-    let upstreams = snapshot::upstreams(config, &gateway.registry, &after);
+    let upstreams = snapshot::upstreams(config, &gateway.registry, &gateway.names.directory, &after);
     let mut warnings = overrides::warnings(&live.upstreams, &upstreams);
     let changes = overrides::changes(&before, &after);
     let generation = generation + 1;

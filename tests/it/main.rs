@@ -34,6 +34,7 @@ mod health;
 mod kit;
 mod limits;
 mod listeners;
+mod names;
 mod outlier;
 mod queue;
 mod readme;
