@@ -3,6 +3,7 @@
 
 mod overridden;
 mod shape;
+mod written;
 
 use overridden::describe;
 pub use overridden::*;
@@ -233,6 +234,7 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         name: plan.name.to_string(),
         balance: plan.balance_name(),
         balance_override: None,
+        discovery: None,
         breaker: breaker_status(plan),
         queue: queue_status(plan),
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
@@ -244,6 +246,7 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         endpoints,
     };
     describe(gateway, &mut status);
+    written::describe(gateway, &mut status);
     status
 }
 
@@ -282,6 +285,8 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         weight: endpoint.weight,
         weight_now: f64::from(endpoint.weight) * plan.part(endpoint, Millis::now()),
         backup: endpoint.backup,
+        zone: None,
+        discovered: false,
         overrides: None,
         drain: None,
         max_connections: endpoint.max_connections,

@@ -35,6 +35,7 @@ mod health;
 mod kit;
 mod limits;
 mod listeners;
+mod names;
 mod outlier;
 mod queue;
 mod readme;

@@ -3,6 +3,7 @@ use crate::config::model::Balance;
 use crate::config::{Environment, load_text};
 use crate::snapshot;
 use crate::upstream::shared::Registry;
+use crate::upstream::shared::names::Directory;
 use proptest::prelude::*;
 
 fn key(address: &str) -> EndpointKey {
@@ -16,7 +17,12 @@ fn plans() -> Vec<Arc<UpstreamPlan>> {
     let text = "[listeners.web]\naddress = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"app\"\n\
                 [upstreams.app]\nendpoints = [\"a:1\", \"a:2\"]\n";
     let config = load_text("test", text, &Environment::default()).unwrap().config;
-    snapshot::upstreams(&config, &Registry::default(), &Overrides::default())
+    snapshot::upstreams(
+        &config,
+        &Registry::default(),
+        &Directory::default(),
+        &Overrides::default(),
+    )
 }
 
 fn asked(by: &str, second: i64) -> Asked {
