@@ -27,6 +27,7 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
                 weight: 1 + (i % 3) as u32,
                 backup: false,
                 admin: AdminState::Active,
+                max_connections: 0,
                 authority,
             }
         })

@@ -19,6 +19,7 @@ pub mod auth;
 pub mod changes;
 pub mod clustering;
 pub mod endpoints;
+mod families;
 pub mod health;
 pub mod openapi;
 pub mod paging;

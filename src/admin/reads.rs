@@ -2,8 +2,7 @@
 
 use super::paging::Params;
 use super::problem::Problem;
-use super::{Api, openapi};
-use crate::base::clock::Millis;
+use super::{Api, families, openapi};
 use crate::config::{effective, schema};
 use crate::control::explain::{self, Explanation, Unanswered, Wondering};
 use crate::control::gateway::Phase;
@@ -92,22 +91,8 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
             );
         }
     });
+    families::resilience(&snapshot, encoder);
     health::view::families(&snapshot, encoder);
-    let now = Millis::now();
-    encoder.family(&catalogue::ENDPOINT_EJECTED, |samples| {
-        for (upstream, endpoint) in &endpoints {
-            let ejected = endpoint.state.standing.ejected_until() > now;
-            samples.add(&[upstream, &endpoint.state.key.address], ejected);
-        }
-    });
-    encoder.family(&catalogue::ENDPOINT_EJECTIONS, |samples| {
-        for (upstream, endpoint) in &endpoints {
-            samples.add(
-                &[upstream, &endpoint.state.key.address],
-                endpoint.state.ejections.total(),
-            );
-        }
-    });
     let draining = api.gateway.phase() == Phase::Draining;
     encoder.family(&catalogue::DRAINING, |samples| samples.add(&[], draining));
 }

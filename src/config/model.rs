@@ -339,6 +339,8 @@ pub struct Endpoint {
     /// 0: no new requests.
     pub weight: u32,
     pub backup: bool,
+    /// Requests and tunnels at the same time; 0: any number.
+    pub max_connections: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -353,6 +355,29 @@ pub struct Upstream {
     pub health: Option<Health>,
     pub outlier: Outlier,
     pub retry: Retry,
+    pub breaker: Breaker,
+    pub queue: Queue,
+}
+
+/// When an upstream is left alone. Never, by `Default`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Breaker {
+    /// Requests at the same time, tunnels not counted; 0: any number.
+    pub max_requests: u32,
+    /// Share of failed requests that opens it, 0–1; 0: none does.
+    pub error_rate: f64,
+    /// Requests within the window below which the rate says nothing.
+    pub min_requests: u64,
+    pub window: Duration,
+    pub open_for: Duration,
+}
+
+/// Requests that find every endpoint at its `max_connections`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// How many may wait, over all workers; 0: none.
+    pub max: usize,
+    pub timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

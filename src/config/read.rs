@@ -4,9 +4,9 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AccessLog, Action, Admin, AdminToken, Causes, Config, Dns, Endpoint, Forwarded, HeaderEdits, Health,
-    Limits, Listener, Log, Outlier, PathPolicy, Pool, Retry, Rewrite, Route, Runtime, Timeouts, Upstream,
-    WebSocket,
+    AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Dns, Endpoint, Forwarded, HeaderEdits,
+    Health, Limits, Listener, Log, Outlier, PathPolicy, Pool, Queue, Retry, Rewrite, Route, Runtime,
+    Timeouts, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -247,6 +247,8 @@ fn upstream(t: &Table) -> Option<Upstream> {
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,
         retry: retry(t.table("retry")?)?,
+        breaker: breaker(t.table("breaker")?)?,
+        queue: queue(t.table("queue")?)?,
     })
 }
 
@@ -301,6 +303,23 @@ fn retry(t: &Table) -> Option<Retry> {
     })
 }
 
+fn breaker(t: &Table) -> Option<Breaker> {
+    Some(Breaker {
+        max_requests: t.get("max_requests")?,
+        error_rate: t.get("error_rate")?,
+        min_requests: t.get("min_requests")?,
+        window: t.get("window")?,
+        open_for: t.get("open_for")?,
+    })
+}
+
+fn queue(t: &Table) -> Option<Queue> {
+    Some(Queue {
+        max: t.get("max")?,
+        timeout: t.get("timeout")?,
+    })
+}
+
 fn causes(t: &Table) -> Option<Causes> {
     let causes = t.list("on")?;
     Some(causes.into_iter().map(|Chosen(cause)| cause).collect())
@@ -313,6 +332,7 @@ fn endpoint(t: &Table) -> Option<Endpoint> {
         text,
         weight: t.get("weight")?,
         backup: t.get("backup")?,
+        max_connections: t.get("max_connections")?,
     })
 }
 

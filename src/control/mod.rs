@@ -20,6 +20,7 @@
 //! | [`gateway`] | what all of these share |
 //! | [`state_dir`], [`process`], [`cores`], [`memory`], [`systemd`] | the process in its surroundings |
 
+mod breaker;
 pub mod change;
 pub mod command;
 pub mod cores;

@@ -3,6 +3,7 @@
 //! Workers eject by themselves when failures come in a row, and an ejection ends by itself; what needs the counts of
 //! all workers, or has to be written down, is done here, a few times a second.
 
+use super::breaker;
 use super::gateway::Gateway;
 use crate::base::clock::Millis;
 use crate::telemetry::events::Severity;
@@ -23,6 +24,7 @@ pub async fn run(gateway: Arc<Gateway>) {
     let mut watcher = Watcher {
         gateway,
         endpoints: HashMap::new(),
+        upstreams: HashMap::new(),
     };
     let mut interval = tokio::time::interval(LOOK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -48,7 +50,7 @@ impl Watch {
         Self {
             state: state.clone(),
             window: Window::default(),
-            told: state.ejections.total(),
+            told: 0,
             out: false,
         }
     }
@@ -59,12 +61,16 @@ struct Watcher {
     gateway: Arc<Gateway>,
     /// Those of the snapshot in force.
     endpoints: HashMap<EndpointKey, Watch>,
+    upstreams: HashMap<Arc<str>, breaker::Watch>,
 }
 
 impl Watcher {
     fn look(&mut self, now: Millis) {
         let snapshot = self.gateway.live.load();
-        let judged = snapshot.upstreams.iter().any(|plan| judges_by_rate(plan));
+        let judged = snapshot
+            .upstreams
+            .iter()
+            .any(|plan| judges_by_rate(plan) || breaker::is_judged(plan));
         let outcomes = if judged {
             self.gateway.metrics.outcomes()
         } else {
@@ -86,6 +92,17 @@ impl Watcher {
                 watch.tell(&self.gateway, now);
                 endpoint.state.ejections.forgive(now);
             }
+            let mut all = Outcomes::default();
+            for counted in of_upstream.into_iter().flat_map(BTreeMap::values) {
+                all.requests += counted.requests;
+                all.faults += counted.faults;
+            }
+            let watch = self.upstreams.entry(plan.name.clone()).or_default();
+            watch.look(&self.gateway, plan, all, now);
+        }
+        if self.upstreams.len() > snapshot.upstreams.len() {
+            let known = |name: &Arc<str>| snapshot.upstreams.iter().any(|plan| plan.name == *name);
+            self.upstreams.retain(|name, _| known(name));
         }
         let in_force: usize = snapshot.upstreams.iter().map(|plan| plan.endpoints.len()).sum();
         if self.endpoints.len() > in_force {

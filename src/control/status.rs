@@ -22,6 +22,7 @@ use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{AdminState, EndpointPlan, Target, UpstreamPlan};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 impl Status {
@@ -232,6 +233,8 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         name: plan.name.to_string(),
         balance: plan.balance_name(),
         balance_override: None,
+        breaker: breaker_status(plan),
+        queue: queue_status(plan),
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
         fail_open: health::fail_open::fails_open(plan, Millis::now()),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
@@ -280,6 +283,7 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         backup: endpoint.backup,
         overrides: None,
         drain: None,
+        max_connections: endpoint.max_connections,
         in_flight: endpoint.state.in_flight(),
         open_websockets: endpoint.state.tunnels(),
         score: None,
@@ -309,6 +313,34 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         resolve_error: targets.error.clone(),
         health: health::view::of(&endpoint.state),
     }
+}
+
+fn breaker_status(plan: &UpstreamPlan) -> BreakerStatus {
+    let (now, admission) = (Millis::now(), &plan.resilience.admission);
+    let breaker = &admission.breaker;
+    let last = breaker.last();
+    BreakerStatus {
+        state: breaker.state(now).name(),
+        opened: breaker.opened(),
+        refused: breaker.refused(),
+        crowded: admission.crowded(),
+        reason: last.as_ref().map(ToString::to_string),
+        since: last.as_ref().map(|last| moment(last.since, now)),
+        until: last.as_ref().map(|last| moment(last.until, now)),
+    }
+}
+
+fn queue_status(plan: &UpstreamPlan) -> Option<QueueStatus> {
+    let policies = &plan.resilience;
+    let queue = &policies.admission.queue;
+    policies.limited.then(|| QueueStatus {
+        waiting: queue.waiting(),
+        max: policies.queue.max,
+        served: queue.counts.served.load(Relaxed),
+        served_ms: queue.counts.served_ms.load(Relaxed),
+        full: queue.counts.full.load(Relaxed),
+        late: queue.counts.late.load(Relaxed),
+    })
 }
 
 fn ejection(endpoint: &EndpointPlan) -> Option<EjectionStatus> {

@@ -93,6 +93,8 @@ pub(super) struct RequestContext {
     pub token: Option<Token>,
     pub detail: Option<&'static str>,
     pub timeout: Option<&'static str>,
+    /// Seconds after which it may go better; 0: nobody knows.
+    pub retry_after: u32,
     pub ended: EndedBy,
     /// When the answer was complete; `None` while it is not.
     pub ended_at: Option<Instant>,
@@ -145,6 +147,7 @@ impl RequestContext {
             token: None,
             detail: None,
             timeout: None,
+            retry_after: 0,
             ended: EndedBy::Client,
             ended_at: None,
             read_before: client.counted_read,
@@ -241,6 +244,7 @@ impl RequestContext {
         self.token = Some(error.token);
         self.detail = error.detail;
         self.timeout = error.timeout;
+        self.retry_after = error.retry_after;
         self.ended = match error.side {
             Side::Client => EndedBy::Client,
             Side::Endpoint => EndedBy::Endpoint,

@@ -22,6 +22,8 @@ pub(super) struct ProxyError {
     pub detail: Option<&'static str>,
     /// Key of the deadline that passed.
     pub timeout: Option<&'static str>,
+    /// Seconds after which it may go better; 0: nobody knows.
+    pub retry_after: u32,
 }
 
 impl ProxyError {
@@ -32,6 +34,7 @@ impl ProxyError {
             unsent: false,
             detail: None,
             timeout: None,
+            retry_after: 0,
         }
     }
 

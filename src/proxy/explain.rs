@@ -303,6 +303,9 @@ fn why_not(endpoint: &EndpointPlan, fail_open: bool, now: Millis) -> Option<&'st
         (AdminState::Draining, _) => Some("draining"),
         (AdminState::Maintenance, _) => Some("in maintenance"),
         _ if endpoint.weight == 0 => Some("its weight is 0"),
+        _ if (fail_open || standing.is_good(now)) && !endpoint.has_room() => {
+            Some("it has its max_connections")
+        }
         _ if fail_open || standing.is_good(now) => None,
         (_, Health::Unhealthy) => Some("its checks fail"),
         (_, Health::Pending) => Some("its checks have come to no verdict"),

@@ -11,7 +11,8 @@ use super::heads;
 use super::hold;
 use super::prepare::{self, Prepared};
 use super::respond;
-use super::retry::Tries;
+use super::retry::{Next, Tries};
+use super::room;
 use super::service::Rest;
 use super::upload::Upload;
 use crate::base::clock::Millis;
@@ -26,6 +27,7 @@ use crate::snapshot::RoutePlan;
 use crate::telemetry::access::{EndedBy, Outcome};
 use crate::upstream::conn::Conn;
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
+use crate::upstream::shared::admission::Refused;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
 use std::rc::Rc;
 use std::time::Instant;
@@ -44,6 +46,11 @@ pub(super) async fn forward(
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
     let mut now = Millis::of(context.head_done);
     upstream.note_request(now);
+    let policies = &upstream.plan.resilience;
+    let mut permit = policies
+        .admission
+        .enter(&policies.breaker, now)
+        .map_err(turned_away)?;
     if upstream.plan.awaits_verdict(now) {
         Box::pin(hold::until_verdict(
             &upstream.plan,
@@ -54,9 +61,25 @@ pub(super) async fn forward(
     }
     let mut tries = Tries::new(context, &upstream);
     let mut upload = Upload::new(context, tries.keep(&upstream));
-    let mut next = upstream.pick(tries.endpoints(), context.ask(now));
+    let mut next = Next::Anywhere;
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
-    while let Some(index) = next {
+    loop {
+        let (index, in_flight) = match next {
+            Next::At(index, in_flight) => (index, in_flight),
+            Next::Anywhere => {
+                match room::find(client, context, route, &upstream, tries.endpoints(), now).await {
+                    Ok(found) => found,
+                    Err(error) => {
+                        // Nobody else is there: what went wrong is what went wrong before.
+                        if error.token != Token::NoEndpoint {
+                            failed = error;
+                        }
+                        break;
+                    }
+                }
+            }
+            Next::Nowhere => break,
+        };
         tries.at(index);
         let mut attempt = Try {
             route,
@@ -67,8 +90,11 @@ pub(super) async fn forward(
             tries: &mut tries,
             upload: &mut upload,
         };
-        match try_endpoint(client, context, &mut attempt).await {
-            Ok(Tried::Done(done)) => return Ok(done),
+        match try_endpoint(client, context, &mut attempt, in_flight).await {
+            Ok(Tried::Done(done)) => {
+                permit.went(!policies.outlier.on.has_status(context.status));
+                return Ok(done);
+            }
             Ok(Tried::TurnedDown) => next = tries.take_next(),
             Err(error) => {
                 note_failure(context, &error);
@@ -76,11 +102,29 @@ pub(super) async fn forward(
                 failed = error;
             }
         }
+        now = Millis::now();
+    }
+    if failed.side == Side::Endpoint {
+        permit.went(false);
     }
     if let Some(flow) = upload.flow {
         put_back(context, flow);
     }
     Err(failed)
+}
+
+/// What a client is told whom the upstream does not let in.
+fn turned_away(refused: Refused) -> ProxyError {
+    match refused {
+        Refused::Open(left) => ProxyError {
+            retry_after: u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
+            ..ProxyError::new(Token::BreakerOpen, Side::Gateway)
+        },
+        Refused::Crowded => ProxyError {
+            detail: Some("breaker.max_requests of the upstream are running"),
+            ..ProxyError::new(Token::Overloaded, Side::Gateway)
+        },
+    }
 }
 
 /// One try at an endpoint: for what, where, and what lives on to the next.
@@ -124,6 +168,7 @@ async fn try_endpoint(
     client: &mut Client,
     context: &mut RequestContext,
     attempt: &mut Try<'_>,
+    in_flight: InFlight,
 ) -> Result<Tried, ProxyError> {
     let index = attempt.index;
     let endpoint = attempt.upstream.endpoints[index].clone();
@@ -132,7 +177,6 @@ async fn try_endpoint(
         &attempt.upstream.plan.endpoints[index].authority,
         attempt.prepared,
     );
-    let in_flight = InFlight::new(endpoint.clone());
     if let Some(conn) = endpoint.checkout() {
         begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();

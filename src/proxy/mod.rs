@@ -14,9 +14,10 @@
 //! | 9 | `respond` | the response as the client sees it, or our own |
 //! | 10 | `tunnel` | bytes both ways after 101 |
 //!
-//! [`explain`] tells the same story without taking the steps. `retry` says whether another attempt may be made, and
-//! `upload` is a request's body over all of them. `view` is the snapshot as one worker sees it; `pace` judges
-//! slowness; `hold` waits for the first verdict on endpoints; `linger` closes without losing answers.
+//! [`explain`] tells the same story without taking the steps. `room` finds a place at an endpoint, or waits for one;
+//! `retry` says whether another attempt may be made, and `upload` is a request's body over all of them. `view` is the
+//! snapshot as one worker sees it; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger`
+//! closes without losing answers.
 
 mod accept;
 mod admit;
@@ -41,6 +42,7 @@ mod pace;
 mod prepare;
 mod respond;
 mod retry;
+mod room;
 mod service;
 mod tunnel;
 mod upload;

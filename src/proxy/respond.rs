@@ -209,8 +209,10 @@ pub(super) fn error(
     if !request_id.is_empty() {
         fields.push(("X-Request-Id", &request_id));
     }
+    let mut seconds = itoa::Buffer::new();
     if status == 503 {
-        fields.push(("Retry-After", b"1"));
+        let seconds = seconds.format(context.retry_after.max(1));
+        fields.push(("Retry-After", seconds.as_bytes()));
     }
     matches!(
         send(

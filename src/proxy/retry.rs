@@ -12,12 +12,22 @@ use crate::base::clock::Millis;
 use crate::message::causes::Cause;
 use crate::message::names::Name;
 use crate::telemetry::metrics::NoRetry;
-use crate::upstream::local::LocalUpstream;
+use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::outlier::Fault;
 use smallvec::SmallVec;
 
 /// Endpoints tried for one request. Each costs at most its connect timeout.
 pub(super) const MOST_ATTEMPTS: usize = 8;
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// To this endpoint, with a place there.
+    At(usize, InFlight),
+    /// To any that was not tried.
+    Anywhere,
+    Nowhere,
+}
 
 /// What was tried for a request.
 #[derive(Debug)]
@@ -28,7 +38,7 @@ pub(super) struct Tries {
     /// Doing it twice is as good as once.
     repeatable: bool,
     /// Where it goes next, decided when an answer was turned down.
-    next: Option<usize>,
+    next: Option<(usize, InFlight)>,
 }
 
 impl Tries {
@@ -62,35 +72,40 @@ impl Tries {
     }
 
     /// Where it goes after its answer was turned down.
-    pub const fn take_next(&mut self) -> Option<usize> {
-        self.next.take()
+    pub fn take_next(&mut self) -> Next {
+        self.next
+            .take()
+            .map_or(Next::Nowhere, |(index, in_flight)| Next::At(index, in_flight))
     }
 
-    /// The endpoint to try after this failure, if another one may be.
+    /// Where to go after this failure.
     pub fn after_failure(
         &mut self,
         context: &mut RequestContext,
         upstream: &LocalUpstream,
         upload: &Upload,
         error: &ProxyError,
-    ) -> Option<usize> {
+    ) -> Next {
         if error.side != Side::Endpoint || context.status != 0 {
-            return None;
+            return Next::Nowhere;
         }
         let retry = &upstream.plan.resilience.retry;
         let next = if error.unsent {
-            if retry.attempts < 2 || !retry.on.has(Cause::Connect) {
-                return None;
+            if retry.attempts < 2 || !retry.on.has(Cause::Connect) || !self.may_go_on() {
+                return Next::Nowhere;
             }
-            self.pick_other(context, upstream)?
+            Next::Anywhere
         } else {
-            self.after_sent(context, upstream, upload, Fault::Failed(error.token))?
+            match self.after_sent(context, upstream, upload, Fault::Failed(error.token)) {
+                Some((index, in_flight)) => Next::At(index, in_flight),
+                None => return Next::Nowhere,
+            }
         };
         note_given(context);
         if let Some(response) = context.response.take() {
             heads::give(response.buf);
         }
-        Some(next)
+        next
     }
 
     /// Whether to try elsewhere instead of passing on an answer with this status. Nothing of it was passed on yet.
@@ -114,7 +129,7 @@ impl Tries {
         upstream: &LocalUpstream,
         upload: &Upload,
         fault: Fault,
-    ) -> Option<usize> {
+    ) -> Option<(usize, InFlight)> {
         let retry = &upstream.plan.resilience.retry;
         let meant = match fault {
             Fault::Failed(token) => retry.on.has_token(token),
@@ -130,8 +145,10 @@ impl Tries {
             Err(NoRetry::Method)
         } else if !upload.is_whole() {
             Err(NoRetry::Body)
+        } else if upstream.is_broken(Millis::now()) {
+            Err(NoRetry::Breaker)
         } else {
-            self.pick_other(context, upstream)
+            self.take_other(context, upstream)
                 .ok_or(NoRetry::Endpoints)
                 .and_then(|next| {
                     let taken = upstream.take_retry(Millis::now());
@@ -141,11 +158,20 @@ impl Tries {
         next.map_err(|why| note_refused(context, why)).ok()
     }
 
-    fn pick_other(&self, context: &RequestContext, upstream: &LocalUpstream) -> Option<usize> {
-        if self.endpoints.len() >= MOST_ATTEMPTS {
+    /// Whether there may be one more try.
+    pub fn may_go_on(&self) -> bool {
+        self.endpoints.len() < MOST_ATTEMPTS
+    }
+
+    fn take_other(&self, context: &RequestContext, upstream: &LocalUpstream) -> Option<(usize, InFlight)> {
+        if !self.may_go_on() {
             return None;
         }
-        upstream.pick(&self.endpoints, context.ask(Millis::now()))
+        match upstream.take(&self.endpoints, context.ask(Millis::now())) {
+            Taken::At(index, in_flight) => Some((index, in_flight)),
+            // A line is for those who have been nowhere yet.
+            Taken::Full | Taken::Nobody => None,
+        }
     }
 }
 

@@ -346,10 +346,22 @@ fn upstream_plan(
                 admin: overrides.admin_of(&key),
                 state: registry.checked_endpoint(key, presumed, || known_targets(&endpoint.address)),
                 backup: endpoint.backup,
+                max_connections: endpoint.max_connections,
                 authority,
             }
         })
         .collect();
+    let resilience = Resilience {
+        outlier: upstream.outlier,
+        retry: upstream.retry,
+        breaker: upstream.breaker,
+        queue: upstream.queue,
+        limited: upstream
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.max_connections > 0),
+        admission: registry.admission(&name),
+    };
     Arc::new(UpstreamPlan {
         name,
         balance: upstream.balance,
@@ -361,11 +373,8 @@ fn upstream_plan(
         ),
         endpoints,
         pool: upstream.pool,
+        resilience,
         health,
-        resilience: Resilience {
-            outlier: upstream.outlier,
-            retry: upstream.retry,
-        },
     })
 }
 

@@ -13,8 +13,10 @@ use testkit::{Backend, Builder, Gateway};
 
 mod access_log;
 mod admin;
+mod app_server;
 mod bad_input;
 mod balancing;
+mod breaker;
 mod changes;
 mod check;
 mod cli;
@@ -33,6 +35,7 @@ mod kit;
 mod limits;
 mod listeners;
 mod outlier;
+mod queue;
 mod readme;
 mod reload;
 mod retries;

@@ -591,6 +591,16 @@ const UPSTREAM: &[Key] = &[
         "Endpoints at which requests fail get none for a while, longer each time. A single endpoint always stays.",
     ),
     Key::table(
+        "breaker",
+        BREAKER,
+        "When the whole upstream is left alone: requests are answered with 503 `breaker_open` at once. After `open_for` three are let through; if they go well it closes. `outlier.on` says what is a failure.",
+    ),
+    Key::table(
+        "queue",
+        QUEUE,
+        "Requests that find every endpoint at its `max_connections` wait in line, first come, first served. Who does not fit in, or waits in vain, is answered with 503 `overloaded`.",
+    ),
+    Key::table(
         "retry",
         RETRY,
         "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is.",
@@ -616,6 +626,12 @@ const ENDPOINT: &[Key] = &[
         "false",
         "Takes requests only when no other endpoint can.",
     ),
+    Key::new(
+        "max_connections",
+        COUNT,
+        "0",
+        "Requests and tunnels that it takes at the same time, over all workers; more wait as `queue` says. 0: no limit.",
+    ),
 ];
 
 const POOL: &[Key] = &[
@@ -637,6 +653,50 @@ const POOL: &[Key] = &[
         "0",
         "Requests on one connection. 0: no limit.",
     ),
+];
+
+const BREAKER: &[Key] = &[
+    Key::new(
+        "max_requests",
+        COUNT,
+        "0",
+        "Requests at the same time, over all endpoints and workers; tunnels do not count. More are answered with 503 `overloaded`. 0: no limit.",
+    ),
+    Key::new(
+        "error_rate",
+        Form::Ratio,
+        "0",
+        "Share of failed attempts at which it opens. 0: it never does.",
+    ),
+    Key::new(
+        "min_requests",
+        Form::Integer {
+            min: 1,
+            max: u32::MAX as i64,
+        },
+        "100",
+        "Attempts within `window` below which `error_rate` says nothing.",
+    ),
+    Key::new("window", DEADLINE, "10s", "Time that `error_rate` is taken over."),
+    Key::new(
+        "open_for",
+        DEADLINE,
+        "5s",
+        "How long it stays open before requests are let through to see.",
+    ),
+];
+
+const QUEUE: &[Key] = &[
+    Key::new(
+        "max",
+        Form::Integer {
+            min: 0,
+            max: 1_000_000,
+        },
+        "1024",
+        "Requests that may wait, over all workers. 0: none waits.",
+    ),
+    Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
 ];
 
 const HEALTH: &[Key] = &[

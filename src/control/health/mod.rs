@@ -145,6 +145,7 @@ fn begin(state: &EndpointState) {
         .map_or(Health::Unchecked, |record| record.verdict())
     {
         Health::Pending => state.standing.await_verdict(now.plus(HOLD)),
+        verdict if verdict == state.standing.health() => {}
         verdict => state.standing.set_health(verdict),
     }
 }

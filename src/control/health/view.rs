@@ -33,7 +33,7 @@ fn result(probe: &Probe) -> ProbeStatus {
     ProbeStatus {
         at: text(probe.began),
         passed: failure.is_none(),
-        latency_ms: probe.took.as_secs_f64() * 1000.0,
+        latency_ms: probe.took.as_micros() as f64 / 1000.0,
         status: probe.status,
         cause: failure.map(Failure::token),
         reason: failure.map(ToString::to_string),

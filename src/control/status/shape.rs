@@ -99,6 +99,9 @@ pub struct UpstreamStatus {
     pub balance: &'static str,
     /// Where that is not the file's.
     pub balance_override: Option<BalanceStatus>,
+    pub breaker: BreakerStatus,
+    /// `null` where no endpoint has a `max_connections`.
+    pub queue: Option<QueueStatus>,
     pub ready_endpoints: usize,
     /// No endpoint is well, and requests are sent to them all the same.
     pub fail_open: bool,
@@ -126,6 +129,8 @@ pub struct EndpointStatus {
     pub overrides: Option<EndpointOverrideStatus>,
     /// While it is told to leave.
     pub drain: Option<DrainStatus>,
+    /// 0: any number.
+    pub max_connections: u32,
     pub in_flight: u32,
     pub open_websockets: u32,
     /// What speaks for and against it, where the algorithm learns (`least_time`, `adaptive`); the lowest is best.
@@ -180,6 +185,35 @@ pub struct ProbeStatus {
     /// Why it failed, in one word and in a sentence.
     pub cause: Option<&'static str>,
     pub reason: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct BreakerStatus {
+    /// `closed`, `half_open`, `open`.
+    pub state: &'static str,
+    /// Times it opened.
+    pub opened: u64,
+    /// Requests that it turned away, and those turned away because `max_requests` ran.
+    pub refused: u64,
+    pub crowded: u64,
+    /// Of the latest opening, over or not; the times in RFC 3339.
+    pub reason: Option<String>,
+    pub since: Option<String>,
+    pub until: Option<String>,
+}
+
+/// Requests that found every endpoint at its limit.
+#[derive(Debug, Serialize)]
+pub struct QueueStatus {
+    pub waiting: usize,
+    pub max: usize,
+    /// Got a place, and the milliseconds that they waited in all.
+    pub served: u64,
+    pub served_ms: u64,
+    /// Did not fit into the line.
+    pub full: u64,
+    /// Waited in vain.
+    pub late: u64,
 }
 
 /// Why requests were kept from an endpoint, and for how long.

@@ -139,6 +139,12 @@ families! {
         UPSTREAM_FAIL_OPEN "tidegate_upstream_fail_open" Gauge ["upstream"] "1 while no endpoint is well and requests are sent to them all the same.";
         ENDPOINT_EJECTED "tidegate_endpoint_ejected" Gauge ["upstream" "endpoint"] "1 while the endpoint gets no requests because requests failed at it.";
         ENDPOINT_EJECTIONS "tidegate_endpoint_ejections_total" Counter ["upstream" "endpoint"] "Times the endpoint was ejected because requests failed at it.";
+        BREAKER_STATE "tidegate_breaker_state" Gauge ["upstream"] "Breaker of the upstream: 0 closed, 1 half-open, 2 open.";
+        BREAKER_OPENED "tidegate_breaker_opened_total" Counter ["upstream"] "Times the breaker opened.";
+        BREAKER_REFUSED "tidegate_breaker_refused_total" Counter ["upstream" "reason"] "Requests turned away before an endpoint was picked: open (the breaker), max_requests (so many were running).";
+        QUEUE_WAITING "tidegate_queue_waiting" Gauge ["upstream"] "Requests waiting for an endpoint below its max_connections.";
+        QUEUE_REQUESTS "tidegate_queue_requests_total" Counter ["upstream" "result"] "Requests that found every endpoint at its max_connections: served (after a wait), full (the queue was), late (waited in vain).";
+        QUEUE_WAIT "tidegate_queue_wait_seconds_total" Counter ["upstream"] "Time that served requests waited, in all.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }

@@ -143,15 +143,18 @@ pub enum NoRetry {
     Endpoints,
     /// `retry.budget` is spent.
     Budget,
+    /// The upstream's breaker is open.
+    Breaker,
 }
 
 impl NoRetry {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Attempts,
         Self::Method,
         Self::Body,
         Self::Endpoints,
         Self::Budget,
+        Self::Breaker,
     ];
 
     #[must_use]
@@ -162,6 +165,7 @@ impl NoRetry {
             Self::Body => "body",
             Self::Endpoints => "endpoints",
             Self::Budget => "budget",
+            Self::Breaker => "breaker",
         }
     }
 }

@@ -2,13 +2,16 @@
 //! is shared, so nothing is locked.
 
 use super::conn::Conn;
+use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
+use super::shared::breaker::BreakerState;
 use super::shared::budget::Budget;
 use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
 use crate::base::clock::Millis;
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::telemetry::metrics::WorkerMetrics;
+use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -22,6 +25,8 @@ pub struct LocalEndpoint {
     pub series: Arc<EndpointSeries>,
     pool: Cell<Pool>,
     idle: RefCell<Vec<Conn>>,
+    /// Whom to tell of room here; `None` where there is always room.
+    line: RefCell<Option<Arc<Admission>>>,
 }
 
 impl LocalEndpoint {
@@ -62,6 +67,15 @@ impl LocalEndpoint {
     }
 }
 
+impl LocalEndpoint {
+    /// A request or tunnel has left.
+    fn freed(&self) {
+        if let Some(admission) = &*self.line.borrow() {
+            admission.queue.freed();
+        }
+    }
+}
+
 impl Drop for LocalEndpoint {
     fn drop(&mut self) {
         self.series
@@ -85,6 +99,13 @@ impl LocalUpstream {
         self.budget.borrow_mut().request(now);
     }
 
+    /// Whether the breaker is open.
+    #[must_use]
+    pub fn is_broken(&self, now: Millis) -> bool {
+        let policies = &self.plan.resilience;
+        policies.breaker.error_rate > 0.0 && policies.admission.breaker.state(now) == BreakerState::Open
+    }
+
     /// Takes a retry out of the budget, if there is one in it.
     #[must_use]
     pub fn take_retry(&self, now: Millis) -> bool {
@@ -103,13 +124,57 @@ impl LocalUpstream {
     }
 
     fn pick_by(&self, balancer: &mut Balancer, tried: &[usize], ask: Ask) -> Option<usize> {
-        let good = |index: usize| self.plan.endpoints[index].state.standing.is_good(ask.now);
-        let picked = balancer.pick(&self.plan, ask, |index| good(index) && !tried.contains(&index));
+        let endpoints = &self.plan.endpoints;
+        let limited = self.plan.resilience.limited;
+        let free = |index: usize| !tried.contains(&index) && (!limited || endpoints[index].has_room());
+        let good = |index: usize| endpoints[index].state.standing.is_good(ask.now);
+        let picked = balancer.pick(&self.plan, ask, |index| good(index) && free(index));
         if picked.is_some() || !self.plan.fails_open(ask.now) {
             return picked;
         }
-        balancer.pick(&self.plan, ask, |index| !tried.contains(&index))
+        balancer.pick(&self.plan, ask, free)
     }
+
+    /// The endpoint for the next attempt, with a place at it.
+    pub fn take(&self, tried: &[usize], ask: Ask) -> Taken {
+        let mut passed = SmallVec::<[usize; 8]>::from_slice(tried);
+        while let Some(index) = self.pick(&passed, ask) {
+            let (endpoint, most) = (&self.endpoints[index], self.plan.endpoints[index].max_connections);
+            match InFlight::within(endpoint.clone(), most) {
+                Some(in_flight) => return Taken::At(index, in_flight),
+                // Another worker was quicker.
+                None => passed.push(index),
+            }
+        }
+        if self.plan.resilience.limited && self.someone_is_full(tried, ask.now) {
+            Taken::Full
+        } else {
+            Taken::Nobody
+        }
+    }
+
+    /// Whether an endpoint is passed over only because it is at its limit.
+    fn someone_is_full(&self, tried: &[usize], now: Millis) -> bool {
+        let fails_open = self.plan.fails_open(now);
+        let mut endpoints = self.plan.endpoints.iter().enumerate();
+        endpoints.any(|(index, endpoint)| {
+            endpoint.is_open()
+                && endpoint.max_connections > 0
+                && !tried.contains(&index)
+                && (fails_open || endpoint.state.standing.is_good(now))
+        })
+    }
+}
+
+/// What a pick came to.
+#[derive(Debug)]
+pub enum Taken {
+    /// The endpoint's index, and the place.
+    At(usize, InFlight),
+    /// All that could be picked are at their limits.
+    Full,
+    /// There is no endpoint to pick.
+    Nobody,
 }
 
 /// All endpoints of a worker by key.
@@ -144,9 +209,12 @@ impl Endpoints {
                         series: metrics.endpoint(&key.upstream, &key.address),
                         pool: Cell::new(plan.pool),
                         idle: RefCell::default(),
+                        line: RefCell::default(),
                     })
                 });
                 local.pool.set(plan.pool);
+                let policies = &plan.resilience;
+                *local.line.borrow_mut() = policies.limited.then(|| policies.admission.clone());
                 known.insert(key.clone(), local.clone());
                 endpoints.push(local);
             }
@@ -190,11 +258,16 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// A place at an endpoint that takes `most` requests and tunnels (0: any number), if there is one.
     #[must_use]
-    pub fn new(endpoint: Rc<LocalEndpoint>) -> Self {
-        endpoint.state.request_started();
+    pub fn within(endpoint: Rc<LocalEndpoint>, most: u32) -> Option<Self> {
+        if most == 0 {
+            endpoint.state.request_started();
+        } else if !endpoint.state.request_started_within(most) {
+            return None;
+        }
         endpoint.series.connections_active.inc();
-        Self { endpoint }
+        Some(Self { endpoint })
     }
 
     #[must_use]
@@ -216,6 +289,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.state.request_ended();
         self.endpoint.series.connections_active.dec();
+        self.endpoint.freed();
     }
 }
 
@@ -235,5 +309,6 @@ impl OpenTunnel {
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
         self.endpoint.state.tunnel_closed();
+        self.endpoint.freed();
     }
 }

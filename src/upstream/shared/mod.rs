@@ -1,6 +1,8 @@
 //! What all threads know about endpoints: state that outlives reloads, plans of the snapshot, pure balancers.
 
+pub mod admission;
 pub mod balancer;
+pub mod breaker;
 pub mod budget;
 pub mod check;
 pub mod health;
@@ -8,6 +10,7 @@ pub mod latency;
 pub mod outlier;
 pub mod overrides;
 pub mod plan;
+pub mod queue;
 pub mod rate;
 pub mod registry;
 pub mod resilience;

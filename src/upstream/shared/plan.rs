@@ -18,6 +18,8 @@ pub struct EndpointPlan {
     /// Used only while no other endpoint can be.
     pub backup: bool,
     pub admin: AdminState,
+    /// Requests and tunnels that it takes at the same time; 0: any number.
+    pub max_connections: u32,
     /// What the endpoint sees as Host when the route says `host = "endpoint"`.
     pub authority: Arc<str>,
 }
@@ -27,6 +29,12 @@ impl EndpointPlan {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.weight > 0 && self.admin == AdminState::Active
+    }
+
+    /// Whether one more request fits in.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.max_connections == 0 || self.state.load() < self.max_connections
     }
 }
 

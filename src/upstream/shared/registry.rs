@@ -1,5 +1,6 @@
 //! All endpoints known to the process. What outlives a reload is found here again by its key.
 
+use super::admission::Admission;
 use super::standing::Health;
 use super::state::{EndpointKey, EndpointState};
 use crate::upstream::conn::Target;
@@ -11,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 #[derive(Debug, Default)]
 pub struct Registry {
     endpoints: Mutex<HashMap<EndpointKey, Weak<EndpointState>>>,
+    /// By the name of the upstream.
+    admissions: Mutex<HashMap<Arc<str>, Weak<Admission>>>,
 }
 
 impl Registry {
@@ -41,6 +44,18 @@ impl Registry {
     pub fn known(&self, key: &EndpointKey) -> Option<Arc<EndpointState>> {
         let endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         endpoints.get(key).and_then(Weak::upgrade)
+    }
+
+    /// What stands before this upstream, made when it is not known.
+    pub fn admission(&self, upstream: &Arc<str>) -> Arc<Admission> {
+        let mut admissions = self.admissions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(admission) = admissions.get(upstream).and_then(Weak::upgrade) {
+            return admission;
+        }
+        admissions.retain(|_, admission| admission.strong_count() > 0);
+        let admission = Arc::<Admission>::default();
+        admissions.insert(upstream.clone(), Arc::downgrade(&admission));
+        admission
     }
 
     /// Every endpoint that something still holds, also those that left the configuration and are finishing.

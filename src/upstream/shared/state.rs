@@ -46,10 +46,9 @@ pub struct EndpointState {
     /// How it answers; written where the algorithm asks for it.
     pub latency: CachePadded<Latency>,
     targets: ArcSwap<Targets>,
-    /// Requests now at the endpoint, over all workers; tunnels not counted.
-    in_flight: CachePadded<AtomicU32>,
-    /// Open tunnels (upgraded connections).
-    tunnels: CachePadded<AtomicU32>,
+    /// Requests now at the endpoint, over all workers, in the lower half; open tunnels (upgraded connections) in the
+    /// upper. One number, because `max_connections` bounds their sum exactly.
+    load: CachePadded<AtomicU64>,
     /// Failures since the last success.
     failure_streak: CachePadded<AtomicU32>,
     /// What traffic's verdicts on it were.
@@ -70,8 +69,7 @@ impl EndpointState {
                 list: targets,
                 error: None,
             }),
-            in_flight: CachePadded::default(),
-            tunnels: CachePadded::default(),
+            load: CachePadded::default(),
             failure_streak: CachePadded::default(),
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
@@ -124,17 +122,17 @@ impl EndpointState {
     /// Requests and tunnels now at the endpoint: what least-connections compares.
     #[must_use]
     pub fn load(&self) -> u32 {
-        self.in_flight().saturating_add(self.tunnels())
+        sum(self.load.load(Ordering::SeqCst))
     }
 
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.load.load(Ordering::Relaxed) as u32
     }
 
     #[must_use]
     pub fn tunnels(&self) -> u32 {
-        self.tunnels.load(Ordering::Relaxed)
+        (self.load.load(Ordering::Relaxed) >> 32) as u32
     }
 
     #[must_use]
@@ -144,16 +142,25 @@ impl EndpointState {
 
     /// Called by the guard of `upstream::local` alone, once when a request starts and once when it ends.
     pub(crate) fn request_started(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.load.fetch_add(1, Ordering::SeqCst);
     }
+
+    /// The same where no more than `most` requests and tunnels may be there. Whether there was room.
+    pub(crate) fn request_started_within(&self, most: u32) -> bool {
+        let one_more = |load| (sum(load) < most).then_some(load + 1);
+        self.load
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more)
+            .is_ok()
+    }
+
     pub(crate) fn request_ended(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(1, Ordering::SeqCst);
     }
     pub(crate) fn tunnel_opened(&self) {
-        self.tunnels.fetch_add(1, Ordering::Relaxed);
+        self.load.fetch_add(TUNNEL, Ordering::SeqCst);
     }
     pub(crate) fn tunnel_closed(&self) {
-        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(TUNNEL, Ordering::SeqCst);
     }
 
     /// An attempt got an answer.
@@ -169,5 +176,59 @@ impl EndpointState {
         self.failure_streak
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1)
+    }
+}
+
+/// One tunnel in the number of both.
+const TUNNEL: u64 = 1 << 32;
+
+const fn sum(load: u64) -> u32 {
+    (load as u32).saturating_add((load >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_tunnels_are_told_apart_and_bounded_together() {
+        let key = EndpointKey {
+            upstream: "u".into(),
+            address: "a:1".into(),
+        };
+        let state = EndpointState::new(key, Vec::new());
+        assert!(state.request_started_within(2));
+        state.tunnel_opened();
+        assert_eq!((state.in_flight(), state.tunnels(), state.load()), (1, 1, 2));
+        assert!(!state.request_started_within(2) && state.request_started_within(3));
+        state.request_ended();
+        state.request_ended();
+        assert!(state.request_started_within(2));
+        state.tunnel_closed();
+        assert_eq!((state.in_flight(), state.tunnels()), (1, 0));
+    }
+
+    #[test]
+    fn many_threads_never_get_more_places_than_there_are() {
+        let key = EndpointKey {
+            upstream: "u".into(),
+            address: "a:1".into(),
+        };
+        let state = EndpointState::new(key, Vec::new());
+        let most = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        if state.request_started_within(3) {
+                            most.fetch_max(state.load(), Ordering::SeqCst);
+                            state.request_ended();
+                        }
+                    }
+                });
+            }
+        });
+        assert!((1..=3).contains(&most.into_inner()));
+        assert_eq!(state.load(), 0);
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn endpoint(address: String, weight: u32, backup: bool) -> EndpointPl
         weight,
         backup,
         admin: AdminState::Active,
+        max_connections: 0,
     }
 }
 

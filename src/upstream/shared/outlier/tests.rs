@@ -20,6 +20,7 @@ fn plan(endpoints: usize) -> UpstreamPlan {
             weight: 1,
             backup: false,
             admin: AdminState::Active,
+            max_connections: 0,
         }
     };
     let mut plan = UpstreamPlan {

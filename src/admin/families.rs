@@ -1,0 +1,89 @@
+//! Families of a scrape that are not counted by workers: what upstreams do about failures and about too much.
+
+use crate::base::clock::Millis;
+use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::{Encoder, catalogue};
+use crate::upstream::shared::breaker::BreakerState;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Adds them to a scrape.
+pub(super) fn resilience(snapshot: &Snapshot, encoder: &mut Encoder) {
+    ejections(snapshot, encoder);
+    breakers(snapshot, encoder);
+    queues(snapshot, encoder);
+}
+
+fn ejections(snapshot: &Snapshot, encoder: &mut Encoder) {
+    let endpoints = || {
+        snapshot.upstreams.iter().flat_map(|plan| {
+            let name = &*plan.name;
+            plan.endpoints.iter().map(move |endpoint| (name, &endpoint.state))
+        })
+    };
+    let now = Millis::now();
+    encoder.family(&catalogue::ENDPOINT_EJECTED, |samples| {
+        for (upstream, state) in endpoints() {
+            samples.add(
+                &[upstream, &state.key.address],
+                state.standing.ejected_until() > now,
+            );
+        }
+    });
+    encoder.family(&catalogue::ENDPOINT_EJECTIONS, |samples| {
+        for (upstream, state) in endpoints() {
+            samples.add(&[upstream, &state.key.address], state.ejections.total());
+        }
+    });
+}
+
+fn breakers(snapshot: &Snapshot, encoder: &mut Encoder) {
+    let now = Millis::now();
+    encoder.family(&catalogue::BREAKER_STATE, |samples| {
+        for plan in &snapshot.upstreams {
+            let state: u64 = match plan.resilience.admission.breaker.state(now) {
+                BreakerState::Closed => 0,
+                BreakerState::HalfOpen => 1,
+                BreakerState::Open => 2,
+            };
+            samples.add(&[&plan.name], state);
+        }
+    });
+    encoder.family(&catalogue::BREAKER_OPENED, |samples| {
+        for plan in &snapshot.upstreams {
+            samples.add(&[&plan.name], plan.resilience.admission.breaker.opened());
+        }
+    });
+    encoder.family(&catalogue::BREAKER_REFUSED, |samples| {
+        for plan in &snapshot.upstreams {
+            let admission = &plan.resilience.admission;
+            samples.add(&[&plan.name, "open"], admission.breaker.refused());
+            samples.add(&[&plan.name, "max_requests"], admission.crowded());
+        }
+    });
+}
+
+fn queues(snapshot: &Snapshot, encoder: &mut Encoder) {
+    encoder.family(&catalogue::QUEUE_WAITING, |samples| {
+        for plan in &snapshot.upstreams {
+            samples.add(&[&plan.name], plan.resilience.admission.queue.waiting() as u64);
+        }
+    });
+    encoder.family(&catalogue::QUEUE_REQUESTS, |samples| {
+        for plan in &snapshot.upstreams {
+            let counts = &plan.resilience.admission.queue.counts;
+            for (result, count) in [
+                ("served", &counts.served),
+                ("full", &counts.full),
+                ("late", &counts.late),
+            ] {
+                samples.add(&[&plan.name, result], count.load(Relaxed));
+            }
+        }
+    });
+    encoder.family(&catalogue::QUEUE_WAIT, |samples| {
+        for plan in &snapshot.upstreams {
+            let ms = plan.resilience.admission.queue.counts.served_ms.load(Relaxed);
+            samples.add(&[&plan.name], ms as f64 / 1000.0);
+        }
+    });
+}
