@@ -18,6 +18,7 @@ use crate::control::{journal, mutator};
 use crate::snapshot::{Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{self, LogError};
+use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::{Overrides, Registry};
 use std::collections::BTreeSet;
 use std::io;
@@ -125,6 +126,7 @@ pub fn check(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
     let parts = Parts {
         registry: &Registry::default(),
         access: &access,
+        directory: &Directory::default(),
         overrides: &Overrides::default(),
     };
     let (mut loaded, snapshot) = reload::compile(loaded, 1, parts)?;

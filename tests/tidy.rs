@@ -511,41 +511,71 @@ fn unsafe_stands_only_where_it_is_listed() {
     expect_none("unsafe outside the listed files", &problems);
 }
 
+/// What a cargo command says.
+fn cargo(args: &[&str]) -> String {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let out = Command::new(cargo)
+        .args(args)
+        .current_dir(root())
+        .output()
+        .expect("cargo");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).expect("UTF-8")
+}
+
+/// The platform that this is.
+fn host() -> String {
+    let version = cargo(&["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.expect("a host").to_owned()
+}
+
 /// The resolved dependency graph of this platform.
 fn metadata() -> Value {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let version = Command::new(&cargo).arg("-vV").output().expect("cargo");
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .expect("a host")
-        .to_owned();
-    let args = [
+    let text = cargo(&[
         "metadata",
         "--format-version=1",
         "--locked",
         "--all-features",
         "--filter-platform",
-        &host,
-    ];
-    let out = Command::new(&cargo)
-        .args(args)
-        .current_dir(root())
-        .output()
-        .expect("cargo metadata");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    serde_json::from_slice(&out.stdout).expect("JSON")
+        &host(),
+    ]);
+    serde_json::from_str(&text).expect("JSON")
 }
 
-/// Packages that are really built, by id.
+/// Packages that are really built. The graph knows more: what a feature would add to an optional dependency is in
+/// it whether anybody asks for the dependency or not.
 fn packages(metadata: &Value) -> Vec<&Value> {
-    let nodes = metadata["resolve"]["nodes"].as_array().expect("nodes");
-    let built: BTreeSet<&str> = nodes.iter().filter_map(|node| node["id"].as_str()).collect();
+    let tree = cargo(&[
+        "tree",
+        "--workspace",
+        "--locked",
+        "--all-features",
+        "--edges=all",
+        "--prefix=none",
+        "--format={p}",
+        "--target",
+        &host(),
+    ]);
+    let name_and_version = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((
+            words.next()?.to_owned(),
+            words.next()?.strip_prefix('v')?.to_owned(),
+        ))
+    };
+    let built: BTreeSet<(String, String)> = tree.lines().filter_map(name_and_version).collect();
+    let text = |package: &Value, key: &str| package[key].as_str().unwrap_or_default().to_owned();
     let all = metadata["packages"].as_array().expect("packages");
-    all.iter()
-        .filter(|p| p["id"].as_str().is_some_and(|id| built.contains(id)))
-        .collect()
+    let found: Vec<&Value> = all
+        .iter()
+        .filter(|package| built.contains(&(text(package, "name"), text(package, "version"))))
+        .collect();
+    assert!(
+        found.len() >= built.len(),
+        "packages of the tree that are not in the graph"
+    );
+    found
 }
 
 #[test]

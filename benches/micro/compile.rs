@@ -7,6 +7,7 @@ use tidegate::config::{self, Environment};
 use tidegate::snapshot::{Parts, compile};
 use tidegate::telemetry::access_log::AccessWriter;
 use tidegate::telemetry::metrics::Metrics;
+use tidegate::upstream::shared::names::Directory;
 use tidegate::upstream::shared::{Overrides, Registry};
 
 fn text(routes: usize) -> String {
@@ -33,6 +34,7 @@ pub fn config_compile(c: &mut Criterion) {
     let environment = Environment::from_vars(std::iter::empty());
     let access = AccessWriter::start(Metrics::new().access_log.clone()).expect("the writer's thread starts");
     let registry = Registry::default();
+    let directory = Directory::default();
     let mut group = c.benchmark_group("config_compile");
     for routes in [10, 100, 1000] {
         let text = text(routes);
@@ -53,6 +55,7 @@ pub fn config_compile(c: &mut Criterion) {
                             Parts {
                                 registry: &registry,
                                 access: &access,
+                                directory: &directory,
                                 overrides: &Overrides::default(),
                             },
                         )

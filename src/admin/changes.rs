@@ -12,7 +12,7 @@ use crate::config::model::{Balance, HashKey};
 use crate::control::Actor;
 use crate::control::command::Action;
 use crate::control::overrides::{BalanceWish, EndpointWish, Wish};
-use crate::control::status;
+use crate::control::status::{self, OverridesStatus};
 use crate::upstream::shared::overrides::Algorithm;
 use crate::upstream::shared::{AdminState, EndpointKey};
 use axum::body::Bytes;
@@ -39,7 +39,7 @@ struct EndpointWanted {
 }
 
 /// Tells `null` from absence.
-fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+pub(super) fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
 }
 
@@ -71,11 +71,7 @@ pub async fn endpoint(
     )?;
     let wish = EndpointWish {
         state: wanted.state.as_deref().map(state).transpose()?,
-        weight: match wanted.weight {
-            None => Wish::Keep,
-            Some(None) => Wish::Reset,
-            Some(Some(weight)) => Wish::To(weight),
-        },
+        weight: wish(wanted.weight),
         deadline: match wanted.deadline {
             None => Wish::Keep,
             Some(None) => Wish::Reset,
@@ -183,9 +179,17 @@ pub async fn forget_balance(
 }
 
 /// Everything that differs from the file, also what sleeps because the file no longer has it.
-pub async fn list(State(api): State<Api>) -> Json<Value> {
-    let (endpoints, balances) = status::overrides(&api.gateway);
-    Json(json!({ "endpoints": endpoints, "balances": balances }))
+pub async fn list(State(api): State<Api>) -> Json<OverridesStatus> {
+    Json(status::overrides(&api.gateway))
+}
+
+/// What is absent stays, what is `null` is taken back.
+pub(super) fn wish<T>(wanted: Option<Option<T>>) -> Wish<T> {
+    match wanted {
+        None => Wish::Keep,
+        Some(None) => Wish::Reset,
+        Some(Some(value)) => Wish::To(value),
+    }
 }
 
 fn key(upstream: &str, address: &str) -> EndpointKey {
@@ -209,9 +213,9 @@ fn state(name: &str) -> Result<AdminState, Problem> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, Problem> {
+pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
     quantity::duration(text).map_err(|complaint| {
-        unprocessable(format!("{text:?} is no deadline: {}", complaint.reason)).hint(
+        unprocessable(format!("{text:?} is no time: {}", complaint.reason)).hint(
             complaint
                 .hint
                 .unwrap_or_else(|| "such as \"5m\" or \"90s\"".to_owned()),

@@ -2,7 +2,7 @@
 //! upstream. The same facts as elsewhere in this API, in the shapes that are expected there.
 
 use super::Api;
-use super::changes::{algorithm, no_upstream, read};
+use super::changes::{algorithm, duration, named, no_upstream, read, unprocessable, wish};
 use super::paging::Params;
 use super::problem::Problem;
 use super::writes::submit;
@@ -10,7 +10,7 @@ use crate::config::Choice;
 use crate::config::model::Balance;
 use crate::control::Actor;
 use crate::control::command::Action;
-use crate::control::overrides::BalanceWish;
+use crate::control::overrides::{BalanceWish, ThresholdWish, Wish};
 use crate::control::status::{self, EndpointStatus, UpstreamStatus};
 use axum::body::Bytes;
 use axum::extract::State;
@@ -18,6 +18,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// `{"upstream":"chat","algorithm":"hash","params":{"key":"header:x-user"},"reason":"…"}`; without an upstream it
 /// goes to all.
@@ -86,17 +87,8 @@ pub async fn balancer_algorithm(
     let example = "{\"upstream\":\"chat\",\"algorithm\":\"least_connections\"}";
     let wanted: AlgorithmWanted = read(&body, example)?;
     let algorithm = algorithm(&wanted.algorithm, wanted.params.key.as_deref())?;
-    let live = api.gateway.live.load();
-    let names = live.upstreams.iter().map(|plan| plan.name.clone());
-    let upstreams: Vec<Arc<str>> = match &wanted.upstream {
-        None => names.collect(),
-        Some(wanted) => names.filter(|name| **name == **wanted).collect(),
-    };
-    if let (Some(name), true) = (&wanted.upstream, upstreams.is_empty()) {
-        return Err(no_upstream(name));
-    }
     let wish = BalanceWish {
-        upstreams,
+        upstreams: named_upstreams(&api, wanted.upstream.as_deref())?,
         algorithm: Some(algorithm),
         reason: wanted.reason,
     };
@@ -127,10 +119,90 @@ fn picks_of(endpoint: &EndpointStatus) -> Value {
         "in_flight": endpoint.in_flight,
         "open_websockets": endpoint.open_websockets,
         "weight_now": endpoint.weight,
+        "ewma_ms": endpoint.score.map(|score| score.latency_ms),
+        "score": endpoint.score,
         "failures": endpoint.failures,
         "errors": endpoint.errors,
         "latency": endpoint.latency,
     })
+}
+
+/// `{"upstream":"chat","detection_timeout":"500ms","fall":2}`; without an upstream it goes to all, and `null` takes a
+/// threshold back.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ThresholdsWanted {
+    #[serde(alias = "pool")]
+    upstream: Option<String>,
+    #[serde(default, deserialize_with = "named")]
+    detection_timeout: Option<Option<Time>>,
+    #[serde(default, deserialize_with = "named")]
+    fall: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "named")]
+    rise: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "named")]
+    consecutive_failures: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "named")]
+    error_rate: Option<Option<f64>>,
+    #[serde(default, deserialize_with = "named")]
+    recovery_timeout: Option<Option<Time>>,
+    #[serde(default, deserialize_with = "named")]
+    max_attempts: Option<Option<u32>>,
+    reason: Option<String>,
+}
+
+/// `"500ms"`, or a number of seconds.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Time {
+    Text(String),
+    Seconds(f64),
+}
+
+fn time(wanted: Option<Option<Time>>) -> Result<Wish<Duration>, Problem> {
+    let read = |time: Time| match time {
+        Time::Text(text) => duration(&text),
+        Time::Seconds(seconds) => Duration::try_from_secs_f64(seconds)
+            .map_err(|_| unprocessable(format!("{seconds} is no number of seconds"))),
+    };
+    Ok(wish(
+        wanted.map(|wanted| wanted.map(read).transpose()).transpose()?,
+    ))
+}
+
+/// When endpoints of each upstream are taken for failed, and what is done about it.
+pub async fn failover_config(State(api): State<Api>) -> Json<Value> {
+    let upstreams = status::thresholds(&api.gateway);
+    let first = upstreams.first().map(|upstream| &upstream.now);
+    // One answer for all of them, where there is one.
+    let all = first.filter(|first| upstreams.iter().all(|upstream| upstream.now == **first));
+    Json(json!({ "thresholds": all, "upstreams": upstreams }))
+}
+
+/// Other thresholds for one upstream, or for all; kept over reloads and restarts.
+///
+/// # Errors
+/// 400 for a body that is none, 404 for an upstream that there is not, 422 for values that make no sense.
+pub async fn failover_thresholds(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    params: Params,
+    body: Bytes,
+) -> Result<Json<Value>, Problem> {
+    let example = "{\"upstream\":\"chat\",\"detection_timeout\":\"500ms\",\"fall\":2}";
+    let wanted: ThresholdsWanted = read(&body, example)?;
+    let wish = ThresholdWish {
+        upstreams: named_upstreams(&api, wanted.upstream.as_deref())?,
+        detection_timeout: time(wanted.detection_timeout)?,
+        fall: wish(wanted.fall),
+        rise: wish(wanted.rise),
+        consecutive_failures: wish(wanted.consecutive_failures),
+        error_rate: wish(wanted.error_rate),
+        recovery_timeout: time(wanted.recovery_timeout)?,
+        max_attempts: wish(wanted.max_attempts),
+        reason: wanted.reason,
+    };
+    submit(&api, actor, params.dry_run, Action::ChangeThresholds(wish)).await
 }
 
 /// Fail-overs above `since`, the oldest first.
@@ -139,6 +211,20 @@ pub async fn failover_history(State(api): State<Api>, params: Params) -> Json<Va
     let history = failovers.list(params.since(), params.limit());
     let next = history.last().map_or_else(|| params.since(), |entry| entry.id);
     Json(json!({ "history": history, "next": next, "total": failovers.count() }))
+}
+
+/// The upstream of this name, or all.
+fn named_upstreams(api: &Api, wanted: Option<&str>) -> Result<Vec<Arc<str>>, Problem> {
+    let live = api.gateway.live.load();
+    let names = live.upstreams.iter().map(|plan| plan.name.clone());
+    let Some(wanted) = wanted else {
+        return Ok(names.collect());
+    };
+    let found: Vec<Arc<str>> = names.filter(|name| **name == *wanted).collect();
+    if found.is_empty() {
+        return Err(no_upstream(wanted));
+    }
+    Ok(found)
 }
 
 fn upstreams(api: &Api) -> Vec<UpstreamStatus> {

@@ -4,6 +4,7 @@ use super::ready::ReadyFile;
 use super::{RunOptions, StartError};
 use crate::config::Loaded;
 use crate::config::model::{ListenAddress, Workers as WorkerCount};
+use crate::control::failover::{self, FailOvers};
 use crate::control::gateway::{AdminSocket, Node, Parts};
 use crate::control::journal::{Journal, one_line};
 use crate::control::listeners::{BindError, Listeners, socket_address};
@@ -22,6 +23,7 @@ use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::{Events, Severity};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::{Overrides, Registry};
 use jiff::Timestamp;
 use std::io;
@@ -56,9 +58,12 @@ pub(super) fn prepare(
     let registry = Arc::new(Registry::default());
     let access = AccessWriter::start(Arc::clone(&metrics.access_log))
         .map_err(StartError::system("the access log's thread could not be started"))?;
+    let directory = Directory::default();
     let parts = snapshot::Parts {
         registry: &registry,
         access: &access,
+        // Names are resolved by a task, and that does not run yet.
+        directory: &directory,
         overrides: &Overrides::default(),
     };
     let (loaded, mut snapshot) = reload::compile(loaded, 1, parts).map_err(StartError::Config)?;
@@ -83,7 +88,7 @@ pub(super) fn prepare(
     let place = Place::take(options, &loaded)?;
     let (overrides, damaged) = kept_overrides(&place);
     if !overrides.is_empty() {
-        let upstreams = snapshot::upstreams(&loaded.config, &registry, &overrides);
+        let upstreams = snapshot::upstreams(&loaded.config, &registry, &directory, &overrides);
         snapshot = snapshot.with_upstreams(1, upstreams);
     }
     let pid_file = runtime.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -124,6 +129,7 @@ pub(super) fn prepare(
         board,
         loaded,
         overrides,
+        failovers: kept_history(&place),
         listeners,
         workers,
         admin,
@@ -163,6 +169,20 @@ fn kept_overrides(place: &Place) -> (Overrides, Option<String>) {
                 path.display()
             );
             (Overrides::default(), Some(text))
+        }
+    }
+}
+
+/// The fail-overs of earlier runs. Without them the gateway is as good.
+fn kept_history(place: &Place) -> FailOvers {
+    let Some(state) = &place.state else {
+        return FailOvers::default();
+    };
+    match failover::file::load(state.path()) {
+        Ok(entries) => FailOvers::new(entries),
+        Err(error) => {
+            tracing::warn!(%error, "the history of fail-overs can't be read, and begins anew");
+            FailOvers::default()
         }
     }
 }

@@ -7,11 +7,12 @@ use crate::admin::{Api, server};
 use crate::base::task;
 use crate::control::command::{Action, Actor, Command, Commands};
 use crate::control::drain::{self, Ended};
+use crate::control::failover::follow;
 use crate::control::gateway::Phase;
 use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
-use crate::control::{Gateway, dns, drains, health, outlier, systemd, watch as files};
+use crate::control::{Gateway, discovery, dns, drains, health, outlier, systemd, watch as files};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
 use serde_json::{Map, Value, json};
@@ -23,8 +24,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Threads for what blocks: look-ups of names, reading files.
-const BLOCKING_THREADS: usize = dns::MAX_LOOKUPS + 8;
+/// Threads for what blocks: reading files, compiling.
+const BLOCKING_THREADS: usize = 8;
 /// Longest wait for all workers to turn before readiness is told anyway.
 const FIRST_TURN: Duration = Duration::from_secs(5);
 /// Longest wait for the access log's last records.
@@ -44,7 +45,7 @@ pub(super) fn run(prepared: Prepared, options: RunOptions) -> Result<u8, StartEr
         .build()
         .map_err(StartError::system("the control runtime could not be made"))?;
     let code = runtime.block_on(serve(prepared, options));
-    // A look-up that hangs must not keep the process.
+    // A file that hangs must not keep the process.
     runtime.shutdown_background();
     code
 }
@@ -75,6 +76,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     task::spawn(health::run(Arc::clone(&gateway)));
     task::spawn(health::fail_open::run(Arc::clone(&gateway)));
     task::spawn(outlier::run(Arc::clone(&gateway)));
+    task::spawn(follow::run(Arc::clone(&gateway)));
     let api = Api {
         gateway: Arc::clone(&gateway),
         commands: commands.clone(),
@@ -90,6 +92,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     }
 
     all_turn(&gateway).await;
+    discovery::settle(&gateway).await;
     gateway.enter(Phase::Serving);
     announce(&gateway, ready_file)?;
     let code = until_end(&gateway, &commands, &mut signals, must_end).await;

@@ -26,6 +26,8 @@ const FORWARDING: [&str; 8] = [
     "websocket",
     "upgrades",
 ];
+/// The keys of `discover` of which exactly one is written.
+const SOURCES: [&str; 2] = ["dns", "srv"];
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// Checks a configuration. `root` holds also what was too wrong to get into the model, so that a reference to it
@@ -267,13 +269,21 @@ impl Checker<'_> {
     fn upstreams(&mut self) {
         for (name, table) in self.root.named("upstreams") {
             let at = join("upstreams", name);
-            if table.tables("endpoints").is_empty() && !self.problems.any_under(&at) {
-                self.error(at, "the upstream has no endpoint".to_owned());
+            let discover = table.table("discover");
+            if table.tables("endpoints").is_empty() && discover.is_none() && !self.problems.any_under(&at) {
+                self.error(at.clone(), "the upstream has no endpoint".to_owned());
+            }
+            if let Some(discover) = discover {
+                self.discover(&join(&at, "discover"), discover);
             }
         }
         for (name, upstream) in &self.config.upstreams {
             let at = join("upstreams", name);
-            self.endpoints(&join(&at, "endpoints"), &upstream.endpoints);
+            self.endpoints(
+                &join(&at, "endpoints"),
+                &upstream.endpoints,
+                upstream.discover.is_some(),
+            );
             if let Some(health) = &upstream.health {
                 self.health(&join(&at, "health"), name, health);
             }
@@ -317,7 +327,21 @@ impl Checker<'_> {
         }
     }
 
-    fn endpoints(&mut self, at: &str, endpoints: &[Endpoint]) {
+    fn discover(&mut self, at: &str, table: &Table) {
+        let given: Vec<&str> = SOURCES.into_iter().filter(|name| table.given(name)).collect();
+        if given.len() != 1 && !self.problems.any_under(at) {
+            let found = if given.is_empty() {
+                "none".to_owned()
+            } else {
+                given.join(" and ")
+            };
+            let message = format!("found {found}; accepted: one of {}", SOURCES.join(", "));
+            self.error(at.to_owned(), message);
+        }
+    }
+
+    /// `more`: others may be discovered.
+    fn endpoints(&mut self, at: &str, endpoints: &[Endpoint], more: bool) {
         let mut seen = HashMap::new();
         for (position, endpoint) in endpoints.iter().enumerate() {
             match seen.get(&endpoint.address) {
@@ -328,7 +352,7 @@ impl Checker<'_> {
                 None => drop(seen.insert(&endpoint.address, position)),
             }
         }
-        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+        if !more && !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
             let message = "no endpoint has a weight above 0: none takes requests".to_owned();
             self.warning(at.to_owned(), message, None);
         }

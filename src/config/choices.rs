@@ -1,8 +1,8 @@
 //! The words that enumerations have in a configuration, both ways.
 
 use super::model::{
-    Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
-    RequestIdPolicy, Role,
+    AddressFamily, Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth,
+    LogFormat, LogLevel, RequestIdPolicy, Role,
 };
 
 /// An enumeration written as one of a few words.
@@ -37,6 +37,7 @@ choices! {
     LogLevel { "error" Error, "warn" Warn, "info" Info, "debug" Debug, "trace" Trace }
     LogFormat { "text" Text, "json" Json }
     RequestIdPolicy { "generate" Generate, "if_trusted" IfTrusted, "always_keep" AlwaysKeep, "off" Off }
+    AddressFamily { "any" Any, "ipv4" Ipv4, "ipv6" Ipv6 }
     DotSegments { "resolve" Resolve, "reject" Reject, "keep" Keep }
     DoubleSlash { "merge" Merge, "reject" Reject, "keep" Keep }
     EncodedSlash { "reject" Reject, "keep" Keep, "decode" Decode }

@@ -7,6 +7,7 @@ pub use crate::message::causes::{Cause, Causes};
 pub use crate::message::path::{DotSegments, DoubleSlash, EncodedSlash, PathPolicy};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,14 +93,46 @@ pub struct AccessLog {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dns {
+    /// Empty: those of the system.
+    pub servers: Vec<SocketAddr>,
+    pub hosts_file: PathBuf,
+    pub family: AddressFamily,
     pub min_ttl: Duration,
     pub max_ttl: Duration,
+    /// For one look-up, whatever it asks.
+    pub timeout: Duration,
+}
+
+/// Which addresses of a name are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressFamily {
+    Any,
+    Ipv4,
+    Ipv6,
+}
+
+/// What is asked of DNS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DnsName {
+    /// The addresses of a host (A and AAAA), each with this port.
+    Host { host: String, port: u16 },
+    /// The services of a name (SRV, RFC 2782).
+    Service(String),
+}
+
+impl std::fmt::Display for DnsName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host { host, port } => write!(f, "{host}:{port}"),
+            Self::Service(name) => f.write_str(name),
+        }
+    }
 }
 
 /// Address of a listener, as written: `:0` keeps its port over reloads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ListenAddress {
-    Tcp(std::net::SocketAddr),
+    Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -326,7 +359,7 @@ impl std::fmt::Display for HashKey {
 /// `host:port`, `ip:port`, `unix:/path`; the text as written is the endpoint's identity.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndpointAddress {
-    Ip(std::net::SocketAddr),
+    Ip(SocketAddr),
     Name { host: String, port: u16 },
     Unix(PathBuf),
 }
@@ -341,6 +374,31 @@ pub struct Endpoint {
     pub backup: bool,
     /// Requests and tunnels at the same time; 0: any number.
     pub max_connections: u32,
+    /// A label for where it stands.
+    pub zone: Option<String>,
+}
+
+impl Endpoint {
+    /// An endpoint of which only the address is known.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            address: EndpointAddress::Ip(address),
+            text: address.to_string(),
+            weight: 1,
+            backup: false,
+            max_connections: 0,
+            zone: None,
+        }
+    }
+}
+
+/// Endpoints that DNS names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discover {
+    pub name: DnsName,
+    /// Those beyond it are left out.
+    pub max_endpoints: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -349,7 +407,9 @@ pub struct Upstream {
     pub key: HashKey,
     /// Most that an endpoint may have for its keys, times its share of all that runs; 0: any number.
     pub bounded_load: f64,
+    /// Those that the configuration names; discovered ones come beside them.
     pub endpoints: Vec<Endpoint>,
+    pub discover: Option<Discover>,
     pub pool: Pool,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,

@@ -4,9 +4,9 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Dns, Endpoint, Forwarded, HeaderEdits,
-    Health, Limits, Listener, Log, Outlier, PathPolicy, Pool, Queue, Retry, Rewrite, Route, Runtime,
-    Timeouts, Upstream, WebSocket,
+    AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName, Endpoint,
+    EndpointAddress, Forwarded, HeaderEdits, Health, Limits, Listener, Log, Outlier, PathPolicy, Pool, Queue,
+    Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -79,8 +79,12 @@ fn access_log(t: &Table) -> Option<AccessLog> {
 
 fn dns(t: &Table) -> Option<Dns> {
     Some(Dns {
+        servers: t.list("servers")?,
+        hosts_file: t.get("hosts_file")?,
+        family: chosen(t, "family")?,
         min_ttl: t.get("min_ttl")?,
         max_ttl: t.get("max_ttl")?,
+        timeout: t.get("timeout")?,
     })
 }
 
@@ -243,6 +247,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         key: t.get("key")?,
         bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
+        discover: t.table("discover").and_then(discover),
         pool: pool(t.table("pool")?)?,
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,
@@ -333,6 +338,19 @@ fn endpoint(t: &Table) -> Option<Endpoint> {
         weight: t.get("weight")?,
         backup: t.get("backup")?,
         max_connections: t.get("max_connections")?,
+        zone: t.get("zone"),
+    })
+}
+
+fn discover(t: &Table) -> Option<Discover> {
+    let name = match t.get("dns") {
+        Some((EndpointAddress::Name { host, port }, _)) => DnsName::Host { host, port },
+        Some(_) => return None,
+        None => DnsName::Service(t.get("srv")?),
+    };
+    Some(Discover {
+        name,
+        max_endpoints: t.get("max_endpoints")?,
     })
 }
 

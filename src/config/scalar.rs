@@ -8,6 +8,7 @@ use super::model::{
 };
 use super::path::push_text;
 use ipnet::IpNet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub enum Scalar {
     Listen(ListenAddress),
     /// With its text, which is the endpoint's identity.
     Endpoint(EndpointAddress, String),
+    NameServer(SocketAddr),
     Cidr(IpNet),
     Host(HostPattern),
     PathPattern(PathPattern),
@@ -92,6 +94,7 @@ impl Scalar {
             Self::Path(path) => path.display().to_string(),
             Self::Listen(ListenAddress::Tcp(address)) => address.to_string(),
             Self::Listen(ListenAddress::Unix(path)) => format!("unix:{}", path.display()),
+            Self::NameServer(address) => address.to_string(),
             Self::Cidr(net) => net.to_string(),
             Self::Host(HostPattern::Exact(name)) => name.clone(),
             Self::Host(HostPattern::Wildcard(name)) => format!("*.{name}"),
@@ -147,6 +150,7 @@ from_scalar! {
     PathBuf: Scalar::Path(path) => Some(path.clone());
     ListenAddress: Scalar::Listen(address) => Some(address.clone());
     (EndpointAddress, String): Scalar::Endpoint(address, text) => Some((address.clone(), text.clone()));
+    SocketAddr: Scalar::NameServer(address) => Some(*address);
     IpNet: Scalar::Cidr(net) => Some(*net);
     HostPattern: Scalar::Host(pattern) => Some(pattern.clone());
     PathPattern: Scalar::PathPattern(pattern) => Some(pattern.clone());

@@ -125,6 +125,9 @@ fn scalar(form: Form) -> Value {
         | Form::Glob
         | Form::Listen
         | Form::Endpoint
+        | Form::HostPort
+        | Form::ServiceName
+        | Form::NameServer
         | Form::Cidr
         | Form::Host
         | Form::Method

@@ -1,7 +1,7 @@
 //! What can be asked of the gateway, by whom, and what can come of it.
 
 use super::change::Change;
-use super::overrides::{BalanceWish, EndpointWish};
+use super::overrides::{BalanceWish, EndpointWish, ThresholdWish};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{LogLevel, Role};
 use crate::upstream::shared::EndpointKey;
@@ -44,7 +44,7 @@ impl fmt::Display for Actor {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Reload,
     /// Another level of the application log, back to the configured one after `revert_after`.
@@ -60,6 +60,8 @@ pub enum Action {
     },
     /// Another algorithm of some upstreams than the file's.
     ChangeBalance(BalanceWish),
+    /// Other thresholds of some upstreams than the file's.
+    ChangeThresholds(ThresholdWish),
 }
 
 impl Action {
@@ -72,6 +74,7 @@ impl Action {
             Self::ReopenLogs => "log.reopen",
             Self::ChangeEndpoint { .. } => "endpoint.change",
             Self::ChangeBalance(_) => "balance.change",
+            Self::ChangeThresholds(_) => "thresholds.change",
         }
     }
 
@@ -82,6 +85,7 @@ impl Action {
             Self::Reload | Self::SetLogLevel { .. } | Self::ReopenLogs => String::new(),
             Self::ChangeEndpoint { endpoint, .. } => endpoint.to_string(),
             Self::ChangeBalance(wish) => wish.upstreams.join(", "),
+            Self::ChangeThresholds(wish) => wish.upstreams.join(", "),
         }
     }
 
@@ -92,6 +96,7 @@ impl Action {
             Self::Reload | Self::SetLogLevel { .. } | Self::ReopenLogs => None,
             Self::ChangeEndpoint { wish, .. } => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeBalance(wish) => Some((wish.to_string(), wish.reason.as_deref())),
+            Self::ChangeThresholds(wish) => Some((wish.to_string(), wish.reason.as_deref())),
         }
     }
 }

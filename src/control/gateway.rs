@@ -1,5 +1,6 @@
 //! What the tasks of the control runtime share: the way to everything that runs.
 
+use super::dns::Names;
 use super::drains::Drains;
 use super::failover::FailOvers;
 use super::journal::Journal;
@@ -115,12 +116,16 @@ pub struct Gateway {
     pub journal: Journal,
     /// The configuration in force, as loaded.
     pub running: ArcSwap<Loaded>,
+    /// What the names of endpoints stand for.
+    pub names: Names,
     /// What operators changed, laid over it. The mutator alone stores it.
     pub overrides: ArcSwap<Overrides>,
     pub drains: Drains,
     pub failovers: FailOvers,
     /// Rung when endpoints may have changed.
     pub endpoints_changed: Notify,
+    /// Rung when the upstreams of the configuration in force are to be compiled anew.
+    pub upstreams_changed: Notify,
     admin: watch::Sender<Option<Arc<AdminSocket>>>,
     /// Sockets that workers were told to close and have not closed yet.
     closing: watch::Sender<HashSet<(usize, SocketId)>>,
@@ -139,6 +144,7 @@ pub struct Parts {
     pub journal: Journal,
     pub loaded: Loaded,
     pub overrides: Overrides,
+    pub failovers: FailOvers,
     pub listeners: Listeners,
     pub workers: Workers,
     pub admin: Option<AdminSocket>,
@@ -155,10 +161,12 @@ impl Gateway {
             board: parts.board,
             journal: parts.journal,
             running: ArcSwap::from_pointee(parts.loaded),
+            names: Names::default(),
             overrides: ArcSwap::from_pointee(parts.overrides),
             drains: Drains::default(),
-            failovers: FailOvers::default(),
+            failovers: parts.failovers,
             endpoints_changed: Notify::new(),
+            upstreams_changed: Notify::new(),
             admin: watch::Sender::new(parts.admin.map(Arc::new)),
             closing: watch::Sender::default(),
             plane: Mutex::new(Plane {

@@ -78,12 +78,11 @@ impl Journal {
     pub fn record(&self, command: &Command, outcome: &Outcome) {
         let entry = entry(command, outcome);
         let (severity, reason) = sentence(&entry);
-        if let Outcome::Rejected(problems)
-        | Outcome::Applied {
-            warnings: problems, ..
-        } = outcome
-        {
-            log_problems(problems);
+        match outcome {
+            Outcome::Rejected(problems) if entry.wish.is_none() => log_problems(problems),
+            Outcome::Applied { warnings, .. } => log_problems(warnings),
+            // The event tells it all.
+            Outcome::Rejected(_) | Outcome::Unchanged { .. } | Outcome::Done => {}
         }
         self.events.post(
             event_kind(command, outcome),
@@ -161,8 +160,8 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         (Action::Reload, Outcome::Rejected(_)) => "config.rejected",
         (Action::SetLogLevel { .. }, _) => "log.level_changed",
         (Action::ReopenLogs, _) => "log.reopened",
-        (Action::ChangeEndpoint { .. } | Action::ChangeBalance(_), Outcome::Rejected(_)) => "change.rejected",
-        (Action::ChangeEndpoint { .. } | Action::ChangeBalance(_), _) if command.dry_run => "change.checked",
+        (_, Outcome::Rejected(_)) => "change.rejected",
+        _ if command.dry_run => "change.checked",
         (Action::ChangeEndpoint { wish, .. }, _) => match wish.state {
             Some(AdminState::Draining) => "endpoint.draining",
             Some(AdminState::Maintenance) => "endpoint.maintenance",
@@ -170,6 +169,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
             None => "endpoint.weighed",
         },
         (Action::ChangeBalance(_), _) => "balance.changed",
+        (Action::ChangeThresholds(_), _) => "thresholds.changed",
     }
 }
 
@@ -177,7 +177,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
 fn sentence(entry: &AuditEntry) -> (Severity, String) {
     let trial = if entry.dry_run { " (dry run)" } else { "" };
     let mut what = format!("{}{trial} by {}", entry.action, entry.actor);
-    if let Some(wish) = &entry.wish {
+    if let Some(wish) = entry.wish.as_ref().filter(|wish| !wish.is_empty()) {
         what = format!("{wish}{trial} by {}", entry.actor);
     }
     if let Some(reason) = &entry.reason {
@@ -190,8 +190,13 @@ fn sentence(entry: &AuditEntry) -> (Severity, String) {
                 0 | 1 => String::new(),
                 n => format!(" and {} more", n - 1),
             };
+            // What an operator mistyped is answered to whoever typed it.
+            let severity = match entry.wish {
+                Some(_) => Severity::Warning,
+                None => Severity::Error,
+            };
             (
-                Severity::Error,
+                severity,
                 format!("{what} rejected, nothing changed: {first}{others}"),
             )
         }

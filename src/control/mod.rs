@@ -10,7 +10,7 @@
 //! | [`listeners`], [`workers`] | the sockets and the threads, which outlive configurations |
 //! | [`supervise`] | looks after the workers and hears their reports |
 //! | [`watch`] | notices that a file changed |
-//! | [`dns`] | keeps endpoint names resolved |
+//! | [`dns`], [`discovery`] | keep names resolved, and follow them with the endpoints that they name |
 //! | [`health`] | probes endpoints |
 //! | [`drain`] | the orderly end |
 //! | [`overrides`] | endpoints and balancers changed at run time, kept over reloads and restarts |
@@ -24,6 +24,7 @@ mod breaker;
 pub mod change;
 pub mod command;
 pub mod cores;
+pub mod discovery;
 pub mod dns;
 pub mod drain;
 pub mod drains;

@@ -4,9 +4,10 @@
 //! does what all of them ask for.
 
 use super::command::{Action, Actor, Commands, Outcome, Submitted};
+use super::discovery;
 use super::gateway::Gateway;
 use super::overriding;
-use super::reload::{Reloaded, Reloader, Watched};
+use super::reload::{self, Reloaded, Reloader, Watched};
 use super::systemd;
 use crate::config::model::{LogFormat, LogLevel};
 use crate::telemetry::access_log::AccessWriter;
@@ -18,6 +19,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
+
+/// Time in which workers take up a new snapshot.
+const LETTING_GO: Duration = Duration::from_secs(1);
 
 /// What the mutator works with.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Mutator {
     waiting: VecDeque<Submitted>,
     /// When the log's level goes back to the configured one.
     revert_level_at: Option<Instant>,
+    /// When the workers have let go of what a change removed.
+    forget_at: Option<Instant>,
 }
 
 impl Mutator {
@@ -59,6 +65,7 @@ impl Mutator {
             inbox,
             waiting: VecDeque::new(),
             revert_level_at: None,
+            forget_at: None,
         };
         (mutator, commands, changes)
     }
@@ -70,21 +77,35 @@ impl Mutator {
                 self.carry_out(next).await;
                 continue;
             }
-            let revert_at = self.revert_level_at;
+            let (revert_at, forget_at) = (self.revert_level_at, self.forget_at);
             tokio::select! {
                 next = self.inbox.recv() => match next {
                     Some(next) => self.waiting.push_back(next),
                     None => return,
                 },
+                () = self.gateway.upstreams_changed.notified() => {
+                    if discovery::refresh(&self.gateway) {
+                        self.forget_soon();
+                    }
+                }
+                () = sleep_until(forget_at) => {
+                    self.forget_at = None;
+                    reload::forget_removed_series(&self.gateway);
+                }
                 () = sleep_until(revert_at) => self.revert_level(),
             }
         }
     }
 
+    /// Series of what is gone are still held by the workers when it goes.
+    fn forget_soon(&mut self) {
+        self.forget_at.get_or_insert_with(|| Instant::now() + LETTING_GO);
+    }
+
     async fn carry_out(&mut self, next: Submitted) {
         let outcome = match &next.command.action {
             Action::Reload => return self.reload(next).await,
-            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) => {
+            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) | Action::ChangeThresholds(_) => {
                 overriding::carry_out(&self.gateway, &next.command).await
             }
             Action::SetLogLevel { level, revert_after } => {
@@ -130,6 +151,7 @@ impl Mutator {
             watched,
             repeated,
         } = self.reloader.reload(dry_run).await;
+        self.gateway.names.settled();
         if !dry_run {
             // A reload right after this one may want an address that this one gave up.
             self.gateway.sockets_closed().await;
@@ -172,6 +194,9 @@ impl Mutator {
             .metrics
             .control
             .reloaded(result, self.gateway.live.generation());
+        if result == ReloadResult::Applied {
+            self.forget_soon();
+        }
         if result == ReloadResult::Applied && self.revert_level_at.is_none() {
             self.revert_level();
         }

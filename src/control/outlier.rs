@@ -177,7 +177,14 @@ impl Watch {
 fn tell_ejected(gateway: &Gateway, state: &EndpointState, ejection: &Ejection, times: u64) {
     let time = ejection.until.since(ejection.since);
     let text = format!("{}; left alone for {:.1} s", ejection.reason, time.as_secs_f64());
+    let detection = match ejection.reason {
+        Reason::InARow { .. } => Some(ejection.since.since(state.streak_began()).as_millis() as u64),
+        // A rate has no beginning.
+        Reason::TooMany { .. } => None,
+    };
     let data = json!({
+        "trigger": "passive",
+        "detection_ms": detection,
         "upstream": &*state.key.upstream,
         "endpoint": &*state.key.address,
         "reason": ejection.reason.to_string(),

@@ -12,16 +12,21 @@ use crate::config::Choice;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::form::quantity;
 use crate::upstream::shared::overrides::{
-    Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides,
+    Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides, Thresholds,
 };
 use crate::upstream::shared::{AdminState, EndpointKey, UpstreamPlan};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest weight that an endpoint may have, as in the file.
 pub const MAX_WEIGHT: u32 = 1_000_000;
+/// Largest number of probes or failures in a row, and of tries, as in the file.
+const MAX_STREAK: u32 = 1000;
+const MAX_ATTEMPTS: u32 = 8;
 /// Characters that a reason may have.
 pub const MAX_REASON: usize = 500;
 
@@ -33,6 +38,31 @@ pub enum Wish<T> {
     /// Back to what it is without us.
     Reset,
     To(T),
+}
+
+impl<T: Copy> Wish<T> {
+    /// What comes of it where this was told before.
+    fn over(self, old: Option<T>) -> Option<T> {
+        match self {
+            Self::Keep => old,
+            Self::Reset => None,
+            Self::To(value) => Some(value),
+        }
+    }
+
+    fn told(self, text: impl FnOnce(T) -> String) -> Option<String> {
+        match self {
+            Self::Keep => None,
+            Self::Reset => Some("of the file".to_owned()),
+            Self::To(value) => Some(text(value)),
+        }
+    }
+}
+
+impl<T: PartialOrd> Wish<T> {
+    fn is_beyond(&self, accepted: &RangeInclusive<T>) -> bool {
+        matches!(self, Self::To(value) if !accepted.contains(value))
+    }
 }
 
 /// What is asked of one endpoint.
@@ -98,6 +128,86 @@ impl fmt::Display for BalanceWish {
     }
 }
 
+/// What is asked of the thresholds of some upstreams.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ThresholdWish {
+    pub upstreams: Vec<Arc<str>>,
+    pub detection_timeout: Wish<Duration>,
+    pub fall: Wish<u32>,
+    pub rise: Wish<u32>,
+    pub consecutive_failures: Wish<u32>,
+    pub error_rate: Wish<f64>,
+    pub recovery_timeout: Wish<Duration>,
+    pub max_attempts: Wish<u32>,
+    pub reason: Option<String>,
+}
+
+impl ThresholdWish {
+    /// These thresholds, changed as wished.
+    fn applied_to(&self, old: Thresholds) -> Thresholds {
+        Thresholds {
+            detection_timeout: self.detection_timeout.over(old.detection_timeout),
+            fall: self.fall.over(old.fall),
+            rise: self.rise.over(old.rise),
+            consecutive_failures: self.consecutive_failures.over(old.consecutive_failures),
+            error_rate: self.error_rate.over(old.error_rate),
+            recovery_timeout: self.recovery_timeout.over(old.recovery_timeout),
+            max_attempts: self.max_attempts.over(old.max_attempts),
+        }
+    }
+
+    fn check(&self) -> Result<(), Refused> {
+        let streaks = [self.fall, self.rise];
+        if streaks.iter().any(|wish| wish.is_beyond(&(1..=MAX_STREAK))) {
+            return Err(Refused::Threshold("fall and rise are numbers from 1 to 1000"));
+        }
+        if self.consecutive_failures.is_beyond(&(0..=MAX_STREAK)) {
+            return Err(Refused::Threshold(
+                "consecutive_failures is a number from 0 to 1000",
+            ));
+        }
+        if self.error_rate.is_beyond(&(0.0..=1.0)) {
+            return Err(Refused::Threshold("error_rate is a share from 0 to 1"));
+        }
+        if self.max_attempts.is_beyond(&(1..=MAX_ATTEMPTS)) {
+            return Err(Refused::Threshold("max_attempts is a number from 1 to 8"));
+        }
+        let times = [self.detection_timeout, self.recovery_timeout];
+        let sensible = Duration::from_millis(1)..=quantity::MAX_DURATION;
+        if times.iter().any(|wish| wish.is_beyond(&sensible)) {
+            return Err(Refused::Threshold("a timeout is from 1ms to 365d"));
+        }
+        Ok(())
+    }
+
+    /// Whether it wishes something of health checks.
+    fn of_checks(&self) -> bool {
+        self.detection_timeout != Wish::Keep || self.fall != Wish::Keep || self.rise != Wish::Keep
+    }
+}
+
+impl fmt::Display for ThresholdWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |wish: Wish<Duration>| wish.told(quantity::write_duration);
+        let told = [
+            ("detection_timeout", time(self.detection_timeout)),
+            ("fall", self.fall.told(|n| n.to_string())),
+            ("rise", self.rise.told(|n| n.to_string())),
+            (
+                "consecutive_failures",
+                self.consecutive_failures.told(|n| n.to_string()),
+            ),
+            ("error_rate", self.error_rate.told(|rate| rate.to_string())),
+            ("recovery_timeout", time(self.recovery_timeout)),
+            ("max_attempts", self.max_attempts.told(|n| n.to_string())),
+        ];
+        let told = told
+            .into_iter()
+            .filter_map(|(name, told)| Some(format!("{name} {}", told?)));
+        f.write_str(&told.collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// Who asks, and when.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -129,6 +239,8 @@ pub enum Refused {
     TooHeavy,
     #[error("a deadline belongs to draining or maintenance")]
     NoDrain,
+    #[error("{0}")]
+    Threshold(&'static str),
     #[error("a reason has at most {MAX_REASON} characters")]
     LongReason,
     #[error("{MAX_OVERRIDES} overrides are in force: take some back first")]
@@ -243,6 +355,49 @@ pub fn with_balance(
     bounded(after)
 }
 
+/// The overrides after a wish for the thresholds of upstreams: of all that it names, or of none.
+///
+/// # Errors
+/// What is wrong with the wish.
+pub fn with_thresholds(
+    before: &Overrides,
+    plans: &[Arc<UpstreamPlan>],
+    wish: &ThresholdWish,
+    asked: &Asked,
+) -> Result<Overrides, Refused> {
+    check_reason(wish.reason.as_ref())?;
+    wish.check()?;
+    let mut after = before.clone();
+    for upstream in &wish.upstreams {
+        let old = before.thresholds(upstream);
+        if old.is_none() && !plans.iter().any(|plan| plan.name == *upstream) {
+            return Err(Refused::NoUpstream(upstream.clone()));
+        }
+        let old_value = old.map(|old| old.value).unwrap_or_default();
+        let value = wish.applied_to(old_value);
+        if value != old_value {
+            after.set_thresholds(upstream.clone(), asked.says(value, wish.reason.as_ref()));
+        }
+    }
+    bounded(after)
+}
+
+/// A warning for each upstream that a wish asks something of which it does not have.
+#[must_use]
+pub fn idle_thresholds(plans: &[Arc<UpstreamPlan>], wish: &ThresholdWish) -> Vec<Diagnostic> {
+    let asked = |plan: &&Arc<UpstreamPlan>| wish.upstreams.contains(&plan.name);
+    let unchecked = plans.iter().filter(asked).filter(|plan| plan.health.is_none());
+    let unchecked = unchecked.filter(|_| wish.of_checks());
+    unchecked
+        .map(|plan| {
+            Diagnostic::warning(
+                format!("upstreams.{}.health", plan.name),
+                "nobody checks its endpoints: detection_timeout, fall and rise mean nothing there",
+            )
+        })
+        .collect()
+}
+
 fn check_reason(reason: Option<&String>) -> Result<(), Refused> {
     match reason {
         Some(reason) if reason.chars().count() > MAX_REASON => Err(Refused::LongReason),
@@ -277,18 +432,19 @@ pub fn changes(before: &Overrides, after: &Overrides) -> Vec<Change> {
         .into_iter()
         .filter(|key| before.endpoint(key) != after.endpoint(key))
         .map(|key| changed("endpoint", format!("{}/{}", key.upstream, key.address)));
-    let mut names: Vec<&Arc<str>> = before
-        .balances()
-        .chain(after.balances())
-        .map(|(name, _)| name)
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let balances = names
+    let balances = before.balances().chain(after.balances()).map(|(name, _)| name);
+    let thresholds = before
+        .all_thresholds()
+        .chain(after.all_thresholds())
+        .map(|(name, _)| name);
+    let names: BTreeSet<&Arc<str>> = balances.chain(thresholds).collect();
+    let upstreams = names
         .into_iter()
-        .filter(|name| before.balance(name) != after.balance(name))
+        .filter(|name| {
+            before.balance(name) != after.balance(name) || before.thresholds(name) != after.thresholds(name)
+        })
         .map(|name| changed("upstream", name.to_string()));
-    endpoints.chain(balances).collect()
+    endpoints.chain(upstreams).collect()
 }
 
 /// A warning for each upstream that an operator's hand has left without an endpoint for new requests.

@@ -27,6 +27,7 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
             overrides::with_endpoint(&before, &live.upstreams, endpoint, wish, &asked)
         }
         Action::ChangeBalance(wish) => overrides::with_balance(&before, &live.upstreams, wish, &asked),
+        Action::ChangeThresholds(wish) => overrides::with_thresholds(&before, &live.upstreams, wish, &asked),
         Action::Reload | Action::SetLogLevel { .. } | Action::ReopenLogs => return Outcome::Done,
     };
     let after = match after {
@@ -44,8 +45,11 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         return Outcome::Rejected(vec![Diagnostic::error("", "the gateway is ending")]);
     }
     let config = &gateway.running.load_full().config;
-    let upstreams = snapshot::upstreams(config, &gateway.registry, &after);
+    let upstreams = snapshot::upstreams(config, &gateway.registry, &gateway.names.directory, &after);
     let mut warnings = overrides::warnings(&live.upstreams, &upstreams);
+    if let Action::ChangeThresholds(wish) = &command.action {
+        warnings.extend(overrides::idle_thresholds(&live.upstreams, wish));
+    }
     let changes = overrides::changes(&before, &after);
     let generation = generation + 1;
     if !command.dry_run {
@@ -108,10 +112,8 @@ fn note(gateway: &Gateway, command: &Command, before: &[Arc<UpstreamPlan>], afte
         from: status::condition(old).name(),
         to: status::condition(new).name(),
         reason: format!("by {}: {why}", command.actor),
-        detection: None,
+        detection_ms: None,
         in_flight: new.state.load(),
-        retried: 0,
-        failed: 0,
     });
 }
 

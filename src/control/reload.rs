@@ -7,7 +7,7 @@ use super::gateway::{AdminSocket, Gateway, Phase};
 use super::listeners::{BindError, socket_address};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{Admin, ListenAddress};
-use crate::config::{self, Config, Environment, Loaded, Rejected};
+use crate::config::{self, Environment, Loaded, Rejected};
 use crate::net::listen::{self, Address, Options};
 use crate::snapshot::{self, Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
@@ -126,6 +126,9 @@ impl Reloader {
             directories: loaded.directories.clone(),
         };
         let repeated = self.seen(Tried::Loaded(loaded.fingerprint));
+        if !dry_run {
+            self.gateway.names.settle(&loaded.config).await;
+        }
         let outcome = match self.candidate(loaded).await {
             Ok(None) => Outcome::Unchanged {
                 generation: self.gateway.live.generation(),
@@ -168,12 +171,13 @@ impl Reloader {
             });
         }
         let generation = self.gateway.live.generation() + 1;
-        let (registry, access) = (self.gateway.registry.clone(), self.access.clone());
+        let (gateway, access) = (Arc::clone(&self.gateway), self.access.clone());
         let overrides = self.gateway.overrides.load_full();
         let compiling = tokio::task::spawn_blocking(move || {
             let parts = Parts {
-                registry: &registry,
+                registry: &gateway.registry,
                 access: &access,
+                directory: &gateway.names.directory,
                 overrides: &overrides,
             };
             compile(loaded, generation, parts)
@@ -230,9 +234,9 @@ impl Reloader {
             AdminMove::Goes => gateway.replace_admin(None),
             AdminMove::To(socket) => gateway.replace_admin(Some(socket)),
         }
-        forget_removed_series(gateway, &loaded.config);
         let warnings = loaded.warnings.clone();
         gateway.running.store(Arc::new(loaded));
+        forget_removed_series(gateway);
         gateway.endpoints_changed.notify_one();
         gateway.drains.look();
         Outcome::Applied {
@@ -377,22 +381,20 @@ pub(super) fn placed(mut diagnostics: Vec<Diagnostic>, loaded: &Loaded) -> Vec<D
 }
 
 /// Series of what is gone go with it, or a gateway that reloads for a year grows for a year.
-fn forget_removed_series(gateway: &Gateway, config: &Config) {
+pub(super) fn forget_removed_series(gateway: &Gateway) {
+    let (running, live) = (gateway.running.load_full(), gateway.live.load());
+    let config = &running.config;
     let routes: HashSet<&str> = config
         .routes
         .iter()
         .map(|route| route.name.as_str())
         .chain([UNROUTED, OTHER])
         .collect();
-    let endpoints: HashSet<(&str, &str)> = config
+    let endpoints: HashSet<(&str, &str)> = live
         .upstreams
         .iter()
-        .flat_map(|(name, upstream)| {
-            upstream
-                .endpoints
-                .iter()
-                .map(|e| (name.as_str(), e.text.as_str()))
-        })
+        .flat_map(|upstream| &upstream.endpoints)
+        .map(|endpoint| (&*endpoint.state.key.upstream, &*endpoint.state.key.address))
         .collect();
     gateway.metrics.retain(|key| match key {
         SeriesKey::Listener(name) => name == OTHER || config.listeners.contains_key(name),

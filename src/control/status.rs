@@ -3,6 +3,7 @@
 
 mod overridden;
 mod shape;
+mod written;
 
 use overridden::describe;
 pub use overridden::*;
@@ -235,6 +236,7 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         balance_override: None,
         breaker: breaker_status(plan),
         queue: queue_status(plan),
+        discovery: None,
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
         fail_open: health::fail_open::fails_open(plan, Millis::now()),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
@@ -244,6 +246,7 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         endpoints,
     };
     describe(gateway, &mut status);
+    written::describe(gateway, &mut status);
     status
 }
 
@@ -281,6 +284,8 @@ fn endpoint_status(upstream: &str, endpoint: &EndpointPlan, totals: &Totals) -> 
         admin_state: endpoint.admin.name(),
         weight: endpoint.weight,
         backup: endpoint.backup,
+        zone: None,
+        discovered: false,
         overrides: None,
         drain: None,
         max_connections: endpoint.max_connections,

@@ -164,7 +164,7 @@ fn welcome(program: &Path, place: &Place, apps: &[App], gateway: u32) -> String 
          \x20 curl -s http://{web}/whoami\n\
          \x20     another server each time\n\
          \x20 kill -9 {victim}\n\
-         \x20     app-2 is gone: requests go to the others, its chat and clock reconnect; it comes back by itself\n\
+         \x20     app-2 is gone: requests go to the others, its chat and clock reconnect; its checks bring it back\n\
          \x20 {program} drain {third} -c {config}\n\
          \x20     app-3 finishes what it has and gets nothing new, until: undrain {third}\n\
          \x20 {program} balance apps least_connections -c {config}\n\

@@ -98,7 +98,8 @@ timeouts = {{ connect = "1s", response = "5s" }}
 # respond = {{ status = 200, body = "hello from the gateway\n" }}
 
 [upstreams.apps]
-balance = "round_robin"        # or least_connections, ...
+balance = "round_robin"        # or least_connections, adaptive, ...
+health = {{ path = "/whoami", interval = "1s", rise = 2 }}
 endpoints = [
 {list}]
 

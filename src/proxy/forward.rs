@@ -228,10 +228,12 @@ async fn connect(
 ) -> Result<Conn, ProxyError> {
     let series = &endpoint.series;
     let started = Instant::now();
-    let Some(target) = endpoint.state.next_target() else {
+    let targets = endpoint.state.targets();
+    if targets.list.is_empty() {
         series.connects_failed.inc();
         return Err(ProxyError::new(Token::DnsFailed, Side::Endpoint));
-    };
+    }
+    let first = endpoint.state.turn(targets.list.len());
     let timeouts = &route.timeouts;
     let connect_by = Bounds::after(started, timeouts.connect);
     let total_by = Bounds::after(context.start, timeouts.total);
@@ -240,7 +242,7 @@ async fn connect(
         (Some(connect), _) => Some((connect, late_connect())),
         (None, total) => total.map(|total| (total, late_total())),
     };
-    let mut opening = std::pin::pin!(Conn::open(&target));
+    let mut opening = std::pin::pin!(Conn::open_any(&targets.list, first));
     let opened = std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
             return std::task::Poll::Ready(Ok(opened));

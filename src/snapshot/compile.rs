@@ -2,7 +2,7 @@
 
 use super::{ActionPlan, FixedResponse, HeaderPlan, ListenerPlan, RoutePlan, Snapshot, Target};
 use crate::config::diagnostic::{Diagnostic, Severity};
-use crate::config::model::{self, AccessFormat, Action, Config, EndpointAddress};
+use crate::config::model::{self, AccessFormat, Action, Config, DnsName, EndpointAddress};
 use crate::h1::parse::HeadLimits;
 use crate::message::error_page::OwnPage;
 use crate::message::template::Template;
@@ -13,12 +13,13 @@ use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::upstream::shared::check::CheckPlan;
+use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
     EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// What a snapshot is built upon and outlives it.
@@ -26,6 +27,8 @@ use std::sync::Arc;
 pub struct Parts<'a> {
     pub registry: &'a Registry,
     pub access: &'a AccessWriter,
+    /// What names stand for.
+    pub directory: &'a Directory,
     /// Laid over the configuration.
     pub overrides: &'a Overrides,
 }
@@ -83,7 +86,7 @@ pub fn compile(
         return Err(found);
     };
     // Last, when nothing can fail any more: a refused configuration makes no endpoints known.
-    let upstreams = upstreams(config, parts.registry, parts.overrides);
+    let upstreams = upstreams(config, parts.registry, parts.directory, parts.overrides);
     let snapshot = Snapshot {
         generation,
         max_connections: config.runtime.max_connections,
@@ -95,12 +98,20 @@ pub fn compile(
     Ok((snapshot, found))
 }
 
-/// The upstreams of a configuration that compiles, as changed at run time.
+/// The upstreams of a configuration that compiles, as names stand and as changed at run time.
 #[must_use]
-pub fn upstreams(config: &Config, registry: &Registry, overrides: &Overrides) -> Vec<Arc<UpstreamPlan>> {
+pub fn upstreams(
+    config: &Config,
+    registry: &Registry,
+    directory: &Directory,
+    overrides: &Overrides,
+) -> Vec<Arc<UpstreamPlan>> {
     let upstreams = config.upstreams.iter();
     upstreams
-        .map(|(name, upstream)| upstream_plan(name, &overrides.over(name, upstream), registry, overrides))
+        .map(|(name, upstream)| {
+            let upstream = overrides.over(name, upstream);
+            upstream_plan(name, &upstream, registry, directory, overrides)
+        })
         .collect()
 }
 
@@ -318,9 +329,11 @@ fn upstream_plan(
     name: &str,
     upstream: &model::Upstream,
     registry: &Registry,
+    directory: &Directory,
     overrides: &Overrides,
 ) -> Arc<UpstreamPlan> {
     let name: Arc<str> = name.into();
+    let discovered = discovered(upstream, directory);
     // Compiled before, or the configuration would not be in force.
     let check = upstream
         .health
@@ -331,6 +344,7 @@ fn upstream_plan(
     let endpoints: Vec<EndpointPlan> = upstream
         .endpoints
         .iter()
+        .chain(&discovered)
         .map(|endpoint| {
             let key = EndpointKey {
                 upstream: name.clone(),
@@ -344,7 +358,8 @@ fn upstream_plan(
             EndpointPlan {
                 weight: overrides.weight_of(&key, endpoint.weight),
                 admin: overrides.admin_of(&key),
-                state: registry.checked_endpoint(key, presumed, || known_targets(&endpoint.address)),
+                state: registry
+                    .checked_endpoint(key, presumed, || known_targets(&endpoint.address, directory)),
                 backup: endpoint.backup,
                 max_connections: endpoint.max_connections,
                 authority,
@@ -378,11 +393,40 @@ fn upstream_plan(
     })
 }
 
-/// What an address stands for without asking anybody; names are resolved by control.
-fn known_targets(address: &EndpointAddress) -> Vec<EndpointTarget> {
+/// The endpoints that DNS names, but for those that the configuration names itself: what it says of them stands.
+fn discovered(upstream: &model::Upstream, directory: &Directory) -> Vec<model::Endpoint> {
+    let Some(discover) = &upstream.discover else {
+        return Vec::new();
+    };
+    let written: HashSet<&EndpointAddress> = upstream.endpoints.iter().map(|e| &e.address).collect();
+    let places = directory.places(&discover.name);
+    places
+        .iter()
+        .map(|place| model::Endpoint {
+            weight: place.weight,
+            backup: place.backup,
+            ..model::Endpoint::at(place.address)
+        })
+        .filter(|endpoint| !written.contains(&endpoint.address))
+        .take(discover.max_endpoints)
+        .collect()
+}
+
+/// What an address stands for as far as is known; names are resolved by control.
+fn known_targets(address: &EndpointAddress, directory: &Directory) -> Vec<EndpointTarget> {
     match address {
         EndpointAddress::Ip(address) => vec![EndpointTarget::Tcp(*address)],
         EndpointAddress::Unix(path) => vec![EndpointTarget::Unix(path.clone())],
-        EndpointAddress::Name { .. } => Vec::new(),
+        EndpointAddress::Name { host, port } => {
+            let name = DnsName::Host {
+                host: host.clone(),
+                port: *port,
+            };
+            let places = directory.places(&name);
+            places
+                .iter()
+                .map(|place| EndpointTarget::Tcp(place.address))
+                .collect()
+        }
     }
 }

@@ -322,7 +322,7 @@ fn changes_outlive_reloads_and_restarts() {
     assert_eq!(scene.answers(30), (20, 10));
     assert_eq!(
         scene.gateway.admin_get("/api/v1/overrides").json(),
-        json!({ "endpoints": [], "balances": [] })
+        json!({ "endpoints": [], "balances": [], "thresholds": [] })
     );
 }
 
@@ -536,7 +536,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
             &a,
             "{\"state\":\"draining\",\"deadline\":\"-5s\"}",
             422,
-            "deadline",
+            "duration",
         ),
         (&a, "{\"deadline\":\"5m\"}", 422, "draining"),
         (&a, "{\"state\":\"active\",\"deadline\":\"5m\"}", 422, "draining"),

@@ -588,12 +588,16 @@ fn probes_of_endpoints_that_left_end_and_leave_nothing() {
 
 #[test]
 fn a_server_that_hangs_up_after_each_answer_is_not_asked_without_end() {
-    let backend = Backend::http(|_| {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Backend::http(move |_| {
         let answer = Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        answer.then_pause(Duration::from_millis(5)).then_close()
+        let answer = answer.then_hold(&held);
+        answer.then_pause(Duration::from_millis(20)).then_close()
     });
     let gateway = checked(r#"interval = "60s", jitter = 0.0"#, &[backend.address()]).start();
     becomes(&gateway, &backend.address(), "healthy");
+    gate.open();
     eventually("it is asked once out of turn", || backend.hits() == 2);
     holds_for(Duration::from_millis(300), "and no more", || backend.hits() == 2);
     assert_eq!(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of a unix socket's path that the kernel takes, without the closing zero.
 const MAX_SOCKET_PATH: usize = 107;
+const DNS_PORT: u16 = 53;
 
 /// Reads `0.0.0.0:80`, `[::]:80`, `unix:/run/x.sock`.
 pub fn listen(text: &str, base: &Path) -> Result<ListenAddress, Complaint> {
@@ -99,6 +100,39 @@ fn socket_path(path: &str, base: &Path) -> Result<PathBuf, Complaint> {
         )));
     }
     Ok(path)
+}
+
+/// Reads `host:port`, where the host is a name.
+pub fn host_port(text: &str) -> Result<EndpointAddress, Complaint> {
+    match endpoint(text, Path::new(""))? {
+        name @ EndpointAddress::Name { .. } => Ok(name),
+        EndpointAddress::Ip(_) | EndpointAddress::Unix(_) => {
+            Err(Complaint::new("there is nothing to look up").hint("write it into `endpoints`"))
+        }
+    }
+}
+
+/// Reads the name of SRV records; the dot at its end stays, as in [`endpoint`].
+pub fn service_name(text: &str) -> Result<String, Complaint> {
+    if let Some((name, port)) = text.rsplit_once(':')
+        && port.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Err(Complaint::new("the records tell the port").instead(name));
+    }
+    host_name(text)?;
+    Ok(text.to_ascii_lowercase())
+}
+
+/// Reads `10.0.0.2`, `10.0.0.2:5353`, `fd00::2`, `[fd00::2]:53`. The port is 53 unless given.
+pub fn name_server(text: &str) -> Result<SocketAddr, Complaint> {
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, DNS_PORT));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(Complaint::new("port 0 is no place to ask")),
+        Ok(address) => Ok(address),
+        Err(_) => Err(Complaint::new("it is not an IP address, with or without a port")),
+    }
 }
 
 /// Reads `10.0.0.0/8`, `::1`.
@@ -275,6 +309,40 @@ mod tests {
             endpoint("http://app:80/x", base()).unwrap_err().hint.as_deref(),
             Some("write \"app:80\"")
         );
+    }
+
+    #[test]
+    fn names_to_look_up_are_names() {
+        let name = EndpointAddress::Name {
+            host: "api.internal.".into(),
+            port: 80,
+        };
+        assert_eq!(host_port("API.internal.:80"), Ok(name));
+        for text in ["10.0.0.1:80", "[::1]:80", "unix:/x", "api", "api:0"] {
+            assert!(host_port(text).is_err(), "{text}");
+        }
+        assert_eq!(service_name("_HTTP._tcp.api"), Ok("_http._tcp.api".into()));
+        assert_eq!(
+            service_name("_http._tcp.api:80").unwrap_err().hint.as_deref(),
+            Some("write \"_http._tcp.api\"")
+        );
+        assert!(service_name("").is_err() && service_name("a b").is_err());
+    }
+
+    #[test]
+    fn name_servers_are_addresses_on_port_53_unless_told() {
+        for (text, address) in [
+            ("10.0.0.2", "10.0.0.2:53"),
+            ("10.0.0.2:5353", "10.0.0.2:5353"),
+            ("fd00::2", "[fd00::2]:53"),
+            ("[fd00::2]", "[fd00::2]:53"),
+            ("[fd00::2]:54", "[fd00::2]:54"),
+        ] {
+            assert_eq!(name_server(text).unwrap().to_string(), address);
+        }
+        for text in ["", "dns.internal", "10.0.0.2:0", "10.0.0.2:x", "10.0.0"] {
+            assert!(name_server(text).is_err(), "{text}");
+        }
     }
 
     #[test]

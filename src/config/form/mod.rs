@@ -83,6 +83,12 @@ pub enum Form {
     Glob,
     Listen,
     Endpoint,
+    /// A name with a port.
+    HostPort,
+    /// Name of SRV records.
+    ServiceName,
+    /// IP address, with or without a port.
+    NameServer,
     Cidr,
     Host,
     PathPattern,
@@ -147,6 +153,9 @@ impl Form {
             Self::Glob => "a path in which * and ? stand for parts of a name",
             Self::Listen => "\"IP:PORT\", \"[IPV6]:PORT\" or \"unix:/PATH\"",
             Self::Endpoint => "\"HOST:PORT\", \"IP:PORT\", \"[IPV6]:PORT\" or \"unix:/PATH\"",
+            Self::HostPort => "\"HOST:PORT\" with a name as the host",
+            Self::ServiceName => "a name such as \"_http._tcp.example.com\"",
+            Self::NameServer => "\"IP\", \"IP:PORT\" or \"[IPV6]:PORT\"",
             Self::Cidr => "an IP address or a network such as \"10.0.0.0/8\"",
             Self::Host => "a host such as \"example.com\", \"*.example.com\" or \"~REGEX\"",
             Self::PathPattern => "\"/prefix\", \"=/exact\" or \"~REGEX\"",
@@ -228,6 +237,9 @@ impl Form {
             Self::Glob => word(text).map(Scalar::Text),
             Self::Listen => address::listen(text, base).map(Scalar::Listen),
             Self::Endpoint => address::endpoint(text, base).map(|it| Scalar::endpoint(it, text)),
+            Self::HostPort => address::host_port(text).map(|it| Scalar::endpoint(it, text)),
+            Self::ServiceName => address::service_name(text).map(Scalar::Text),
+            Self::NameServer => address::name_server(text).map(Scalar::NameServer),
             Self::Cidr => address::cidr(text).map(Scalar::Cidr),
             Self::Host => address::host_pattern(text).map(Scalar::Host),
             Self::PathPattern => pattern::path(text).map(Scalar::PathPattern),

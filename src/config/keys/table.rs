@@ -5,8 +5,8 @@ use super::{Key, MapKey, Shape};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::model::{
-    Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel,
-    RequestIdPolicy, Role,
+    AddressFamily, Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth,
+    LogFormat, LogLevel, RequestIdPolicy, Role,
 };
 
 const MIB: u64 = 1 << 20;
@@ -26,6 +26,9 @@ const DEADLINE: Form = Form::Duration { zero: false };
 /// A head that passes can be held: one less than the fields a head has room for, with some for the gateway's own.
 const MAX_HEADERS: i64 = 1000;
 
+/// As many as metrics tell apart.
+const MAX_DISCOVERED: i64 = 4096;
+
 /// A whole configuration.
 pub const ROOT: &[Key] = &[
     Key::list(
@@ -37,7 +40,7 @@ pub const ROOT: &[Key] = &[
     .example("[\"conf.d/*.toml\"]"),
     Key::table("runtime", RUNTIME, "The process."),
     Key::table("log", LOG, "Logs. The application log goes to standard error."),
-    Key::table("dns", DNS, "Names of endpoints are resolved again when their answers expire."),
+    Key::table("dns", DNS, "Names of endpoints are resolved again when their answers expire. The last good answer stays in use when a look-up fails or finds nothing."),
     Key {
         shape: Shape::Named(LISTENER, "web"),
         ..Key::table("listeners", LISTENER, "Where clients connect, by name.")
@@ -142,8 +145,38 @@ const ACCESS_LOG: &[Key] = &[
 ];
 
 const DNS: &[Key] = &[
-    Key::new("min_ttl", DEADLINE, "1s", "Answers are kept at least this long."),
+    Key::list(
+        "servers",
+        Form::NameServer,
+        "",
+        "Name servers to ask, in place of those of /etc/resolv.conf; names are then taken as they stand, without its search list.",
+    )
+    .example("[\"10.0.0.2\", \"[fd00::2]:5353\"]"),
+    Key::new(
+        "hosts_file",
+        Form::Path,
+        "/etc/hosts",
+        "Names that are answered without asking anybody. Looked at again whenever it changes.",
+    ),
+    Key::new(
+        "family",
+        Form::Choice(AddressFamily::NAMES),
+        "any",
+        "Which addresses of a name are used.",
+    ),
+    Key::new(
+        "min_ttl",
+        DEADLINE,
+        "1s",
+        "Answers are kept at least this long, even if they ask for less.",
+    ),
     Key::new("max_ttl", DEADLINE, "60s", "Answers are kept at most this long."),
+    Key::new(
+        "timeout",
+        DEADLINE,
+        "5s",
+        "Longest wait for an answer, all servers together. The last good answer stays in use while there is none.",
+    ),
 ];
 
 const LISTENER: &[Key] = &[
@@ -579,6 +612,11 @@ const UPSTREAM: &[Key] = &[
             "The servers behind it. A string stands for an endpoint with only an address.",
         )
     },
+    Key::optional_table(
+        "discover",
+        DISCOVER,
+        "Endpoints that DNS names: each address of the answer is one of its own, beside those of `endpoints`. They come and go with the answers; what runs on one that goes is finished.",
+    ),
     Key::table("pool", POOL, "Connections kept for reuse."),
     Key::optional_table(
         "health",
@@ -631,6 +669,36 @@ const ENDPOINT: &[Key] = &[
         COUNT,
         "0",
         "Requests and tunnels that it takes at the same time, over all workers; more wait as `queue` says. 0: no limit.",
+    ),
+    Key::optional(
+        "zone",
+        Form::Name,
+        "\"a\"",
+        "A label for where it stands, shown beside its state.",
+    ),
+];
+
+const DISCOVER: &[Key] = &[
+    Key::optional(
+        "dns",
+        Form::HostPort,
+        "\"api.internal:8080\"",
+        "`HOST:PORT`: each address of the host (A and AAAA records), with this port.",
+    ),
+    Key::optional(
+        "srv",
+        Form::ServiceName,
+        "\"_http._tcp.api.internal\"",
+        "Name of SRV records (RFC 2782): each address of each target with its port and weight. The lowest priority value comes first, all others are backups.",
+    ),
+    Key::new(
+        "max_endpoints",
+        Form::Integer {
+            min: 1,
+            max: MAX_DISCOVERED,
+        },
+        "1000",
+        "Endpoints that are used of one answer; the rest is left out, and told.",
     ),
 ];
 

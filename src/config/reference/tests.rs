@@ -61,12 +61,13 @@ fn what_is_switched_off_in_the_reference_file_is_right_too() {
         .filter(|told| told.severity == crate::config::Severity::Error)
         .map(|told| told.message.as_str())
         .collect();
-    assert_eq!(errors.len(), 2, "{errors:#?}");
+    assert_eq!(errors.len(), 3, "{errors:#?}");
     assert!(
         errors[0].contains("one action; found upstream and split and redirect and respond"),
         "{errors:#?}"
     );
     assert!(errors[1].contains("found upstream `canary`"), "{errors:#?}");
+    assert!(errors[2].contains("found dns and srv"), "{errors:#?}");
 }
 
 #[test]

@@ -125,13 +125,13 @@ fn everything_on() -> impl Iterator<Item = String> {
             table.clone_from(&line);
         }
         let other_action = ["[routes.redirect]", "[routes.respond]"].contains(&table.as_str());
-        (!other_action && !line.starts_with("split =")).then(|| line + "\n")
+        (!other_action && !line.starts_with("split =") && !line.starts_with("srv =")).then(|| line + "\n")
     })
 }
 
 /// Whether a line of the reference may be left out.
 fn may_go(line: &str) -> bool {
-    let required = ["address", "upstream", "regex", "to", "token"];
+    let required = ["address", "upstream", "regex", "to", "token", "dns"];
     line.split_once(" = ")
         .is_some_and(|(key, _)| !required.contains(&key) && key != "name")
 }

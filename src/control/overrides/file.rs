@@ -1,11 +1,11 @@
 //! The overrides on disk: one JSON file in the state directory, replaced as a whole with every change.
 
 use crate::config::Choice;
-use crate::config::form::pattern;
+use crate::config::form::{pattern, quantity};
 use crate::config::model::{Balance, HashKey};
 use crate::control::state_dir::write_atomically;
 use crate::upstream::shared::overrides::{
-    Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides,
+    Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides, Thresholds,
 };
 use crate::upstream::shared::{AdminState, EndpointKey};
 use jiff::Timestamp;
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "overrides.json";
@@ -46,6 +48,8 @@ struct Stored {
     endpoints: Vec<StoredEndpoint>,
     #[serde(default)]
     balances: Vec<StoredBalance>,
+    #[serde(default)]
+    thresholds: Vec<StoredThresholds>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +84,27 @@ struct StoredBalance {
     value: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    #[serde(flatten)]
+    said: Said,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredThresholds {
+    upstream: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detection_timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fall: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rise: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consecutive_failures: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_rate: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery_timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
     #[serde(flatten)]
     said: Said,
 }
@@ -150,6 +175,22 @@ fn stored(overrides: &Overrides) -> Stored {
                 said: Said::of(told),
             })
             .collect(),
+        thresholds: overrides.all_thresholds().map(stored_thresholds).collect(),
+    }
+}
+
+fn stored_thresholds((upstream, told): (&Arc<str>, &Override<Thresholds>)) -> StoredThresholds {
+    let value = &told.value;
+    StoredThresholds {
+        upstream: upstream.to_string(),
+        detection_timeout: value.detection_timeout.map(quantity::write_duration),
+        fall: value.fall,
+        rise: value.rise,
+        consecutive_failures: value.consecutive_failures,
+        error_rate: value.error_rate,
+        recovery_timeout: value.recovery_timeout.map(quantity::write_duration),
+        max_attempts: value.max_attempts,
+        said: Said::of(told),
     }
 }
 
@@ -182,7 +223,7 @@ fn read(bytes: &[u8]) -> Result<Overrides, FileError> {
         return Err(FileError::Version(version));
     }
     let stored: Stored = serde_json::from_slice(bytes)?;
-    let count = stored.endpoints.len() + stored.balances.len();
+    let count = stored.endpoints.len() + stored.balances.len() + stored.thresholds.len();
     if count > MAX_OVERRIDES {
         return Err(FileError::TooMany(count));
     }
@@ -209,7 +250,23 @@ fn read(bytes: &[u8]) -> Result<Overrides, FileError> {
         };
         overrides.set_balance(balance.upstream.into(), Some(balance.said.says(algorithm)?));
     }
+    for stored in stored.thresholds {
+        let thresholds = Thresholds {
+            detection_timeout: stored.detection_timeout.as_deref().map(duration).transpose()?,
+            fall: stored.fall,
+            rise: stored.rise,
+            consecutive_failures: stored.consecutive_failures,
+            error_rate: stored.error_rate,
+            recovery_timeout: stored.recovery_timeout.as_deref().map(duration).transpose()?,
+            max_attempts: stored.max_attempts,
+        };
+        overrides.set_thresholds(stored.upstream.into(), stored.said.says(thresholds)?);
+    }
     Ok(overrides)
+}
+
+fn duration(text: &str) -> Result<Duration, FileError> {
+    quantity::duration(text).map_err(|_| FileError::Word(text.to_owned(), "duration"))
 }
 
 fn hash_key(text: &str) -> Result<HashKey, FileError> {
@@ -237,6 +294,18 @@ pub fn put_aside(state_dir: &Path) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn thresholds() -> Thresholds {
+        Thresholds {
+            detection_timeout: Some(Duration::from_millis(250)),
+            fall: Some(1),
+            rise: Some(2),
+            consecutive_failures: Some(0),
+            error_rate: Some(0.25),
+            recovery_timeout: Some(Duration::from_secs(90)),
+            max_attempts: Some(3),
+        }
+    }
 
     fn some() -> Overrides {
         fn said<T>(value: T) -> Override<T> {
@@ -273,6 +342,7 @@ mod tests {
             let algorithm = Algorithm { balance, key };
             overrides.set_balance(upstream.into(), Some(said(algorithm)));
         }
+        overrides.set_thresholds("app".into(), said(thresholds()));
         overrides
     }
 
@@ -303,6 +373,7 @@ mod tests {
             ("maintenance", "active"),
             ("least_connections", "best"),
             ("header:x-user", "moon:phase"),
+            ("250ms", "soon"),
             ("2026-11-21T03:00:00Z", "yesterday"),
         ] {
             assert!(error(&whole.replace(from, to)).contains("damaged"), "{to}");

@@ -3,6 +3,7 @@ use crate::config::model::Balance;
 use crate::config::{Environment, load_text};
 use crate::snapshot;
 use crate::upstream::shared::Registry;
+use crate::upstream::shared::names::Directory;
 use proptest::prelude::*;
 
 fn key(address: &str) -> EndpointKey {
@@ -16,7 +17,12 @@ fn plans() -> Vec<Arc<UpstreamPlan>> {
     let text = "[listeners.web]\naddress = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"app\"\n\
                 [upstreams.app]\nendpoints = [\"a:1\", \"a:2\"]\n";
     let config = load_text("test", text, &Environment::default()).unwrap().config;
-    snapshot::upstreams(&config, &Registry::default(), &Overrides::default())
+    snapshot::upstreams(
+        &config,
+        &Registry::default(),
+        &Directory::default(),
+        &Overrides::default(),
+    )
 }
 
 fn asked(by: &str, second: i64) -> Asked {
@@ -167,6 +173,53 @@ fn an_algorithm_goes_to_every_upstream_that_is_named_or_to_none() {
     let back = with_balance(&one, &plans(), &wish(&["app"], None), &asked("ann", 3)).unwrap();
     assert!(back.is_empty());
     assert_eq!(changes(&one, &back)[0].to_string(), "~ upstream app");
+}
+
+#[test]
+fn thresholds_are_changed_one_by_one_and_taken_back_one_by_one() {
+    let wish = |fall, error_rate| ThresholdWish {
+        upstreams: vec!["app".into()],
+        fall,
+        error_rate,
+        ..ThresholdWish::default()
+    };
+    let with =
+        |before: &Overrides, wish: &ThresholdWish| with_thresholds(before, &plans(), wish, &asked("ann", 1));
+    let none = Overrides::default();
+    let both = with(
+        &with(&none, &wish(Wish::To(2), Wish::Keep)).unwrap(),
+        &wish(Wish::Keep, Wish::To(0.1)),
+    )
+    .unwrap();
+    let told = &both.thresholds("app").unwrap().value;
+    assert_eq!(
+        (told.fall, told.error_rate, told.rise),
+        (Some(2), Some(0.1), None)
+    );
+    assert_eq!(changes(&none, &both)[0].to_string(), "~ upstream app");
+    assert_eq!(with(&both, &wish(Wish::To(2), Wish::Keep)).unwrap(), both);
+    let one = with(&both, &wish(Wish::Reset, Wish::Keep)).unwrap();
+    assert_eq!(one.thresholds("app").unwrap().value.fall, None);
+    assert!(with(&one, &wish(Wish::Keep, Wish::Reset)).unwrap().is_empty());
+
+    for bad in [
+        wish(Wish::To(0), Wish::Keep),
+        wish(Wish::To(1001), Wish::Keep),
+        wish(Wish::Keep, Wish::To(1.5)),
+        wish(Wish::Keep, Wish::To(f64::NAN)),
+        ThresholdWish {
+            max_attempts: Wish::To(9),
+            ..wish(Wish::Keep, Wish::Keep)
+        },
+        ThresholdWish {
+            recovery_timeout: Wish::To(Duration::ZERO),
+            ..wish(Wish::Keep, Wish::Keep)
+        },
+    ] {
+        assert!(matches!(with(&none, &bad), Err(Refused::Threshold(_))), "{bad}");
+    }
+    assert_eq!(idle_thresholds(&plans(), &wish(Wish::To(2), Wish::Keep)).len(), 1);
+    assert!(idle_thresholds(&plans(), &wish(Wish::Keep, Wish::To(0.1))).is_empty());
 }
 
 #[test]

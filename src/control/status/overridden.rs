@@ -1,11 +1,12 @@
 //! What differs from the file, and who said so: beside each endpoint and upstream, and as a list of its own.
 
-use super::{EndpointStatus, UpstreamStatus};
+use super::{EndpointCondition, EndpointStatus, UpstreamStatus};
 use crate::config::Choice;
-use crate::config::model::Config;
+use crate::config::form::quantity;
+use crate::config::model::{Config, Upstream};
 use crate::control::drains::{Left, Progress};
 use crate::control::gateway::Gateway;
-use crate::upstream::shared::overrides::{Algorithm, EndpointOverride, Leave, Override};
+use crate::upstream::shared::overrides::{Algorithm, EndpointOverride, Leave, Override, Thresholds};
 use crate::upstream::shared::{EndpointKey, EndpointState};
 use serde::Serialize;
 
@@ -59,6 +60,40 @@ pub struct BalanceStatus {
     pub said: Said,
 }
 
+/// When endpoints are taken for failed, and what is done about it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ThresholdStatus {
+    /// `null`, with `fall` and `rise`, where nobody checks.
+    pub detection_timeout: Option<String>,
+    pub fall: Option<u32>,
+    pub rise: Option<u32>,
+    pub consecutive_failures: Option<u32>,
+    pub error_rate: Option<f64>,
+    pub recovery_timeout: Option<String>,
+    pub max_attempts: Option<u32>,
+}
+
+/// Thresholds that differ from the file's; `null` are those that do not.
+#[derive(Debug, Serialize)]
+pub struct ThresholdOverrideStatus {
+    #[serde(flatten)]
+    pub told: ThresholdStatus,
+    #[serde(flatten)]
+    pub said: Said,
+}
+
+/// The thresholds of one upstream.
+#[derive(Debug, Serialize)]
+pub struct UpstreamThresholds {
+    pub upstream: String,
+    #[serde(flatten)]
+    pub now: ThresholdStatus,
+    /// The file's.
+    pub configured: Option<ThresholdStatus>,
+    #[serde(rename = "override")]
+    pub told: Option<ThresholdOverrideStatus>,
+}
+
 /// What differs from the file at one endpoint.
 #[derive(Debug, Serialize)]
 pub struct EndpointOverrideStatus {
@@ -109,11 +144,31 @@ pub(super) fn describe(gateway: &Gateway, upstream: &mut UpstreamStatus) {
         .map(|told| balance(&running.config, &upstream.name, told));
     let name = upstream.name.as_str();
     for endpoint in &mut upstream.endpoints {
+        (endpoint.since, endpoint.reason) = verdict(endpoint);
         let key = EndpointKey {
             upstream: name.into(),
             address: endpoint.address.as_str().into(),
         };
         describe_endpoint(gateway, &running.config, &key, overrides.endpoint(&key), endpoint);
+    }
+}
+
+/// Since when and why checks or traffic speak against an endpoint.
+fn verdict(endpoint: &EndpointStatus) -> (Option<String>, Option<String>) {
+    let health = endpoint.health.as_ref();
+    let ejection = endpoint.last_ejection.as_ref();
+    match endpoint.state {
+        EndpointCondition::Ejected => ejection.map_or((None, None), |last| {
+            (Some(last.since.clone()), Some(last.reason.clone()))
+        }),
+        EndpointCondition::Unhealthy | EndpointCondition::Pending | EndpointCondition::Active => health
+            .map_or((None, None), |health| {
+                (Some(health.since.clone()), health.reason.clone())
+            }),
+        EndpointCondition::Unresolved => (None, endpoint.resolve_error.clone()),
+        EndpointCondition::Draining | EndpointCondition::Maintenance | EndpointCondition::Disabled => {
+            (None, None)
+        }
     }
 }
 
@@ -187,9 +242,70 @@ fn drain(leave: &Override<Leave>, progress: Option<Progress>, endpoint: &Endpoin
     }
 }
 
+/// The thresholds of every upstream.
+#[must_use]
+pub fn thresholds(gateway: &Gateway) -> Vec<UpstreamThresholds> {
+    let overrides = gateway.overrides.load();
+    let config = &gateway.running.load().config;
+    let of = |(name, upstream): (&String, &Upstream)| UpstreamThresholds {
+        upstream: name.clone(),
+        now: threshold_status(&overrides.over(name, upstream)),
+        configured: Some(threshold_status(upstream)),
+        told: overrides.thresholds(name).map(threshold_override),
+    };
+    config.upstreams.iter().map(of).collect()
+}
+
+fn threshold_status(upstream: &Upstream) -> ThresholdStatus {
+    let health = upstream.health.as_ref();
+    ThresholdStatus {
+        detection_timeout: health.map(|health| quantity::write_duration(health.timeout)),
+        fall: health.map(|health| health.fall),
+        rise: health.map(|health| health.rise),
+        consecutive_failures: Some(upstream.outlier.consecutive_failures),
+        error_rate: Some(upstream.outlier.error_rate),
+        recovery_timeout: Some(quantity::write_duration(upstream.outlier.eject)),
+        max_attempts: Some(upstream.retry.attempts),
+    }
+}
+
+fn threshold_override(told: &Override<Thresholds>) -> ThresholdOverrideStatus {
+    let value = &told.value;
+    ThresholdOverrideStatus {
+        told: ThresholdStatus {
+            detection_timeout: value.detection_timeout.map(quantity::write_duration),
+            fall: value.fall,
+            rise: value.rise,
+            consecutive_failures: value.consecutive_failures,
+            error_rate: value.error_rate,
+            recovery_timeout: value.recovery_timeout.map(quantity::write_duration),
+            max_attempts: value.max_attempts,
+        },
+        said: Said::of(told),
+    }
+}
+
+/// One upstream in the list of overrides.
+#[derive(Debug, Serialize)]
+pub struct OverriddenThresholds {
+    pub upstream: String,
+    /// Whether it is in force: the configuration has this upstream.
+    pub in_force: bool,
+    #[serde(flatten)]
+    pub told: ThresholdOverrideStatus,
+}
+
+/// Everything that differs from the file.
+#[derive(Debug, Serialize)]
+pub struct OverridesStatus {
+    pub endpoints: Vec<OverriddenEndpoint>,
+    pub balances: Vec<OverriddenBalance>,
+    pub thresholds: Vec<OverriddenThresholds>,
+}
+
 /// Every override, in force or not.
 #[must_use]
-pub fn overrides(gateway: &Gateway) -> (Vec<OverriddenEndpoint>, Vec<OverriddenBalance>) {
+pub fn overrides(gateway: &Gateway) -> OverridesStatus {
     let overrides = gateway.overrides.load();
     let config = &gateway.running.load().config;
     let live = gateway.live.load();
@@ -205,5 +321,16 @@ pub fn overrides(gateway: &Gateway) -> (Vec<OverriddenEndpoint>, Vec<OverriddenB
         in_force: plan(upstream).is_some(),
         told: balance(config, upstream, told),
     });
-    (endpoints.collect(), balances.collect())
+    let thresholds = overrides
+        .all_thresholds()
+        .map(|(upstream, told)| OverriddenThresholds {
+            upstream: upstream.to_string(),
+            in_force: plan(upstream).is_some(),
+            told: threshold_override(told),
+        });
+    OverridesStatus {
+        endpoints: endpoints.collect(),
+        balances: balances.collect(),
+        thresholds: thresholds.collect(),
+    }
 }

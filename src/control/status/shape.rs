@@ -97,6 +97,8 @@ pub struct RouteStatus {
 pub struct UpstreamStatus {
     pub name: String,
     pub balance: &'static str,
+    /// By what endpoints are discovered, where they are.
+    pub discovery: Option<DiscoveryStatus>,
     /// Where that is not the file's.
     pub balance_override: Option<BalanceStatus>,
     pub breaker: BreakerStatus,
@@ -113,6 +115,18 @@ pub struct UpstreamStatus {
 }
 
 #[derive(Debug, Serialize)]
+pub struct DiscoveryStatus {
+    /// The name that is looked up.
+    pub name: String,
+    /// Endpoints that the name stands for.
+    pub found: usize,
+    /// Those of them that are left out: beyond `discover.max_endpoints`, or written in the configuration.
+    pub left_out: usize,
+    /// Why the last look-up failed; the endpoints then are those of the last good answer.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
 pub struct EndpointStatus {
     pub address: String,
     pub state: EndpointCondition,
@@ -124,6 +138,9 @@ pub struct EndpointStatus {
     pub admin_state: &'static str,
     pub weight: u32,
     pub backup: bool,
+    pub zone: Option<String>,
+    /// Not written in the configuration.
+    pub discovered: bool,
     /// What differs from the file.
     #[serde(rename = "override")]
     pub overrides: Option<EndpointOverrideStatus>,

@@ -6,6 +6,7 @@ use crate::proxy::board::Board;
 use crate::snapshot::{self, Live, Parts};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::{Overrides, Registry};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -47,6 +48,7 @@ fn running(count: usize) -> Running {
     let parts = Parts {
         registry: &registry,
         access: &access,
+        directory: &Directory::default(),
         overrides: &Overrides::default(),
     };
     let (snapshot, _) = snapshot::compile(&config, 1, parts).unwrap();

@@ -106,7 +106,7 @@ families! {
         CONFIG_SUCCESS "tidegate_config_last_reload_success" Gauge [] "1 when the last reload was not rejected.";
         CONFIG_APPLIED "tidegate_config_last_applied_timestamp_seconds" Gauge [] "When the serving configuration was applied.";
         CONFIG_GENERATION "tidegate_config_generation" Gauge [] "Number of the configuration that serves.";
-        DNS_RESOLUTIONS "tidegate_dns_resolutions_total" Counter ["result"] "Name resolutions, by result: ok, failed.";
+        DNS_RESOLUTIONS "tidegate_dns_resolutions_total" Counter ["result"] "Look-ups of names, by result: ok, no_such_name, no_address (the name has none), server_failed, timeout, failed. All but ok keep the last good answer.";
         EVENTS "tidegate_events_total" Counter [] "Events posted.";
         EVENTS_LOST "tidegate_events_lost_total" Counter [] "Events that slow readers missed, summed over readers.";
         LOG_SUPPRESSED "tidegate_log_lines_suppressed_total" Counter [] "Lines of the application log left out by a rate limit.";

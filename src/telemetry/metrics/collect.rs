@@ -55,6 +55,8 @@ pub struct Outcomes {
     pub requests: u64,
     /// Those that speak against the endpoint.
     pub faults: u64,
+    /// Failures after which another endpoint was tried.
+    pub retried: u64,
 }
 
 impl Metrics {
@@ -74,6 +76,7 @@ impl Metrics {
                 };
                 sum.requests += series.responses.sum() + series.failures.sum();
                 sum.faults += series.faults.get();
+                sum.retried += series.retries_given.get();
             }
         }
         all
@@ -281,8 +284,9 @@ fn control(e: &mut Encoder, control: &ControlSeries) {
     one(e, &names::CONFIG_APPLIED, control.last_applied.get());
     one(e, &names::CONFIG_GENERATION, control.generation.get());
     e.family(&names::DNS_RESOLUTIONS, |s| {
-        s.add(&["ok"], control.dns_ok.get());
-        s.add(&["failed"], control.dns_failed.get());
+        for (result, count) in control.dns.iter() {
+            s.add(&[result], count);
+        }
     });
     one(e, &names::EVENTS, control.events.get());
     one(e, &names::EVENTS_LOST, control.events_lost.get());

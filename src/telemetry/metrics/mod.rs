@@ -16,7 +16,7 @@ pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::{Outcomes, Totals};
 pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
-pub use process_wide::{AccessLogSeries, ControlSeries, ReloadResult};
+pub use process_wide::{AccessLogSeries, ControlSeries, DnsResult, ReloadResult};
 pub use series::{
     CLASSES, EndpointSeries, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken, Refusal,
     RouteSeries, WorkerSeries,

@@ -10,6 +10,45 @@ pub enum ReloadResult {
     Rejected,
 }
 
+/// How a look-up of a name ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsResult {
+    Ok,
+    NoSuchName,
+    NoAddress,
+    ServerFailed,
+    Timeout,
+    Failed,
+}
+
+impl DnsResult {
+    pub const NAMES: [&'static str; 6] = [
+        "ok",
+        "no_such_name",
+        "no_address",
+        "server_failed",
+        "timeout",
+        "failed",
+    ];
+}
+
+/// Look-ups by their result.
+#[derive(Debug, Default)]
+pub struct DnsCounts([SharedCounter; DnsResult::NAMES.len()]);
+
+impl DnsCounts {
+    pub fn inc(&self, result: DnsResult) {
+        self.0[result as usize].inc();
+    }
+
+    /// Each result's name with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DnsResult::NAMES
+            .into_iter()
+            .zip(self.0.iter().map(SharedCounter::get))
+    }
+}
+
 /// Counted by the control side. Any thread may write.
 #[derive(Debug, Default)]
 pub struct ControlSeries {
@@ -26,8 +65,7 @@ pub struct ControlSeries {
     pub workers_stalled: SharedCounter,
     pub workers_replaced: SharedCounter,
     /// Name resolutions by result.
-    pub dns_ok: SharedCounter,
-    pub dns_failed: SharedCounter,
+    pub dns: DnsCounts,
     /// Events posted, and events that a slow reader missed.
     pub events: SharedCounter,
     pub events_lost: SharedCounter,

@@ -13,6 +13,11 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 /// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long one of several targets is waited for before the next is tried (RFC 8305 section 5).
+const PASS_OVER: Duration = Duration::from_millis(250);
+/// Targets of a name that one connection tries.
+const MAX_TRIED: usize = 8;
+
 /// A place to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -24,6 +29,10 @@ pub enum Target {
 #[derive(Debug)]
 pub struct Conn {
     pub wire: Wire,
+    /// Where it leads.
+    pub target: Target,
+    /// The endpoint's count of moves when it was last seen to lead there.
+    pub moves: u64,
     /// Requests sent on it.
     pub requests: u64,
     /// When it was last put into the pool.
@@ -43,9 +52,34 @@ impl Conn {
         };
         Ok(Self {
             wire: Wire::new(transport),
+            target: target.clone(),
+            moves: 0,
             requests: 0,
             idle_since: Instant::now(),
         })
+    }
+
+    /// Opens a connection to one of several targets, `first` before the others. The next one is tried when one
+    /// fails or is slow, so that a name with a dead address costs nobody a request. Bounded by the caller's
+    /// deadline.
+    pub async fn open_any(targets: &[Target], first: usize) -> io::Result<Self> {
+        let tries = targets.len().min(MAX_TRIED);
+        let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for (tried, target) in targets.iter().cycle().skip(first).take(tries).enumerate() {
+            let opening = Self::open(target);
+            let opened = if tried + 1 == tries {
+                opening.await
+            } else {
+                tokio::time::timeout(PASS_OVER, opening)
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            };
+            match opened {
+                Ok(conn) => return Ok(conn),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
     /// Whether an idle connection can carry another request: nothing was sent to it unasked, it was not closed.

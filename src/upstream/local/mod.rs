@@ -33,9 +33,9 @@ impl LocalEndpoint {
     /// The idle connection used last, which is the one most likely to live.
     pub fn checkout(&self) -> Option<Conn> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(conn) = idle.pop() {
+        while let Some(mut conn) = idle.pop() {
             self.series.connections_idle.dec();
-            if conn.is_usable() {
+            if conn.is_usable() && self.is_reached_by(&mut conn) {
                 return Some(conn);
             }
         }
@@ -55,12 +55,24 @@ impl LocalEndpoint {
         self.series.connections_idle.inc();
     }
 
+    /// Whether a connection leads where the endpoint's name leads now.
+    fn is_reached_by(&self, conn: &mut Conn) -> bool {
+        let moves = self.state.moves();
+        if conn.moves != moves && self.state.leads_to(&conn.target) {
+            conn.moves = moves;
+        }
+        conn.moves == moves
+    }
+
     /// Closes idle connections that are too old or that the endpoint has closed.
     pub fn sweep(&self, now: Instant) {
         let timeout = self.pool.get().idle_timeout;
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|conn| now.saturating_duration_since(conn.idle_since) < timeout && conn.is_usable());
+        idle.retain_mut(|conn| {
+            let young = now.saturating_duration_since(conn.idle_since) < timeout;
+            young && conn.is_usable() && self.is_reached_by(conn)
+        });
         self.series
             .connections_idle
             .add(idle.len() as i64 - before as i64);

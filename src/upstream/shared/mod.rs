@@ -7,6 +7,7 @@ pub mod budget;
 pub mod check;
 pub mod health;
 pub mod latency;
+pub mod names;
 pub mod outlier;
 pub mod overrides;
 pub mod plan;

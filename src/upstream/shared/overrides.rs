@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Values that may be overridden at a time. An operator's hand makes dozens; a script gone wild is stopped here.
 pub const MAX_OVERRIDES: usize = 10_000;
@@ -59,6 +60,43 @@ pub struct Algorithm {
     pub key: Option<HashKey>,
 }
 
+/// When endpoints are taken for failed, and what is done about it. `None`: what the file says.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Thresholds {
+    /// `health.timeout`.
+    pub detection_timeout: Option<Duration>,
+    /// `health.fall` and `health.rise`.
+    pub fall: Option<u32>,
+    pub rise: Option<u32>,
+    /// `outlier.consecutive_failures`, `outlier.error_rate` and `outlier.eject`.
+    pub consecutive_failures: Option<u32>,
+    pub error_rate: Option<f64>,
+    pub recovery_timeout: Option<Duration>,
+    /// `retry.attempts`.
+    pub max_attempts: Option<u32>,
+}
+
+impl Thresholds {
+    fn lay_over(&self, upstream: &mut Upstream) {
+        if let Some(health) = &mut upstream.health {
+            put(self.detection_timeout, &mut health.timeout);
+            put(self.fall, &mut health.fall);
+            put(self.rise, &mut health.rise);
+        }
+        let outlier = &mut upstream.outlier;
+        put(self.consecutive_failures, &mut outlier.consecutive_failures);
+        put(self.error_rate, &mut outlier.error_rate);
+        put(self.recovery_timeout, &mut outlier.eject);
+        put(self.max_attempts, &mut upstream.retry.attempts);
+    }
+}
+
+fn put<T>(told: Option<T>, value: &mut T) {
+    if let Some(told) = told {
+        *value = told;
+    }
+}
+
 /// What differs from the file at one endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointOverride {
@@ -82,16 +120,17 @@ impl EndpointOverride {
 
 /// Everything that differs from the file. What names an upstream or endpoint that the file does not have sleeps
 /// until the file has it again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
     endpoints: BTreeMap<EndpointKey, EndpointOverride>,
     balances: BTreeMap<Arc<str>, Override<Algorithm>>,
+    thresholds: BTreeMap<Arc<str>, Override<Thresholds>>,
 }
 
 impl Overrides {
     #[must_use]
     pub fn len(&self) -> usize {
-        self.endpoints.len() + self.balances.len()
+        self.endpoints.len() + self.balances.len() + self.thresholds.len()
     }
 
     #[must_use]
@@ -107,6 +146,15 @@ impl Overrides {
     #[must_use]
     pub fn balance(&self, upstream: &str) -> Option<&Override<Algorithm>> {
         self.balances.get(upstream)
+    }
+
+    #[must_use]
+    pub fn thresholds(&self, upstream: &str) -> Option<&Override<Thresholds>> {
+        self.thresholds.get(upstream)
+    }
+
+    pub fn all_thresholds(&self) -> impl Iterator<Item = (&Arc<str>, &Override<Thresholds>)> {
+        self.thresholds.iter()
     }
 
     pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointKey, &EndpointOverride)> {
@@ -134,6 +182,15 @@ impl Overrides {
         }
     }
 
+    /// Puts these in the place of what is known of the upstream; where none is told it goes back to the file.
+    pub fn set_thresholds(&mut self, upstream: Arc<str>, value: Override<Thresholds>) {
+        if value.value == Thresholds::default() {
+            self.thresholds.remove(&upstream);
+        } else {
+            self.thresholds.insert(upstream, value);
+        }
+    }
+
     /// The weight of an endpoint, where the file says this one.
     #[must_use]
     pub fn weight_of(&self, key: &EndpointKey, written: u32) -> u32 {
@@ -150,13 +207,17 @@ impl Overrides {
     /// An upstream as the file says, but for what was changed of it as a whole.
     #[must_use]
     pub fn over<'a>(&self, name: &str, written: &'a Upstream) -> Cow<'a, Upstream> {
-        let Some(told) = self.balance(name) else {
+        let (algorithm, thresholds) = (self.balance(name), self.thresholds(name));
+        if algorithm.is_none() && thresholds.is_none() {
             return Cow::Borrowed(written);
-        };
+        }
         let mut upstream = written.clone();
-        upstream.balance = told.value.balance;
-        if let Some(key) = &told.value.key {
-            upstream.key = key.clone();
+        if let Some(told) = algorithm {
+            upstream.balance = told.value.balance;
+            put(told.value.key.clone(), &mut upstream.key);
+        }
+        if let Some(told) = thresholds {
+            told.value.lay_over(&mut upstream);
         }
         Cow::Owned(upstream)
     }
@@ -253,6 +314,29 @@ mod tests {
             assert_eq!(over.endpoints, written.endpoints);
         }
         assert_eq!(*overrides.over("other", written), *written);
+    }
+
+    #[test]
+    fn thresholds_that_are_not_told_are_the_files() {
+        let text = "[listeners.web]\naddress = \"127.0.0.1:0\"\n[[routes]]\nupstream = \"app\"\n\
+                    [upstreams.app]\nhealth = { fall = 9 }\nendpoints = [\"a:1\"]\n";
+        let config = load_text("test", text, &Environment::default()).unwrap().config;
+        let written = &config.upstreams["app"];
+        let thresholds = Thresholds {
+            rise: Some(7),
+            max_attempts: Some(1),
+            recovery_timeout: Some(Duration::from_secs(90)),
+            ..Thresholds::default()
+        };
+        let mut overrides = Overrides::default();
+        overrides.set_thresholds("app".into(), said(thresholds));
+        let over = overrides.over("app", written).into_owned();
+        let health = over.health.unwrap();
+        assert_eq!((health.rise, health.fall, over.retry.attempts), (7, 9, 1));
+        assert_eq!(over.outlier.eject, Duration::from_secs(90));
+        assert_eq!(over.outlier.error_rate, written.outlier.error_rate);
+        overrides.set_thresholds("app".into(), said(Thresholds::default()));
+        assert!(overrides.is_empty());
     }
 
     #[test]

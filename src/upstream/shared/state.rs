@@ -46,11 +46,16 @@ pub struct EndpointState {
     /// How it answers; written where the algorithm asks for it.
     pub latency: CachePadded<Latency>,
     targets: ArcSwap<Targets>,
+    /// Counts the changes of what it stands for, so that a pooled connection learns at the price of one load
+    /// whether it may lead astray.
+    moves: AtomicU64,
     /// Requests now at the endpoint, over all workers, in the lower half; open tunnels (upgraded connections) in the
     /// upper. One number, because `max_connections` bounds their sum exactly.
     load: CachePadded<AtomicU64>,
     /// Failures since the last success.
     failure_streak: CachePadded<AtomicU32>,
+    /// When the first of them was.
+    streak_began: AtomicU64,
     /// What traffic's verdicts on it were.
     pub ejections: Ejections,
     /// Where the next connection starts among several targets.
@@ -69,8 +74,10 @@ impl EndpointState {
                 list: targets,
                 error: None,
             }),
+            moves: AtomicU64::new(0),
             load: CachePadded::default(),
             failure_streak: CachePadded::default(),
+            streak_began: AtomicU64::new(Millis::NEVER.0),
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }
@@ -91,9 +98,28 @@ impl EndpointState {
         self.targets.load_full()
     }
 
-    /// A name was resolved anew. Connections to addresses no longer listed end on their own.
+    /// A name was resolved anew. Idle connections to addresses no longer listed are closed, busy ones finish.
     pub fn set_targets(&self, list: Vec<Target>) {
-        self.targets.store(Arc::new(Targets { list, error: None }));
+        let before = self.targets.load();
+        let moved = before.list != list;
+        if moved || before.error.is_some() {
+            self.targets.store(Arc::new(Targets { list, error: None }));
+        }
+        if moved {
+            self.moves.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// How often its targets have changed.
+    #[must_use]
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
+    /// Whether a connection to this place still leads to the endpoint.
+    #[must_use]
+    pub fn leads_to(&self, target: &Target) -> bool {
+        self.targets.load().list.contains(target)
     }
 
     /// A resolution failed: keep the last good answer, remember why.
@@ -109,13 +135,16 @@ impl EndpointState {
     #[must_use]
     pub fn next_target(&self) -> Option<Target> {
         let targets = self.targets.load();
-        match targets.list.len() {
-            0 => None,
-            1 => targets.list.first().cloned(),
-            n => {
-                let turn = self.next_target.fetch_add(1, Ordering::Relaxed);
-                targets.list.get((turn % n as u64) as usize).cloned()
-            }
+        let turn = self.turn(targets.list.len());
+        targets.list.get(turn).cloned()
+    }
+
+    /// Where a new connection starts among this many targets.
+    #[must_use]
+    pub fn turn(&self, targets: usize) -> usize {
+        match targets {
+            0 | 1 => 0,
+            n => (self.next_target.fetch_add(1, Ordering::Relaxed) % n as u64) as usize,
         }
     }
 
@@ -173,9 +202,17 @@ impl EndpointState {
 
     /// An attempt failed on the endpoint's side. How many have in a row, this one included.
     pub fn failed(&self) -> u32 {
-        self.failure_streak
-            .fetch_add(1, Ordering::Relaxed)
-            .saturating_add(1)
+        let before = self.failure_streak.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            self.streak_began.store(Millis::now().0, Ordering::Relaxed);
+        }
+        before.saturating_add(1)
+    }
+
+    /// When the first of the failures in a row was, the latest of which may be over.
+    #[must_use]
+    pub fn streak_began(&self) -> Millis {
+        Millis(self.streak_began.load(Ordering::Relaxed))
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::address::Address;
 use crate::eventually::{eventually, pace, patience};
 use crate::message::Request;
-use crate::net::{local_address, reserve};
+use crate::net::{local_address, reserve, try_reserve};
 use crate::pattern;
 use crate::raw::{Broken, Conn, Record};
 use socket2::Socket;
@@ -321,6 +321,38 @@ impl Backend {
     pub fn text(body: &str) -> Self {
         let body = body.to_owned();
         Self::http(move |_| Reply::ok(body.clone()))
+    }
+
+    /// Servers on 127.0.0.1, 127.0.0.2 and so on, all on the same port, as the replicas behind one name are. Each
+    /// answers with its own text.
+    ///
+    /// # Panics
+    /// When no port is free on all of them.
+    #[must_use]
+    pub fn replicas(texts: &[&str]) -> Vec<Self> {
+        for _ in 0..64 {
+            let first = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+            let port = local_address(&first).port();
+            let addresses = (2_u8..).map(|n| SocketAddr::from((Ipv4Addr::new(127, 0, 0, n), port)));
+            let others: Result<Vec<Socket>, _> = addresses.take(texts.len() - 1).map(try_reserve).collect();
+            let Ok(others) = others else { continue };
+            let sockets = std::iter::once(first).chain(others);
+            return sockets
+                .zip(texts)
+                .map(|(socket, text)| Self::text_on(socket, text))
+                .collect();
+        }
+        panic!("no port is free on {} addresses", texts.len());
+    }
+
+    fn text_on(socket: Socket, text: &str) -> Self {
+        let text = text.to_owned();
+        let script: Arc<Script> = Arc::new(move |conn, visit| {
+            serve_http(conn, visit, &|_: &Request| Reply::ok(text.clone()));
+        });
+        let backend = Self::new(local_address(&socket).into(), Some(socket), script);
+        backend.up();
+        backend
     }
 
     /// The same over a unix socket.

@@ -6,12 +6,14 @@
 //!
 //! - [`gateway`] starts the binary and talks to its admin listener, [`cli`] runs its other commands;
 //! - [`raw`] is a connection as bytes, with a strict response reader that doubles as an oracle;
-//! - [`backend`] scripted servers, [`ws`] WebSocket peers, [`fault`] the relay, [`net`] addresses that refuse or hang;
+//! - [`backend`] scripted servers, [`ws`] WebSocket peers, [`fault`] the relay, [`net`] addresses that refuse or hang,
+//!   [`dns`] a name server with scripted answers;
 //! - [`load`] a keep-alive load client that counts what failed and why.
 
 pub mod address;
 pub mod backend;
 pub mod cli;
+pub mod dns;
 pub mod eventually;
 pub mod fault;
 pub mod gateway;
@@ -25,6 +27,7 @@ pub mod ws;
 pub use address::Address;
 pub use backend::{Backend, Gate, Reply};
 pub use cli::{Ran, run};
+pub use dns::NameServer;
 pub use eventually::{eventually, eventually_some, holds_for, pace, patience};
 pub use fault::{Fault, Relay};
 pub use gateway::{Builder, Gateway};

@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use socket2::{Domain, Socket, Type};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -12,13 +13,15 @@ fn local() -> SocketAddr {
 /// A bound TCP socket that shares its port with later ones of this process, so that a server may go down and
 /// come back without losing its port to somebody else.
 pub(crate) fn reserve(address: SocketAddr) -> Socket {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");
-    socket.set_reuse_address(true).expect("SO_REUSEADDR");
-    socket.set_reuse_port(true).expect("SO_REUSEPORT");
-    socket
-        .bind(&address.into())
-        .unwrap_or_else(|e| panic!("bind {address}: {e}"));
-    socket
+    try_reserve(address).unwrap_or_else(|e| panic!("bind {address}: {e}"))
+}
+
+pub(crate) fn try_reserve(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 pub(crate) fn local_address(socket: &Socket) -> SocketAddr {
