@@ -285,6 +285,38 @@ fn the_first_in_the_file_takes_all_while_it_can() {
 }
 
 #[test]
+fn whoever_is_full_is_passed_over() {
+    for balance in ["first", "hash", "adaptive", "least_time", "random_two"] {
+        let gate = Gate::new();
+        let backends: Vec<Backend> = (0..2)
+            .map(|_| {
+                let gate = gate.clone();
+                Backend::http(move |_| Reply::ok("").held_by(&gate))
+            })
+            .collect();
+        let gateway = one_worker(
+            &format!(
+                r#"
+                balance = "{balance}"
+                key = "uri"
+                endpoints = [{{ address = "@a@", max_connections = 2 }}, {{ address = "@b@", max_connections = 2 }}]
+                "#
+            ),
+            &[("a", &backends[0]), ("b", &backends[1])],
+        );
+        let mut waiting = Vec::new();
+        for n in 1..=4 {
+            let mut conn = gateway.connect();
+            conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+            eventually("it is held", || gate.waiting() == n);
+            waiting.push(conn);
+        }
+        assert_eq!((backends[0].hits(), backends[1].hits()), (2, 2), "{balance}");
+        gate.open();
+    }
+}
+
+#[test]
 fn random_two_avoids_the_busy_one() {
     let gate = Gate::new();
     let held = gate.clone();

@@ -23,7 +23,7 @@ use super::plan::{EndpointPlan, UpstreamPlan};
 use crate::base::clock::Millis;
 use crate::config::model::Balance;
 use draw::{Draw, Lottery};
-use score::{Median, Score};
+use score::{Others, Score};
 use wheel::Wheel;
 
 /// Endpoints that are all looked at for the best of them.
@@ -84,7 +84,7 @@ struct Rank {
     backup: bool,
     wheel: Wheel,
     draw: Draw,
-    median: Median,
+    others: Others,
 }
 
 impl Rank {
@@ -99,7 +99,7 @@ impl Rank {
             draw: Draw::new(&weights),
             members,
             backup,
-            median: Median::default(),
+            others: Others::default(),
         }
     }
 
@@ -117,35 +117,33 @@ impl Rank {
             members,
             wheel,
             draw,
-            median,
+            others,
             ..
         } = self;
         let endpoint = |member: usize| &plan.endpoints[members[member] as usize];
         let usable = |member: usize| usable(members[member] as usize);
-        let mut median = || {
-            median.get(
-                members.iter().map(|index| &plan.endpoints[*index as usize]),
-                ask.now,
-            )
+        let mut others = || {
+            let all = members.iter().map(|index| &plan.endpoints[*index as usize]);
+            others.get(plan.balance, all, ask.now)
         };
         let picked = match plan.balance {
             Balance::LeastConnections => least(members.len(), draw, rng, usable, |member| {
                 (load_per_weight(endpoint(member)), endpoint(member).weight)
             }),
             Balance::LeastTime => {
-                let median = median();
+                let others = others();
                 least(members.len(), draw, rng, usable, |member| {
-                    let score = Score::of(endpoint(member), median, ask.now);
-                    (f64::from(score.time), score.weight)
+                    let score = Score::of(plan.balance, endpoint(member), others, ask.now);
+                    (f64::from(score.score), score.weight)
                 })
             }
             Balance::RandomTwo => {
                 less_loaded_of_two(draw, rng, usable, |member| load_per_weight(endpoint(member)))
             }
             Balance::Adaptive => {
-                let median = median();
+                let others = others();
                 adapt(wheel, draw, rng, usable, |member| {
-                    Score::of(endpoint(member), median, ask.now)
+                    Score::of(plan.balance, endpoint(member), others, ask.now)
                 })
             }
             Balance::First => (0..members.len()).find(|member| usable(*member)),
