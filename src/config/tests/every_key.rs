@@ -11,6 +11,8 @@ const FULL: &str = "\
 [listeners.web]
 address = 'unix:/run/web.sock'
 [listeners.web.access_log]
+[listeners.web.proxy_protocol]
+trusted = ['10.0.0.0/8']
 [[routes]]
 upstream = 'app'
 rewrite = { regex = 'a', to = 'b' }
@@ -22,6 +24,8 @@ respond = {}
 endpoints = [{ address = '127.0.0.1:3000' }]
 discover = { dns = 'api:80' }
 [upstreams.app.health]
+[upstreams.app.proxy_protocol]
+send = 'v2'
 [admin]
 address = '127.0.0.1:9900'
 tokens = [{ name = 'a', token = 'env:T' }]
