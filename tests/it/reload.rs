@@ -386,7 +386,11 @@ fn memory_and_descriptors_stay_flat_over_a_thousand_reloads() {
     assert_eq!(gateway.get("/").text(), "n999");
     eventually("descriptors return", || gateway.fds() <= fds + 2);
     // Threads for files come and go as two loads happen to meet; one kept per reload would be 800.
-    assert!(gateway.threads() <= threads + 8, "{} threads after {threads}", gateway.threads());
+    assert!(
+        gateway.threads() <= threads + 8,
+        "{} threads after {threads}",
+        gateway.threads()
+    );
     eventually("memory is flat", || gateway.rss_kb() < rss + 6 * 1024);
 }
 
