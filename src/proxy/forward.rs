@@ -225,7 +225,7 @@ async fn connect(
     context: &mut RequestContext,
     route: &RoutePlan,
     endpoint: &LocalEndpoint,
-) -> Result<Conn, ProxyError> {
+) -> Result<Box<Conn>, ProxyError> {
     let series = &endpoint.series;
     let started = Instant::now();
     let targets = endpoint.state.targets();
@@ -261,7 +261,7 @@ async fn connect(
             if let Some(attempt) = context.attempts.last_mut() {
                 attempt.connected = Some(now);
             }
-            Ok(conn)
+            Ok(Box::new(conn))
         }
         Ok(Err(error)) => {
             series.connects_failed.inc();
@@ -301,7 +301,7 @@ impl From<ProxyError> for Failed {
 /// What an exchange came to.
 enum Answered {
     Whole { keep_alive: bool },
-    Switched(Conn),
+    Switched(Box<Conn>),
     TurnedDown,
 }
 
@@ -321,7 +321,7 @@ async fn exchange(
     client: &mut Client,
     context: &mut RequestContext,
     attempt: &mut Try<'_>,
-    mut conn: Conn,
+    mut conn: Box<Conn>,
 ) -> Result<Answered, Failed> {
     let version = context.head()?.version;
     conn.requests += 1;
@@ -384,7 +384,7 @@ async fn exchange(
 }
 
 /// What is left of the request's body is the connection's again.
-fn put_back(context: &mut RequestContext, flow: Flow) {
+fn put_back(context: &mut RequestContext, flow: Box<Flow>) {
     // Who asked for leave to send a body, and got a final answer instead, may send it or not.
     context.rest = match expects(context) {
         true => Rest::Unknown,
