@@ -233,13 +233,12 @@ const LISTENER: &[Key] = &[
 ];
 
 const PROXY_PROTOCOL: &[Key] = &[
-    Key::list(
+    Key::required_list(
         "trusted",
         Form::Cidr,
-        "",
+        "[\"10.0.0.0/8\"]",
         "Networks of the proxies; everybody else is refused. Peers on a unix socket count as 127.0.0.1.",
-    )
-    .example("[\"10.0.0.0/8\"]"),
+    ),
     Key::new(
         "timeout",
         DEADLINE,

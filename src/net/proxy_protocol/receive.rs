@@ -108,3 +108,95 @@ fn receive_from(socket: impl AsFd, into: &mut [u8], flags: RecvFlags) -> io::Res
     let (received, _) = rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut *into, flags))?;
     Ok(received)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Addresses, Origin, Version, write};
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn header(version: Version) -> Vec<u8> {
+        let addresses = Addresses {
+            source: "192.0.2.1:56324".parse().unwrap(),
+            destination: "192.0.2.2:443".parse().unwrap(),
+        };
+        let mut header = Vec::new();
+        write(version, Some(&addresses), &mut header);
+        header
+    }
+
+    #[tokio::test]
+    async fn the_header_is_taken_and_nothing_behind_it() {
+        for version in [Version::V1, Version::V2] {
+            let bytes = [&header(version), &b"GET / HTTP/1.1"[..]].concat();
+            for split in 0..bytes.len() {
+                let (near, mut far) = UnixStream::pair().unwrap();
+                let (first, second) = bytes.split_at(split);
+                far.write_all(first).await.unwrap();
+                let transport = Transport::Unix(near);
+                let sending = async {
+                    tokio::task::yield_now().await;
+                    far.write_all(second).await.unwrap();
+                };
+                let (received, ()) = tokio::join!(receive(&transport, LONG), sending);
+                assert!(matches!(received.unwrap().origin, Origin::Inet(_)), "{split}");
+                let Transport::Unix(mut near) = transport else {
+                    unreachable!()
+                };
+                drop(far);
+                let mut rest = Vec::new();
+                near.read_to_end(&mut rest).await.unwrap();
+                assert_eq!(rest, b"GET / HTTP/1.1", "{split}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_header_comes_byte_by_byte() {
+        let mut bytes = header(Version::V2);
+        let more = 1000_u16;
+        bytes[14..16].copy_from_slice(&(12 + more).to_be_bytes());
+        bytes.extend_from_slice(&[0x04]);
+        bytes.extend_from_slice(&(more - 3).to_be_bytes());
+        bytes.resize(16 + 12 + usize::from(more), 0);
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let transport = Transport::Unix(near);
+        let sending = async {
+            for byte in &bytes {
+                far.write_all(&[*byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let (received, ()) = tokio::join!(receive(&transport, LONG), sending);
+        assert_eq!(received.unwrap().tlv(0x04).map(<[u8]>::len), Some(997));
+    }
+
+    #[tokio::test]
+    async fn an_end_a_silence_and_something_else_are_told_apart() {
+        let half = &header(Version::V2)[..20];
+        for (bytes, ends, kind) in [
+            (&b""[..], true, HeaderFault::Empty),
+            (half, true, HeaderFault::Ended),
+            (half, false, HeaderFault::Timeout),
+            (b"GET /", false, HeaderFault::Missing),
+        ] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            far.write_all(bytes).await.unwrap();
+            if ends {
+                far.shutdown().await.unwrap();
+            }
+            let within = if kind == HeaderFault::Timeout {
+                Duration::from_millis(20)
+            } else {
+                LONG
+            };
+            assert_eq!(
+                receive(&Transport::Unix(near), within).await.unwrap_err().kind,
+                kind
+            );
+        }
+    }
+}
