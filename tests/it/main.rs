@@ -22,6 +22,7 @@ mod check;
 mod cli;
 mod clustering_api;
 mod config_examples;
+mod detection;
 mod differential;
 mod drain;
 mod errors;

@@ -171,7 +171,7 @@ impl LocalUpstream {
         let good = |index: usize| endpoints[index].state.standing.is_good(ask.now);
         if !self.plan.resilience.slow_start.is_zero() {
             // One who starts slowly takes part in as many picks as it has of its weight; backups are for later.
-            let draw = fastrand::f64();
+            let draw = balancer.draw();
             let warm =
                 |index: usize| !endpoints[index].backup && self.plan.part(&endpoints[index], ask.now) > draw;
             let picked = balancer.pick(&self.plan, ask, |index| good(index) && free(index) && warm(index));
@@ -180,7 +180,7 @@ impl LocalUpstream {
             }
         }
         let picked = balancer.pick(&self.plan, ask, |index| good(index) && free(index));
-        if picked.is_some() || !self.plan.fails_open(ask.now) {
+        if picked.is_some() || !self.plan.has_nobody_well(ask.now) {
             return picked;
         }
         balancer.pick(&self.plan, ask, free)
@@ -206,13 +206,13 @@ impl LocalUpstream {
 
     /// Whether an endpoint is passed over only because it is at its limit.
     fn someone_is_full(&self, tried: &[usize], now: Millis) -> bool {
-        let fails_open = self.plan.fails_open(now);
+        let nobody_well = self.plan.has_nobody_well(now);
         let mut endpoints = self.plan.endpoints.iter().enumerate();
         endpoints.any(|(index, endpoint)| {
             endpoint.is_open()
                 && endpoint.max_connections > 0
                 && !tried.contains(&index)
-                && (fails_open || endpoint.state.standing.is_good(now))
+                && (nobody_well || endpoint.state.standing.is_good(now))
         })
     }
 }
@@ -365,3 +365,6 @@ impl Drop for OpenTunnel {
         self.endpoint.freed();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,10 +105,22 @@ impl UpstreamPlan {
         )
     }
 
-    /// Whether probes and traffic speak against every endpoint that is meant to take requests. Then they are not
-    /// heeded: a wrong verdict must not make an outage.
+    /// Its weight as picks see it now.
+    #[must_use]
+    pub fn weight_now(&self, endpoint: &EndpointPlan, now: Millis) -> f64 {
+        f64::from(endpoint.weight) * self.part(endpoint, now)
+    }
+
+    /// Whether requests go to endpoints that nobody vouches for. Not while the first verdict is waited for.
     #[must_use]
     pub fn fails_open(&self, now: Millis) -> bool {
+        self.has_nobody_well(now) && !self.awaits_verdict(now)
+    }
+
+    /// Whether probes and traffic speak against every endpoint that is meant to take requests. A pick then heeds
+    /// neither: a wrong verdict must not make an outage.
+    #[must_use]
+    pub fn has_nobody_well(&self, now: Millis) -> bool {
         let mut open = self
             .endpoints
             .iter()
