@@ -67,6 +67,7 @@ fn record<'a>(
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)),
         peer: Some(([10, 0, 0, 9], 50_123).into()),
         server: Some(([10, 0, 0, 1], 443).into()),
+        announced: None,
         listener: "web",
         scheme: "http",
         connection: 123_456,

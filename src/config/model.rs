@@ -152,6 +152,8 @@ pub struct Listener {
     /// Pending connections the kernel keeps; at least 1.
     pub backlog: u32,
     pub trusted_proxies: Vec<IpNet>,
+    /// `None`: no PROXY protocol header is expected.
+    pub proxy_protocol: Option<AcceptProxy>,
     pub limits: Limits,
     pub path_policy: PathPolicy,
     pub request_id: RequestIdPolicy,
@@ -164,6 +166,22 @@ pub struct Listener {
     pub access_log: Option<AccessLog>,
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
+}
+
+/// Who sends PROXY protocol headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptProxy {
+    /// Others are refused.
+    pub trusted: Vec<IpNet>,
+    /// From the connection to the last byte of its header.
+    pub timeout: Duration,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 /// Limits of a listener; 0 means no limit wherever that is allowed.
@@ -412,6 +430,8 @@ pub struct Upstream {
     /// Those that the configuration names; discovered ones come beside them.
     pub endpoints: Vec<Endpoint>,
     pub discover: Option<Discover>,
+    /// The PROXY protocol header that connections begin with; `None`: none.
+    pub proxy_protocol: Option<ProxyVersion>,
     pub pool: Pool,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,

@@ -4,9 +4,9 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName, Drain, Endpoint,
-    EndpointAddress, Forwarded, HeaderEdits, Health, Limits, Listener, Log, Outlier, PathPolicy, Pool, Queue,
-    Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
+    AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName,
+    Drain, Endpoint, EndpointAddress, Forwarded, HeaderEdits, Health, Limits, Listener, Log, Outlier,
+    PathPolicy, Pool, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -94,6 +94,7 @@ fn listener(t: &Table) -> Option<Listener> {
         mode: t.get("mode").map(|Mode(bits)| bits),
         backlog: t.get("backlog")?,
         trusted_proxies: t.list("trusted_proxies")?,
+        proxy_protocol: t.table("proxy_protocol").and_then(accept_proxy),
         limits: limits(t.table("limits")?)?,
         path_policy: path_policy(t.table("path_policy")?)?,
         request_id: chosen(t, "request_id")?,
@@ -103,6 +104,13 @@ fn listener(t: &Table) -> Option<Listener> {
         access_log: t.table("access_log").and_then(access_log),
         request_headers: header_edits(t.table("request_headers")?)?,
         response_headers: header_edits(t.table("response_headers")?)?,
+    })
+}
+
+fn accept_proxy(t: &Table) -> Option<AcceptProxy> {
+    Some(AcceptProxy {
+        trusted: t.list("trusted")?,
+        timeout: t.get("timeout")?,
     })
 }
 
@@ -248,6 +256,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
+        proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
         pool: pool(t.table("pool")?)?,
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,

@@ -3,6 +3,7 @@
 
 pub mod alarm;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod scratch;
 pub mod splice;
 pub mod transport;

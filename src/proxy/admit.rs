@@ -131,11 +131,11 @@ fn span_in(head: &RequestHead, piece: &[u8]) -> Option<Span> {
 fn unread(context: &RequestContext) -> Rest {
     match context.body {
         BodyKind::None | BodyKind::Length(0) => Rest::Nothing,
-        body => Rest::Unread(Flow::new(
+        body => Rest::Unread(Box::new(Flow::new(
             body,
             Framing::Plain,
             ChunkLimits::request(&context.listener.plan.head_limits),
-        )),
+        ))),
     }
 }
 

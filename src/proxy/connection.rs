@@ -2,6 +2,7 @@
 
 use super::accept::Accepted;
 use super::client::{self, Client};
+use super::ends::Ends;
 use super::error::ProxyError;
 use super::pace::Pace;
 use super::service::{self, After, Begun};
@@ -14,6 +15,7 @@ use crate::h1::parse::{self, Parsed, RequestLine};
 use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::FIRST_READ;
+use crate::net::transport::Transport;
 use crate::telemetry::metrics::{ListenerSeries, Refusal};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -35,19 +37,21 @@ pub(super) async fn run(
     let Some(listener) = worker.view().listener(entry.listener).cloned() else {
         return;
     };
-    let Some(_permit) = admit(&worker, &listener, &accepted) else {
-        return;
-    };
     let open = Open::new(&listener.series);
     let peer = accepted.peer;
     let Ok((transport, count)) = accepted.into_transport() else {
         return;
     };
-    let Ok(client) = Client::new(transport, peer, entry.listener, number) else {
+    let ends = match &listener.plan.proxy_protocol {
+        None => Ends::of(&transport, peer),
+        Some(expected) => Box::pin(Ends::announced(&transport, peer, expected, &listener)).await,
+    };
+    let Some(ends) = ends else { return };
+    let Some(_permit) = admit(&worker, &listener, &transport, &ends) else {
         return;
     };
     drop(listener);
-    let mut client = Box::new(client);
+    let mut client = Box::new(Client::new(transport, ends, entry.listener, number));
     let tunnel = requests(&worker, &entry, &mut client).await;
     if let Some(tunnel) = tunnel {
         // The tunnel is a small task of its own: it may live for hours, and holds nothing it does not need.
@@ -61,10 +65,11 @@ pub(super) async fn run(
 fn admit(
     worker: &Worker,
     listener: &ListenerView,
-    accepted: &Accepted,
+    transport: &Transport,
+    ends: &Ends,
 ) -> Option<Option<super::board::ClientPermit>> {
     let limit = listener.plan.limits.connections_per_ip;
-    let (true, Some(peer)) = (limit > 0, accepted.peer) else {
+    let (true, Some(peer)) = (limit > 0, ends.client) else {
         return Some(None);
     };
     let permit = worker
@@ -73,7 +78,7 @@ fn admit(
         .admit_client(&listener.plan.name, peer.ip(), limit);
     if permit.is_none() {
         listener.series.connections_refused.inc(Refusal::Client);
-        client::refuse(accepted);
+        client::refuse(transport);
     }
     permit.map(Some)
 }

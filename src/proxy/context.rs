@@ -2,6 +2,7 @@
 //! is counted and its access record is written: exactly one per request.
 
 use super::client::Client;
+use super::ends::Announced;
 use super::error::{ProxyError, Side};
 use super::heads;
 use super::service::{Begun, Rest};
@@ -73,6 +74,7 @@ pub(super) struct RequestContext {
     pub head_done: Instant,
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    pub announced: Option<Rc<Announced>>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -134,6 +136,7 @@ impl RequestContext {
             head_done,
             peer: client.peer,
             server: client.server,
+            announced: client.announced.clone(),
             client_ip: client.ip,
             trusted: false,
             connection: client.number,
@@ -285,8 +288,12 @@ impl RequestContext {
             end: now,
             time: SystemTime::now(),
             client: self.client_ip,
-            peer: self.peer,
+            peer: self
+                .announced
+                .as_ref()
+                .map_or(self.peer, |announced| announced.peer),
             server: self.server,
+            announced: self.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
             scheme: super::prepare::SCHEME.text(),
             connection: self.connection,

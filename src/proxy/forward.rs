@@ -25,11 +25,12 @@ use crate::message::token::Token;
 use crate::routing::Match;
 use crate::snapshot::RoutePlan;
 use crate::telemetry::access::{EndedBy, Outcome};
-use crate::upstream::conn::Conn;
+use crate::upstream::conn::{Caller, Conn, Dial};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Sends a request to an endpoint of its upstream and its answer to the client.
@@ -177,7 +178,9 @@ async fn try_endpoint(
         &attempt.upstream.plan.endpoints[index].authority,
         attempt.prepared,
     );
-    if let Some(conn) = endpoint.checkout() {
+    let dial = &attempt.upstream.plan.dial;
+    let behalf = client.behalf(dial);
+    if let Some(conn) = endpoint.checkout(dial, behalf.as_ref()) {
         begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();
         match exchange(client, context, attempt, conn).await {
@@ -189,7 +192,8 @@ async fn try_endpoint(
         }
     }
     begin_attempt(context, &endpoint, index, false);
-    let conn = connect(client, context, attempt.route, &endpoint)
+    let dialling = (dial, Caller::Client(behalf.as_ref()));
+    let conn = connect(client, context, attempt.route, &endpoint, dialling)
         .await
         .map_err(ProxyError::unsent)?;
     let answer = exchange(client, context, attempt, conn).await;
@@ -225,7 +229,8 @@ async fn connect(
     context: &mut RequestContext,
     route: &RoutePlan,
     endpoint: &LocalEndpoint,
-) -> Result<Conn, ProxyError> {
+    (dial, caller): (&Arc<Dial>, Caller<'_>),
+) -> Result<Box<Conn>, ProxyError> {
     let series = &endpoint.series;
     let started = Instant::now();
     let targets = endpoint.state.targets();
@@ -242,7 +247,11 @@ async fn connect(
         (Some(connect), _) => Some((connect, late_connect())),
         (None, total) => total.map(|total| (total, late_total())),
     };
-    let mut opening = std::pin::pin!(Conn::open_any(&targets.list, first));
+    let mut opening = std::pin::pin!(async {
+        let mut conn = Conn::open_any(&targets.list, first, dial).await?;
+        conn.begin(caller).await?;
+        Ok(conn)
+    });
     let opened = std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
             return std::task::Poll::Ready(Ok(opened));
@@ -261,7 +270,7 @@ async fn connect(
             if let Some(attempt) = context.attempts.last_mut() {
                 attempt.connected = Some(now);
             }
-            Ok(conn)
+            Ok(Box::new(conn))
         }
         Ok(Err(error)) => {
             series.connects_failed.inc();
@@ -301,7 +310,7 @@ impl From<ProxyError> for Failed {
 /// What an exchange came to.
 enum Answered {
     Whole { keep_alive: bool },
-    Switched(Conn),
+    Switched(Box<Conn>),
     TurnedDown,
 }
 
@@ -321,7 +330,7 @@ async fn exchange(
     client: &mut Client,
     context: &mut RequestContext,
     attempt: &mut Try<'_>,
-    mut conn: Conn,
+    mut conn: Box<Conn>,
 ) -> Result<Answered, Failed> {
     let version = context.head()?.version;
     conn.requests += 1;
@@ -384,7 +393,7 @@ async fn exchange(
 }
 
 /// What is left of the request's body is the connection's again.
-fn put_back(context: &mut RequestContext, flow: Flow) {
+fn put_back(context: &mut RequestContext, flow: Box<Flow>) {
     // Who asked for leave to send a body, and got a final answer instead, may send it or not.
     context.rest = match expects(context) {
         true => Rest::Unknown,

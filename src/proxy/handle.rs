@@ -16,7 +16,7 @@ pub(super) enum Done {
     /// A whole answer is on its way; the connection may carry another request, as far as the answer is concerned.
     Answered { keep_alive: bool },
     /// The endpoint switched protocols.
-    Switched(Conn, OpenTunnel),
+    Switched(Box<Conn>, OpenTunnel),
 }
 
 /// Serves a request whose head is in the context.

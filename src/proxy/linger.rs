@@ -75,7 +75,7 @@ fn poll_close(cx: &mut Context<'_>, client: &mut Client, limit: u64) -> Poll<()>
 
 /// Reads the rest of a request body and throws it away, so that the connection can carry the next request.
 /// Returns whether the body ended, soon and in order.
-pub(super) async fn discard(client: &mut Client, mut rest: Flow) -> bool {
+pub(super) async fn discard(client: &mut Client, mut rest: Box<Flow>) -> bool {
     let deadline = Instant::now() + LONGEST;
     let limit = client.wire.bytes_read + MOST_BYTES;
     poll_fn(|cx| {

@@ -33,7 +33,7 @@ pub(super) enum Rest {
     #[default]
     Nothing,
     /// It may still come, and can be read and thrown away.
-    Unread(Flow),
+    Unread(Box<Flow>),
     /// The client may or may not send it (it waits for 100), or what came made no sense: nothing that follows
     /// can be taken for a request.
     Unknown,

@@ -32,7 +32,7 @@ const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    conn: Conn,
+    conn: Box<Conn>,
     context: RequestContext,
     up: Direction,
     down: Direction,
@@ -41,7 +41,7 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    pub fn new(conn: Conn, open: OpenTunnel, mut context: RequestContext) -> Self {
+    pub fn new(conn: Box<Conn>, open: OpenTunnel, mut context: RequestContext) -> Self {
         context.tunnel = true;
         context.settle();
         let counted = Counted::new(context.series.clone());

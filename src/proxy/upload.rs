@@ -54,7 +54,7 @@ impl Kept {
 #[derive(Debug)]
 pub(super) struct Upload {
     /// What is left to read of it; `None` when nothing is.
-    pub flow: Option<Flow>,
+    pub flow: Option<Box<Flow>>,
     /// What was sent, once nothing is left to read. Before, the flow has it.
     kept: Option<Box<Kept>>,
     bodiless: bool,
@@ -81,7 +81,7 @@ impl Upload {
             flow.keep(Kept::new(usize::try_from(keep).unwrap_or(usize::MAX)));
         }
         Self {
-            flow: Some(flow),
+            flow: Some(Box::new(flow)),
             kept: None,
             bodiless: false,
         }
@@ -112,7 +112,7 @@ impl Upload {
 
     /// The last of it was read and sent.
     pub fn finish(&mut self) {
-        self.kept = self.flow.take().and_then(Flow::into_kept);
+        self.kept = self.flow.take().and_then(|flow| flow.into_kept());
     }
 
     /// Whether another endpoint can be sent what this one was.

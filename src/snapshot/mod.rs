@@ -8,7 +8,9 @@ pub use compile::{Parts, compile, upstreams};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
-pub use crate::config::model::{Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts, WebSocket};
+pub use crate::config::model::{
+    AcceptProxy, Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts, WebSocket,
+};
 
 use crate::config::model::ListenAddress;
 use crate::h1::parse::HeadLimits;
@@ -65,6 +67,8 @@ pub struct ListenerPlan {
     pub head_limits: HeadLimits,
     pub path_policy: PathPolicy,
     pub trusted_proxies: Vec<IpNet>,
+    /// `None`: connections begin without a PROXY protocol header.
+    pub proxy_protocol: Option<AcceptProxy>,
     pub request_id: RequestIdPolicy,
     pub error_pages: BTreeMap<u16, OwnPage>,
     pub error_header: bool,

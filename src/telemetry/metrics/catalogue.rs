@@ -60,6 +60,7 @@ families! {
         CONNECTIONS "tidegate_connections_total" Counter ["listener"] "Client connections accepted.";
         CONNECTIONS_OPEN "tidegate_connections_open" Gauge ["listener"] "Client connections open, tunnels included.";
         CONNECTIONS_REFUSED "tidegate_connections_refused_total" Counter ["listener" "limit"] "Client connections closed unserved, by the limit that was reached: process, listener, client, draining.";
+        PROXY_HEADERS_REFUSED "tidegate_proxy_protocol_refused_total" Counter ["listener" "fault"] "Client connections closed unserved where a PROXY protocol header is expected, by what was wrong: untrusted (the peer), missing, malformed, too_large, checksum, timeout, ended (within it), empty (ended before the first byte, as checks of a port do).";
         CONNECTIONS_MOVED "tidegate_connections_moved_total" Counter ["listener"] "Accepted connections handed to a less loaded worker.";
         LISTENER_REQUESTS "tidegate_listener_requests_total" Counter ["listener"] "Requests begun, refused heads included.";
         HEADS_REFUSED "tidegate_heads_refused_total" Counter ["listener" "token"] "Requests refused before routing, by error token.";

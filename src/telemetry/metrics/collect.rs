@@ -149,6 +149,11 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
             s.add(&[l, limit], n);
         }
     });
+    each(&names::PROXY_HEADERS_REFUSED, &|s, l, x| {
+        for (fault, n) in x.proxy_headers_refused.iter() {
+            s.add(&[l, fault], n);
+        }
+    });
     each(&names::CONNECTIONS_MOVED, &|s, l, x| {
         s.add(&[l], x.connections_moved.get())
     });
@@ -328,7 +333,7 @@ fn micros(us: i64) -> Number {
 #[cfg(test)]
 mod tests {
     use super::super::catalogue::{ALL, Origin};
-    use super::super::{MAX_SERIES, OTHER, Refusal, SeriesKey};
+    use super::super::{HeaderFault, MAX_SERIES, OTHER, Refusal, SeriesKey};
     use super::*;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
@@ -342,6 +347,7 @@ mod tests {
             let listener = block.listener("web");
             listener.connections_accepted.add(3);
             listener.connections_refused.inc(Refusal::Client);
+            listener.proxy_headers_refused.inc(HeaderFault::Missing);
             listener.heads_refused.inc(Token::BadHost);
             let route = block.route_to("api", "app");
             route.requests.inc(200);

@@ -1,7 +1,7 @@
 //! What one worker owns of the upstreams: pools of idle connections and its place in the balancers. Nothing here
 //! is shared, so nothing is locked.
 
-use super::conn::Conn;
+use super::conn::{Behalf, Conn, Dial};
 use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
 use super::shared::breaker::BreakerState;
@@ -24,16 +24,23 @@ pub struct LocalEndpoint {
     pub state: Arc<EndpointState>,
     pub series: Arc<EndpointSeries>,
     pool: Cell<Pool>,
-    idle: RefCell<Vec<Conn>>,
+    /// How its connections begin now; the pool keeps no others.
+    dial: RefCell<Arc<Dial>>,
+    /// Boxed, because they come and go with every request: moving them costs 600 instructions each time.
+    #[expect(clippy::vec_box, reason = "moved more often than made")]
+    idle: RefCell<Vec<Box<Conn>>>,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
 }
 
 impl LocalEndpoint {
-    /// The idle connection used last, which is the one most likely to live.
-    pub fn checkout(&self) -> Option<Conn> {
+    /// The idle connection used last, which is the one most likely to live, of those that were begun in this way and,
+    /// where connections are announced, for this client.
+    pub fn checkout(&self, dial: &Arc<Dial>, client: Option<&Arc<Behalf>>) -> Option<Box<Conn>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(mut conn) = idle.pop() {
+        // Nearly always the last.
+        while let Some(at) = idle.iter().rposition(|conn| conn.is_for(dial, client)) {
+            let mut conn = idle.remove(at);
             self.series.connections_idle.dec();
             if conn.is_usable() && self.is_reached_by(&mut conn) {
                 return Some(conn);
@@ -43,10 +50,21 @@ impl LocalEndpoint {
     }
 
     /// Keeps a connection whose exchange ended whole, if the pool has room for it.
-    pub fn checkin(&self, mut conn: Conn, now: Instant) {
+    pub fn checkin(&self, mut conn: Box<Conn>, now: Instant) {
         let pool = self.pool.get();
         let worn_out = pool.max_requests > 0 && conn.requests >= pool.max_requests;
         let mut idle = self.idle.borrow_mut();
+        if idle.len() >= pool.idle_per_worker {
+            let before = idle.len();
+            idle.retain(|conn| !conn.is_orphan());
+            self.series
+                .connections_idle
+                .add(idle.len() as i64 - before as i64);
+        }
+        if !Arc::ptr_eq(&conn.dial, &self.dial.borrow()) {
+            // Connections begin in another way by now.
+            return;
+        }
         if worn_out || idle.len() >= pool.idle_per_worker || !conn.wire.is_clean() {
             return;
         }
@@ -71,7 +89,8 @@ impl LocalEndpoint {
         let before = idle.len();
         idle.retain_mut(|conn| {
             let young = now.saturating_duration_since(conn.idle_since) < timeout;
-            young && conn.is_usable() && self.is_reached_by(conn)
+            let wanted = !conn.is_orphan() && Arc::ptr_eq(&conn.dial, &self.dial.borrow());
+            wanted && young && conn.is_usable() && self.is_reached_by(conn)
         });
         self.series
             .connections_idle
@@ -80,6 +99,16 @@ impl LocalEndpoint {
 }
 
 impl LocalEndpoint {
+    /// Connections begin in this way from now on; those that were begun in another are let go.
+    fn begin_with(&self, dial: &Arc<Dial>) {
+        if Arc::ptr_eq(&self.dial.borrow(), dial) {
+            return;
+        }
+        *self.dial.borrow_mut() = dial.clone();
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        self.series.connections_idle.add(-(idle.len() as i64));
+    }
+
     /// A request or tunnel has left.
     fn freed(&self) {
         if let Some(admission) = &*self.line.borrow() {
@@ -230,11 +259,13 @@ impl Endpoints {
                         state: endpoint.state.clone(),
                         series: metrics.endpoint(&key.upstream, &key.address),
                         pool: Cell::new(plan.pool),
+                        dial: RefCell::new(plan.dial.clone()),
                         idle: RefCell::default(),
                         line: RefCell::default(),
                     })
                 });
                 local.pool.set(plan.pool);
+                local.begin_with(&plan.dial);
                 let policies = &plan.resilience;
                 *local.line.borrow_mut() = policies.limited.then(|| policies.admission.clone());
                 known.insert(key.clone(), local.clone());

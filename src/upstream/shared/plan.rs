@@ -8,6 +8,7 @@ use super::state::EndpointState;
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
 use crate::config::model::{Balance, HashKey, Pool};
+use crate::upstream::conn::Dial;
 use std::sync::Arc;
 
 /// One endpoint's place in an upstream.
@@ -58,6 +59,8 @@ pub struct UpstreamPlan {
     pub hashing: Hashing,
     pub endpoints: Vec<EndpointPlan>,
     pub pool: Pool,
+    /// How connections to the endpoints begin.
+    pub dial: Arc<Dial>,
     /// `None`: endpoints are not probed.
     pub health: Option<Arc<CheckPlan>>,
     pub resilience: Resilience,
