@@ -87,6 +87,7 @@ fn record<'a>(
         bytes_received: 612,
         bytes_sent: 4_311,
         body_bytes_sent: 4_096,
+        queued: Duration::ZERO,
         attempts,
         tunnel: false,
     }

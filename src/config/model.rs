@@ -439,6 +439,7 @@ pub struct Upstream {
     pub retry: Retry,
     pub breaker: Breaker,
     pub queue: Queue,
+    pub drain: Drain,
     /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
     pub slow_start: Duration,
 }
@@ -454,6 +455,13 @@ pub struct Breaker {
     pub min_requests: u64,
     pub window: Duration,
     pub open_for: Duration,
+}
+
+/// How endpoints leave that are told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// When what still runs there is cut, where whoever says so names no time; zero: never.
+    pub deadline: Duration,
 }
 
 /// Requests that find every endpoint at its `max_connections`.

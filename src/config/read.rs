@@ -5,8 +5,8 @@ use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName,
-    Endpoint, EndpointAddress, Forwarded, HeaderEdits, Health, Limits, Listener, Log, Outlier, PathPolicy,
-    Pool, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
+    Drain, Endpoint, EndpointAddress, Forwarded, HeaderEdits, Health, Limits, Listener, Log, Outlier,
+    PathPolicy, Pool, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -263,6 +263,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         retry: retry(t.table("retry")?)?,
         breaker: breaker(t.table("breaker")?)?,
         queue: queue(t.table("queue")?)?,
+        drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
     })
 }
@@ -325,6 +326,12 @@ fn breaker(t: &Table) -> Option<Breaker> {
         min_requests: t.get("min_requests")?,
         window: t.get("window")?,
         open_for: t.get("open_for")?,
+    })
+}
+
+fn drain(t: &Table) -> Option<Drain> {
+    Some(Drain {
+        deadline: t.get("deadline")?,
     })
 }
 

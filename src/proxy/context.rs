@@ -90,6 +90,8 @@ pub(super) struct RequestContext {
     pub query: Option<Span>,
     pub request_id: SmallVec<[u8; 32]>,
     pub attempts: SmallVec<[Attempt; 1]>,
+    /// Time in the upstream's line.
+    pub queued: Duration,
     /// 0 until an answer's head was written.
     pub status: u16,
     pub token: Option<Token>,
@@ -146,6 +148,7 @@ impl RequestContext {
             query: None,
             request_id: SmallVec::new(),
             attempts: SmallVec::new(),
+            queued: Duration::ZERO,
             status: 0,
             token: None,
             detail: None,
@@ -310,6 +313,7 @@ impl RequestContext {
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
+            queued: self.queued,
             attempts,
             tunnel: self.tunnel,
         });

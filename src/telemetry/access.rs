@@ -104,6 +104,8 @@ pub struct AccessRecord<'a> {
     /// Bytes written to the client: head and body; body alone.
     pub bytes_sent: u64,
     pub body_bytes_sent: u64,
+    /// Time in line for an endpoint below its `max_connections`.
+    pub queued: Duration,
     pub attempts: &'a [AttemptRecord<'a>],
     /// The connection was upgraded and this record covers the tunnel.
     pub tunnel: bool,

@@ -34,6 +34,7 @@ mod framing;
 mod headers;
 mod health;
 mod kit;
+mod lasting;
 mod limits;
 mod listeners;
 mod names;

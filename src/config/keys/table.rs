@@ -670,9 +670,14 @@ const UPSTREAM: &[Key] = &[
         "Requests that find every endpoint at its `max_connections` wait in line, first come, first served. Who does not fit in, or waits in vain, is answered with 503 `overloaded`.",
     ),
     Key::table(
+        "drain",
+        DRAIN,
+        "How an endpoint leaves that is told to drain, or put into maintenance: it gets nothing new, and what runs there is finished.",
+    ),
+    Key::table(
         "retry",
         RETRY,
-        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is.",
+        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is; when it is, what the last try came to.",
     ),
 ];
 
@@ -810,6 +815,13 @@ const QUEUE: &[Key] = &[
     ),
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
 ];
+
+const DRAIN: &[Key] = &[Key::new(
+    "deadline",
+    TIME,
+    "0s",
+    "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
+)];
 
 const HEALTH: &[Key] = &[
     Key::new(

@@ -125,6 +125,8 @@ impl Object<'_> {
         push_number(self.out, record.body_bytes_sent);
         self.raw(",\"tunnel\":");
         self.boolean(record.tunnel);
+        self.raw(",\"queue_ms\":");
+        push_millis(self.out, record.queued);
         self.raw(",\"attempts\":[");
     }
 

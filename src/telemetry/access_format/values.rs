@@ -138,6 +138,7 @@ impl Value<'_> {
             Plain::Detail => self.text(record.detail.unwrap_or_default().as_bytes()),
             Plain::Ended => self.text(ended_by(record.ended).as_bytes()),
             Plain::Attempts => self.number(record.attempts.len() as u64),
+            Plain::QueueTime => push_seconds(self.out, record.queued),
         }
     }
 

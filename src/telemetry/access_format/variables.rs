@@ -54,6 +54,7 @@ pub(super) enum Plain {
     Detail,
     Ended,
     Attempts,
+    QueueTime,
 }
 
 /// What a proxy in front announced.
@@ -146,6 +147,7 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("upstream_connect_time", Plain::UpstreamConnectTime),
     ("upstream_header_time", Plain::UpstreamHeaderTime),
     ("upstream_response_time", Plain::UpstreamResponseTime),
+    ("upstream_queue_time", Plain::QueueTime),
     ("upstream_cache_status", Plain::NeverSet),
     ("gzip_ratio", Plain::NeverSet),
     ("tidegate_client", Plain::RemoteAddr),
@@ -157,6 +159,7 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_detail", Plain::Detail),
     ("tidegate_ended", Plain::Ended),
     ("tidegate_attempts", Plain::Attempts),
+    ("tidegate_queue_time", Plain::QueueTime),
 ];
 
 /// Headers whose value is a URI, redacted like one.
