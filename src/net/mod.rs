@@ -2,8 +2,10 @@
 //! how addresses are bound.
 
 pub mod alarm;
+pub mod frames;
 pub mod listen;
 pub mod scratch;
+pub mod source;
 pub mod splice;
 pub mod transport;
 pub mod wire;

@@ -147,6 +147,7 @@ fn listener_plan(
             target_bytes: usize::try_from(limits.uri_bytes).unwrap_or(usize::MAX),
         },
         limits: limits.clone(),
+        protocols: listener.protocols,
         path_policy: listener.path_policy,
         trusted_proxies: listener.trusted_proxies.clone(),
         request_id: listener.request_id,

@@ -8,7 +8,9 @@ pub use compile::{Parts, compile, upstreams};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
-pub use crate::config::model::{Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts, WebSocket};
+pub use crate::config::model::{
+    Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, Timeouts, WebSocket,
+};
 
 use crate::config::model::ListenAddress;
 use crate::h1::parse::HeadLimits;
@@ -62,6 +64,7 @@ pub struct ListenerPlan {
     pub name: Arc<str>,
     pub address: ListenAddress,
     pub limits: Limits,
+    pub protocols: Protocols,
     pub head_limits: HeadLimits,
     pub path_policy: PathPolicy,
     pub trusted_proxies: Vec<IpNet>,
