@@ -214,5 +214,7 @@ fn a_reload_that_changes_the_header_leaves_no_connection_of_the_old_way() {
     let after = conn.get("/").text();
     assert!(after.starts_with(&conn.local()) && after != before, "{after}");
     let idle = || gateway.metric("tidegate_upstream_connections", &[r#"state="idle""#]);
-    eventually("that of the old way is gone, and the new one is kept", || idle() == 1.0);
+    eventually("that of the old way is gone, and the new one is kept", || {
+        idle() == 1.0
+    });
 }
