@@ -170,7 +170,7 @@ async fn around(State(api): State<Api>, request: Request, next: Next) -> Respons
         for (name, value) in headers {
             if let Some(name) = name
                 && !response.headers().contains_key(&name)
-                && name != axum::http::header::CONTENT_LENGTH
+                && name != http::header::CONTENT_LENGTH
             {
                 response.headers_mut().insert(name, value);
             }

@@ -136,6 +136,14 @@ impl Checker<'_> {
         if let Some(proxy_protocol) = &listener.proxy_protocol {
             self.proxy_protocol(&join(at, "proxy_protocol"), &proxy_protocol.trusted);
         }
+        if !listener.protocols.h1 && !listener.protocols.h2c {
+            let message = "no protocol is spoken here".to_owned();
+            self.error(join(at, "protocols"), message);
+        }
+        if limits.h2.window > limits.h2.connection_window {
+            let message = "h2_window is larger than h2_connection_window, which bounds it".to_owned();
+            self.error(join(&join(at, "limits"), "h2_window"), message);
+        }
         if listener.mode.is_some() && matches!(listener.address, ListenAddress::Tcp(_)) {
             let message = "mode is for unix sockets and has no effect here".to_owned();
             self.warning(join(at, "mode"), message, None);

@@ -2,7 +2,7 @@
 
 use super::model::{
     AddressFamily, Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth,
-    LogFormat, LogLevel, ProxyVersion, RequestIdPolicy, Role,
+    LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role,
 };
 
 /// An enumeration written as one of a few words.
@@ -38,6 +38,7 @@ choices! {
     LogFormat { "text" Text, "json" Json }
     RequestIdPolicy { "generate" Generate, "if_trusted" IfTrusted, "always_keep" AlwaysKeep, "off" Off }
     AddressFamily { "any" Any, "ipv4" Ipv4, "ipv6" Ipv6 }
+    Protocol { "h1" H1, "h2c" H2c }
     DotSegments { "resolve" Resolve, "reject" Reject, "keep" Keep }
     DoubleSlash { "merge" Merge, "reject" Reject, "keep" Keep }
     EncodedSlash { "reject" Reject, "keep" Keep, "decode" Decode }

@@ -149,6 +149,7 @@ pub struct Listener {
     pub address: ListenAddress,
     /// Permission bits of a unix-socket listener, e.g. 0o660.
     pub mode: Option<u32>,
+    pub protocols: Protocols,
     /// Pending connections the kernel keeps; at least 1.
     pub backlog: u32,
     pub trusted_proxies: Vec<IpNet>,
@@ -184,6 +185,21 @@ pub enum ProxyVersion {
     V2,
 }
 
+/// A protocol that a listener speaks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    H1,
+    /// HTTP/2 by prior knowledge.
+    H2c,
+}
+
+/// The protocols that a listener speaks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    pub h1: bool,
+    pub h2c: bool,
+}
+
 /// Limits of a listener; 0 means no limit wherever that is allowed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
@@ -207,6 +223,25 @@ pub struct Limits {
     pub connections: usize,
     pub connections_per_ip: usize,
     pub max_connection_age: Duration,
+    pub h2: H2Limits,
+}
+
+/// Bounds of HTTP/2 connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct H2Limits {
+    /// Requests at once on a connection.
+    pub streams: u32,
+    /// Bytes of a request body ahead of the endpoint.
+    pub window: u32,
+    /// The same for all of a connection.
+    pub connection_window: u32,
+    /// Bytes of a response that wait for the connection.
+    pub send_buffer: usize,
+    /// Largest frame taken.
+    pub frame_bytes: u32,
+    /// Silence after which a PING is sent; zero: never.
+    pub ping: Duration,
+    pub ping_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

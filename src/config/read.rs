@@ -5,8 +5,9 @@ use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName,
-    Drain, Endpoint, EndpointAddress, Forwarded, HeaderEdits, Health, Limits, Listener, Log, Outlier,
-    PathPolicy, Pool, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
+    Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health, Limits, Listener, Log,
+    Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts,
+    Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -92,6 +93,7 @@ fn listener(t: &Table) -> Option<Listener> {
     Some(Listener {
         address: t.get("address")?,
         mode: t.get("mode").map(|Mode(bits)| bits),
+        protocols: protocols(t)?,
         backlog: t.get("backlog")?,
         trusted_proxies: t.list("trusted_proxies")?,
         proxy_protocol: t.table("proxy_protocol").and_then(accept_proxy),
@@ -111,6 +113,15 @@ fn accept_proxy(t: &Table) -> Option<AcceptProxy> {
     Some(AcceptProxy {
         trusted: t.list("trusted")?,
         timeout: t.get("timeout")?,
+    })
+}
+
+fn protocols(t: &Table) -> Option<Protocols> {
+    let spoken: Vec<Chosen<Protocol>> = t.list("protocols")?;
+    let has = |protocol: Protocol| spoken.iter().any(|Chosen(spoken)| *spoken == protocol);
+    Some(Protocols {
+        h1: has(Protocol::H1),
+        h2c: has(Protocol::H2c),
     })
 }
 
@@ -145,7 +156,25 @@ fn limits(t: &Table) -> Option<Limits> {
         connections: t.get("connections")?,
         connections_per_ip: t.get("connections_per_ip")?,
         max_connection_age: t.get("max_connection_age")?,
+        h2: h2_limits(t)?,
     })
+}
+
+fn h2_limits(t: &Table) -> Option<H2Limits> {
+    Some(H2Limits {
+        streams: t.get("h2_streams")?,
+        window: size(t, "h2_window")?,
+        connection_window: size(t, "h2_connection_window")?,
+        send_buffer: usize::try_from(t.get::<u64>("h2_send_buffer")?).ok()?,
+        frame_bytes: size(t, "h2_frame_bytes")?,
+        ping: t.get("h2_ping")?,
+        ping_timeout: t.get("h2_ping_timeout")?,
+    })
+}
+
+/// A size whose form keeps it in 32 bits.
+fn size(t: &Table, key: &str) -> Option<u32> {
+    u32::try_from(t.get::<u64>(key)?).ok()
 }
 
 fn path_policy(t: &Table) -> Option<PathPolicy> {

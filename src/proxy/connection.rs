@@ -1,9 +1,10 @@
 //! A client connection from accept to close: one request after another, in order.
 
 use super::accept::Accepted;
-use super::client::{self, Client};
+use super::client::{self, Client, Link};
 use super::ends::Ends;
 use super::error::ProxyError;
+use super::h2::{self, Preface};
 use super::pace::Pace;
 use super::service::{self, After, Begun};
 use super::tunnel;
@@ -16,6 +17,7 @@ use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::FIRST_READ;
 use crate::net::transport::Transport;
+use crate::net::wire::Wire;
 use crate::telemetry::metrics::{ListenerSeries, Refusal};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -50,14 +52,33 @@ pub(super) async fn run(
     let Some(_permit) = admit(&worker, &listener, &transport, &ends) else {
         return;
     };
-    drop(listener);
     let mut client = Box::new(Client::new(transport, ends, entry.listener, number));
+    let Some(spoken) = spoken(&mut client, &listener).await else {
+        return;
+    };
+    drop(listener);
+    if spoken == Preface::H2 {
+        return Box::pin(h2::serve(&worker, &entry, *client)).await;
+    }
     let tunnel = requests(&worker, &entry, &mut client).await;
     if let Some(tunnel) = tunnel {
         // The tunnel is a small task of its own: it may live for hours, and holds nothing it does not need.
         let held = (registered, count, open, _permit);
         let task = task::spawn_local(tunnel::run(tunnel, client, entry.clone(), held));
         entry.adopt(&task);
+    }
+}
+
+/// Which protocol a connection without TLS speaks; `None` to close it.
+async fn spoken(client: &mut Client, listener: &ListenerView) -> Option<Preface> {
+    let protocols = listener.plan.protocols;
+    if !protocols.h2c {
+        return Some(Preface::H1);
+    }
+    match Box::pin(h2::preface(client, &listener.plan)).await {
+        Preface::Gone => None,
+        Preface::H1 if !protocols.h1 => None,
+        spoken => Some(spoken),
     }
 }
 
@@ -180,15 +201,29 @@ impl Reading {
         let Some(listener) = view.listener(client.listener) else {
             return Poll::Ready(Next::Close);
         };
-        if client.wire.has_unsent() {
+        let Client {
+            link: Link::H1(wire),
+            alarm,
+            ..
+        } = client
+        else {
+            return Poll::Ready(Next::Close);
+        };
+        if wire.has_unsent() {
             // The end of the last response. Nothing is read before it is gone: who asks and does not read the answers
             // would have them gather here without end.
-            if !ready!(linger::poll_flush(cx, client, &mut self.taken, &listener.plan)) {
+            if !ready!(linger::poll_flush(
+                cx,
+                wire,
+                alarm,
+                &mut self.taken,
+                &listener.plan
+            )) {
                 return Poll::Ready(Next::Close);
             }
         }
         loop {
-            match self.read(cx, listener, client) {
+            match self.read(cx, listener, wire) {
                 Poll::Ready(Some(next)) => {
                     self.listener = Some(listener.clone());
                     return Poll::Ready(next);
@@ -208,23 +243,18 @@ impl Reading {
     }
 
     /// One step: parses what is carried, or reads. `None`: something came, go on.
-    fn read(
-        &mut self,
-        cx: &mut Context<'_>,
-        listener: &ListenerView,
-        client: &mut Client,
-    ) -> Poll<Option<Next>> {
+    fn read(&mut self, cx: &mut Context<'_>, listener: &ListenerView, wire: &mut Wire) -> Poll<Option<Next>> {
         let limits = &listener.plan.head_limits;
-        if self.first_byte.is_none() && !client.wire.carried().is_empty() {
+        if self.first_byte.is_none() && !wire.carried().is_empty() {
             self.first_byte = Some(Instant::now());
             let mut buf = heads::take();
-            let parsed = parse::parse_request(client.wire.carried(), limits, &mut self.scanned, &mut buf);
+            let parsed = parse::parse_request(wire.carried(), limits, &mut self.scanned, &mut buf);
             let (used, next) = taken(&parsed, buf);
-            client.wire.consume(used);
+            wire.consume(used);
             return Poll::Ready(next);
         }
         let scanned = &mut self.scanned;
-        let read = ready!(client.wire.poll_more(cx, FIRST_READ, |bytes| {
+        let read = ready!(wire.poll_more(cx, FIRST_READ, |bytes| {
             let mut buf = heads::take();
             let parsed = parse::parse_request(bytes, limits, scanned, &mut buf);
             taken(&parsed, buf)

@@ -1,7 +1,7 @@
 //! What is known about one request while it runs. When the context drops, however that comes about, the request
 //! is counted and its access record is written: exactly one per request.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::ends::Announced;
 use super::error::{ProxyError, Side};
 use super::heads;
@@ -157,7 +157,7 @@ impl RequestContext {
             ended: EndedBy::Client,
             ended_at: None,
             read_before: client.counted_read,
-            written_before: client.wire.bytes_written,
+            written_before: client.link.bytes_written(),
             bytes_received: 0,
             bytes_sent: 0,
             head_bytes_sent: 0,
@@ -260,12 +260,20 @@ impl RequestContext {
 
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
+        let wire = match &client.link {
+            Link::H1(wire) => wire,
+            Link::H2(stream) => {
+                self.bytes_received = stream.bytes_read();
+                self.bytes_sent = stream.bytes_written();
+                return;
+            }
+        };
         // What is carried belongs to the next request.
-        let read = client.wire.bytes_read - client.wire.carried().len() as u64;
+        let read = wire.bytes_read - wire.carried().len() as u64;
         self.bytes_received = read - self.read_before.min(read);
-        client.counted_read = read;
         // The rest of an own answer goes out before the next request is looked at.
-        self.bytes_sent = client.wire.bytes_written - self.written_before + client.wire.unsent();
+        self.bytes_sent = wire.bytes_written - self.written_before + wire.unsent();
+        client.counted_read = read;
     }
 
     /// Ends the attempt that runs, if one does.

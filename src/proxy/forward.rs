@@ -437,7 +437,10 @@ async fn drive(
     let prepared = asked.prepared;
     {
         let head = context.head()?;
-        let body = context.body;
+        let body = match context.body {
+            BodyKind::UntilClose => BodyKind::Chunked,
+            body => body,
+        };
         exchange
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;
@@ -458,8 +461,9 @@ async fn drive(
         return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
     }
     let framing = client_framing(context, body);
-    context.ends_by_close =
-        framing == Framing::Plain && matches!(body, BodyKind::UntilClose | BodyKind::Chunked);
+    context.ends_by_close = framing == Framing::Plain
+        && matches!(body, BodyKind::UntilClose | BodyKind::Chunked)
+        && context.head()?.version < Version::H2;
     let keep_alive =
         context.may_keep_alive() && !context.ends_by_close && (exchange.request_done() || !expects(context));
     exchange.end_means_gone = is_event_stream(&response);
@@ -472,17 +476,8 @@ async fn drive(
         &response,
         keep_alive,
     )?;
-    let sent_framing = if framing == Framing::Chunked {
-        BodyKind::Chunked
-    } else {
-        body
-    };
     context.status = response.status;
-    context.head_bytes_sent = exchange
-        .send_response(body, framing, |out| {
-            write::response_head(&response, &edits, plain(sent_framing, framing), out)
-        })
-        .await?;
+    context.head_bytes_sent = exchange.send_response(&response, &edits, body, framing).await?;
     context.response = Some(response);
     if switched {
         return Ok(Driven::Switched);
@@ -501,20 +496,13 @@ fn switched_as_asked(asked: &RequestHead, response: &ResponseHead) -> bool {
     })
 }
 
-/// The framing to announce: a body without length goes to the end of the connection.
-const fn plain(body: BodyKind, framing: Framing) -> BodyKind {
-    match (body, framing) {
-        (BodyKind::Chunked, Framing::Plain) => BodyKind::UntilClose,
-        (body, _) => body,
-    }
-}
-
-/// How the answer's body goes to this client: chunked where its length is not known, if the client knows that.
+/// How the answer's body goes to this client: chunked where its length is not known, if the client knows that; in
+/// HTTP/2 frames tell of the end.
 fn client_framing(context: &RequestContext, body: BodyKind) -> Framing {
     let knows_chunked = context
         .request
         .as_ref()
-        .is_some_and(|head| head.version >= Version::H11);
+        .is_some_and(|head| head.version == Version::H11);
     match body {
         BodyKind::Chunked | BodyKind::UntilClose if knows_chunked => Framing::Chunked,
         _ => Framing::Plain,

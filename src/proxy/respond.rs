@@ -1,6 +1,6 @@
 //! The response as the client sees it: an endpoint's with its edits, or our own.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::handle::Done;
@@ -8,6 +8,7 @@ use super::heads::{self, BorrowedEdits};
 use super::prepare::{self, Prepared, SCHEME};
 use crate::h1::write;
 use crate::message::error_page;
+use crate::message::fields;
 use crate::message::framing::is_bodiless;
 use crate::message::head::{HeadBuf, Method, ResponseHead, Version};
 use crate::message::hop;
@@ -78,6 +79,8 @@ fn name_protocols(head: &HeadBuf, edits: &mut BorrowedEdits) {
 fn connection(context: &RequestContext, keep_alive: bool, say: impl FnOnce(&[u8])) {
     let version = context.request.as_ref().map_or(Version::H11, |head| head.version);
     match (keep_alive, version) {
+        // It has no such field.
+        (_, Version::H2) => {}
         (false, _) => say(b"close"),
         (true, Version::H10) => say(b"keep-alive"),
         (true, _) => {}
@@ -163,15 +166,30 @@ fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done
             },
         ))
     });
+    let sends_body = !is_head && !is_bodiless(status);
+    let wire = match &mut client.link {
+        Link::H1(wire) => wire,
+        Link::H2(stream) => {
+            let length = (!is_bodiless(status)).then_some(body.len());
+            let (fields, head_bytes) = fields::of_own(&fields, length);
+            context.head_bytes_sent = head_bytes;
+            let sent = stream.answer(status, fields, head_bytes, if sends_body { body } else { b"" });
+            return sent_own(context, status, sent.is_ok(), keep_alive);
+        }
+    };
     let written = scratch::with_out(|out| {
         write::simple_response(status, &fields, body, !is_head, out);
-        let sends_body = !is_head && !is_bodiless(status);
         context.head_bytes_sent = (out.len() - if sends_body { body.len() } else { 0 }) as u64;
         // The task is polled again for whatever comes next on this connection.
-        client.wire.send(&mut Context::from_waker(Waker::noop()), &[out])
+        wire.send(&mut Context::from_waker(Waker::noop()), &[out])
     });
+    sent_own(context, status, written.is_ok(), keep_alive)
+}
+
+/// Notes an answer of our own.
+fn sent_own(context: &mut RequestContext, status: u16, sent: bool, keep_alive: bool) -> Done {
     context.status = status;
-    if written.is_err() {
+    if !sent {
         context.ended = EndedBy::Client;
         return Done::Answered { keep_alive: false };
     }

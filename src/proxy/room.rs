@@ -7,7 +7,6 @@ use super::exchange::Bounds;
 use crate::base::clock::Millis;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
-use crate::net::scratch::FIRST_READ;
 use crate::snapshot::RoutePlan;
 use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::queue::Place;
@@ -118,15 +117,5 @@ fn watch_client(
     context: &RequestContext,
 ) -> Result<(), ProxyError> {
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
-    if !bodiless || client.half_closed || !client.wire.carried().is_empty() {
-        return Ok(());
-    }
-    match client.wire.poll_more(cx, FIRST_READ, |_| (0, ())) {
-        Poll::Pending | Poll::Ready(Ok(Some(()))) => Ok(()),
-        Poll::Ready(Ok(None)) => {
-            client.half_closed = true;
-            Ok(())
-        }
-        Poll::Ready(Err(error)) => Err(ProxyError::client_gone(&error)),
-    }
+    if bodiless { client.watch(cx, false) } else { Ok(()) }
 }

@@ -148,6 +148,7 @@ fn listener_plan(
             target_bytes: usize::try_from(limits.uri_bytes).unwrap_or(usize::MAX),
         },
         limits: limits.clone(),
+        protocols: listener.protocols,
         path_policy: listener.path_policy,
         trusted_proxies: listener.trusted_proxies.clone(),
         proxy_protocol: listener.proxy_protocol.clone(),

@@ -9,7 +9,7 @@ pub use headers::HeaderPlan;
 pub use live::Live;
 
 pub use crate::config::model::{
-    AcceptProxy, Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts, WebSocket,
+    AcceptProxy, Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, Timeouts, WebSocket,
 };
 
 use crate::config::model::ListenAddress;
@@ -64,6 +64,7 @@ pub struct ListenerPlan {
     pub name: Arc<str>,
     pub address: ListenAddress,
     pub limits: Limits,
+    pub protocols: Protocols,
     pub head_limits: HeadLimits,
     pub path_policy: PathPolicy,
     pub trusted_proxies: Vec<IpNet>,

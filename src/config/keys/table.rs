@@ -6,10 +6,13 @@ use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::model::{
     AddressFamily, Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth,
-    LogFormat, LogLevel, ProxyVersion, RequestIdPolicy, Role,
+    LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role,
 };
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+/// RFC 9113 section 6.9.1.
+const H2_LARGEST_WINDOW: u64 = i32::MAX as u64;
 /// Where zero means "no limit" and nothing else bounds the number.
 const COUNT: Form = Form::Integer {
     min: 0,
@@ -186,7 +189,12 @@ const LISTENER: &[Key] = &[
         "\"127.0.0.1:8080\"",
         "Address to listen on: `IP:PORT`, `[IPV6]:PORT` or `unix:/PATH`. Port 0 takes a free one and keeps it over reloads.",
     ),
-    Key::list("protocols", Form::Choice(&["h1"]), "h1", "Protocols spoken here; HTTP/1.1 is the only one so far."),
+    Key::list(
+        "protocols",
+        Form::Choice(Protocol::NAMES),
+        "h1",
+        "Protocols spoken here without TLS: h1 is HTTP/1.1, h2c is HTTP/2 by prior knowledge on the same port.",
+    ),
     Key::optional("mode", Form::Mode, "\"0660\"", "Permission bits of a unix socket. Default: by the umask."),
     Key::new(
         "backlog",
@@ -339,7 +347,61 @@ const LIMITS: &[Key] = &[
         "max_connection_age",
         TIME,
         "0s",
-        "Age at which a connection is closed after the request it is at. 0s: none.",
+        "Age at which a connection is closed after the request it is at; in HTTP/2 after those that are running. 0s: none.",
+    ),
+    Key::new(
+        "h2_streams",
+        Form::Integer { min: 1, max: 65_535 },
+        "128",
+        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, and the heads of its requests.",
+    ),
+    Key::new(
+        "h2_window",
+        Form::Size {
+            min: 16 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "256KiB",
+        "Bytes of one HTTP/2 request body that a client may send before they are taken by the endpoint.",
+    ),
+    Key::new(
+        "h2_connection_window",
+        Form::Size {
+            min: 64 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "1MiB",
+        "The same for all requests of an HTTP/2 connection together.",
+    ),
+    Key::new(
+        "h2_send_buffer",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB,
+        },
+        "64KiB",
+        "Bytes of one HTTP/2 response that wait for the connection, within what the client's windows allow.",
+    ),
+    Key::new(
+        "h2_frame_bytes",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB - 1,
+        },
+        "16KiB",
+        "Largest HTTP/2 frame taken. The bound of a head, SETTINGS_MAX_HEADER_LIST_SIZE, follows from `header_bytes` and `headers`.",
+    ),
+    Key::new(
+        "h2_ping",
+        TIME,
+        "0s",
+        "Silence of an HTTP/2 client after which it is sent a PING; the connection is closed when the answer takes longer than `h2_ping_timeout`. 0s: none is sent.",
+    ),
+    Key::new(
+        "h2_ping_timeout",
+        DEADLINE,
+        "20s",
+        "Longest wait for the answer to a PING.",
     ),
 ];
 

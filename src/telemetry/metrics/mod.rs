@@ -9,6 +9,7 @@ mod cells;
 mod collect;
 mod exposition;
 mod histogram;
+mod http2;
 mod process_wide;
 pub mod series;
 
@@ -16,6 +17,7 @@ pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::{Outcomes, Totals};
 pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
+pub use http2::{Abuse, PerAbuse, PerCode, RESET_CODES};
 pub use process_wide::{AccessLogSeries, ControlSeries, DnsResult, ReloadResult};
 pub use series::{
     CLASSES, EndpointSeries, HeaderFault, ListenerSeries, NoRetry, PerClass, PerHeaderFault, PerNoRetry,

@@ -5,6 +5,7 @@
 
 use super::cells::{Counter, Gauge};
 use super::histogram::Histogram;
+use super::http2::{PerAbuse, PerCode};
 use crate::message::token::Token;
 use std::array;
 
@@ -13,7 +14,7 @@ pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// A row of counters.
 #[derive(Debug)]
-struct Cells<const N: usize>([Counter; N]);
+pub(super) struct Cells<const N: usize>(pub(super) [Counter; N]);
 
 impl<const N: usize> Default for Cells<N> {
     fn default() -> Self {
@@ -22,11 +23,11 @@ impl<const N: usize> Default for Cells<N> {
 }
 
 impl<const N: usize> Cells<N> {
-    fn values(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn values(&self) -> impl Iterator<Item = u64> {
         self.0.iter().map(Counter::get)
     }
 
-    fn absorb(&self, other: &Self) {
+    pub(super) fn absorb(&self, other: &Self) {
         for (mine, theirs) in self.0.iter().zip(&other.0) {
             mine.add(theirs.get());
         }
@@ -278,7 +279,7 @@ macro_rules! series {
 }
 
 /// What can be summed over workers.
-trait Absorb {
+pub(super) trait Absorb {
     fn absorb(&self, other: &Self);
 }
 
@@ -326,6 +327,14 @@ series! {
         /// Bytes read from and written to clients: heads, bodies, tunnels.
         bytes_received: Counter,
         bytes_sent: Counter,
+        h2_connections: Counter,
+        h2_streams: Counter,
+        h2_streams_open: Gauge,
+        /// Streams reset by clients, and by us.
+        h2_resets_received: PerCode,
+        h2_resets_sent: PerCode,
+        /// Connections closed for what their clients did.
+        h2_abuses: PerAbuse,
     }
 }
 
