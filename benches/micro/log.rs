@@ -69,6 +69,7 @@ fn record<'a>(
         server: Some(([10, 0, 0, 1], 443).into()),
         listener: "web",
         scheme: "http",
+        tls: None,
         connection: 123_456,
         connection_requests: 17,
         request: Some(request),

@@ -4,6 +4,7 @@
 pub mod alarm;
 pub mod listen;
 pub mod scratch;
+pub mod secure;
 pub mod splice;
 pub mod transport;
 pub mod wire;

@@ -1,13 +1,16 @@
 //! A client's HTTP/1.1 connection: what lives from one request to the next.
 
 use super::accept::Accepted;
+use super::handshake::Secured;
 use super::view::ListenerKey;
+use crate::message::host::Scheme;
 use crate::net::alarm::Alarm;
 use crate::net::transport::Transport;
 use crate::net::wire::Wire;
 use smallvec::SmallVec;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Instant;
 
 /// See the module's text.
@@ -19,6 +22,8 @@ pub(super) struct Client {
     /// `None` on unix sockets.
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// `None` in the clear.
+    pub tls: Option<Rc<Secured>>,
     /// The peer's address; on unix sockets 127.0.0.1, because only this host can reach them.
     pub ip: IpAddr,
     /// Its text, written once per connection.
@@ -41,17 +46,26 @@ impl Client {
         peer: Option<SocketAddr>,
         listener: ListenerKey,
         number: u64,
+        tls: Option<Rc<Secured>>,
     ) -> io::Result<Self> {
-        let server = match &transport {
-            Transport::Tcp(stream) => Some(stream.local_addr()?),
-            Transport::Unix(_) => None,
+        let server = transport.local_addr();
+        if server.is_none() && peer.is_some() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        let scheme = if tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
         };
         let ip = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
         let ip_text = SmallVec::from_slice(ip.to_string().as_bytes());
         let port = server.map_or_else(String::new, |server| {
             format!("X-Forwarded-Port: {}\r\n", server.port())
         });
-        let lines = format!("X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: http\r\n{port}");
+        let lines = format!(
+            "X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: {}\r\n{port}",
+            scheme.text()
+        );
         Ok(Self {
             forwarded_lines: lines.into_bytes().into_boxed_slice(),
             wire: Wire::new(transport),
@@ -59,6 +73,7 @@ impl Client {
             listener,
             peer,
             server,
+            tls,
             ip,
             ip_text,
             number,

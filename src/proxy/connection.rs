@@ -8,7 +8,7 @@ use super::service::{self, After, Begun};
 use super::tunnel;
 use super::view::ListenerView;
 use super::worker::{Entry, Registered, Worker};
-use super::{heads, linger};
+use super::{handshake, heads, linger};
 use crate::base::task;
 use crate::h1::parse::{self, Parsed, RequestLine};
 use crate::message::head::{HeadBuf, RequestHead};
@@ -43,7 +43,26 @@ pub(super) async fn run(
     let Ok((transport, count)) = accepted.into_transport() else {
         return;
     };
-    let Ok(client) = Client::new(transport, peer, entry.listener, number) else {
+    let (transport, tls) = match &listener.plan.tls {
+        None => (transport, None),
+        Some(tls) => {
+            // Boxed, so that a connection that serves does not hold the room of its handshake.
+            let work = Box::pin(handshake::run(
+                &worker,
+                &listener,
+                tls,
+                transport,
+                Vec::new(),
+                peer,
+            ));
+            entry.served_here().await;
+            match work.await {
+                Some((transport, tls)) => (transport, Some(tls)),
+                None => return,
+            }
+        }
+    };
+    let Ok(client) = Client::new(transport, peer, entry.listener, number, tls) else {
         return;
     };
     drop(listener);

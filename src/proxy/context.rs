@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::error::{ProxyError, Side};
+use super::handshake::Secured;
 use super::heads;
 use super::service::{Begun, Rest};
 use super::view::{ListenerView, RouteView};
@@ -10,6 +11,7 @@ use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span};
+use crate::message::host::Scheme;
 use crate::message::token::Token;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
 use crate::telemetry::metrics::RouteSeries;
@@ -73,6 +75,8 @@ pub(super) struct RequestContext {
     pub head_done: Instant,
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// `None` in the clear.
+    pub tls: Option<Rc<Secured>>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -132,6 +136,7 @@ impl RequestContext {
             head_done,
             peer: client.peer,
             server: client.server,
+            tls: client.tls.clone(),
             client_ip: client.ip,
             trusted: false,
             connection: client.number,
@@ -252,6 +257,15 @@ impl RequestContext {
         };
     }
 
+    /// How the client came.
+    pub const fn scheme(&self) -> Scheme {
+        if self.tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }
+    }
+
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
         // What is carried belongs to the next request.
@@ -285,7 +299,8 @@ impl RequestContext {
             peer: self.peer,
             server: self.server,
             listener: &self.listener.plan.name,
-            scheme: super::prepare::SCHEME.text(),
+            scheme: self.scheme().text(),
+            tls: self.tls.as_deref().map(Secured::record),
             connection: self.connection,
             connection_requests: self.connection_requests,
             request: head,

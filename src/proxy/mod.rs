@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | 0 | [`worker`] | a thread with its own runtime, sockets, connections and pools; [`board`] is what others see of it |
 //! | 1 | `accept` | a connection is accepted, and placed on the worker that has room |
+//! | 1a | `handshake` | on a TLS listener: which certificate, on which terms, or why not |
 //! | 2 | `connection` | heads are read one after another; [`client`](self) is what lives between them |
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
@@ -34,6 +35,7 @@ mod faults;
 mod flow;
 mod forward;
 mod handle;
+mod handshake;
 mod hash_key;
 mod heads;
 mod hold;

@@ -7,6 +7,7 @@ use super::accept::{self, Accepted};
 use super::board::{Board, Peer, WorkerStatus};
 use super::connection;
 use super::explain::{self, Explanation, Question};
+use super::handshake::Handshakes;
 use super::view::{ListenerKey, View, Views};
 use crate::base::clock::Millis;
 use crate::base::task;
@@ -191,6 +192,7 @@ pub(super) struct Worker {
     connections: RefCell<Slab<Rc<Entry>>>,
     accepting: RefCell<HashMap<SocketId, AbortHandle>>,
     next_connection: Cell<u64>,
+    pub handshakes: Handshakes,
 }
 
 impl Worker {
@@ -214,6 +216,7 @@ impl Worker {
             connections: RefCell::default(),
             accepting: RefCell::default(),
             next_connection: Cell::new(0),
+            handshakes: Handshakes::default(),
         })
     }
 

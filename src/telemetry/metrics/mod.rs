@@ -18,8 +18,8 @@ pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
 pub use process_wide::{AccessLogSeries, ControlSeries, DnsResult, ReloadResult};
 pub use series::{
-    CLASSES, EndpointSeries, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken, Refusal,
-    RouteSeries, WorkerSeries,
+    CLASSES, EndpointSeries, Handshake, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken,
+    Refusal, RouteSeries, TlsFailure, WorkerSeries,
 };
 
 use jiff::Timestamp;
