@@ -2,7 +2,7 @@
 //! upstream. The same facts as elsewhere in this API, in the shapes that are expected there.
 
 use super::Api;
-use super::changes::{algorithm, duration, named, no_upstream, read, unprocessable, wish};
+use super::changes::{algorithm, duration, end, named, no_upstream, read, unprocessable, wish};
 use super::paging::Params;
 use super::problem::Problem;
 use super::writes::submit;
@@ -32,6 +32,8 @@ struct AlgorithmWanted {
     #[serde(default)]
     params: AlgorithmParams,
     reason: Option<String>,
+    r#for: Option<String>,
+    until: Option<String>,
 }
 
 /// What some algorithms need.
@@ -91,6 +93,7 @@ pub async fn balancer_algorithm(
         upstreams: named_upstreams(&api, wanted.upstream.as_deref())?,
         algorithm: Some(algorithm),
         reason: wanted.reason,
+        until: end(wanted.r#for.as_deref(), wanted.until.as_deref())?,
     };
     submit(&api, actor, params.dry_run, Action::ChangeBalance(wish)).await
 }
@@ -149,6 +152,8 @@ struct ThresholdsWanted {
     #[serde(default, deserialize_with = "named")]
     max_attempts: Option<Option<u32>>,
     reason: Option<String>,
+    r#for: Option<String>,
+    until: Option<String>,
 }
 
 /// `"500ms"`, or a number of seconds.
@@ -201,6 +206,7 @@ pub async fn failover_thresholds(
         recovery_timeout: time(wanted.recovery_timeout)?,
         max_attempts: wish(wanted.max_attempts),
         reason: wanted.reason,
+        until: end(wanted.r#for.as_deref(), wanted.until.as_deref())?,
     };
     submit(&api, actor, params.dry_run, Action::ChangeThresholds(wish)).await
 }

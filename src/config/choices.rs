@@ -2,7 +2,7 @@
 
 use super::model::{
     AddressFamily, Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth,
-    LogFormat, LogLevel, Protocol, RequestIdPolicy, Role,
+    LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role,
 };
 
 /// An enumeration written as one of a few words.
@@ -52,5 +52,6 @@ choices! {
         "408" Status408, "421" Status421, "425" Status425, "429" Status429,
         "500" Status500, "502" Status502, "503" Status503, "504" Status504,
     }
+    ProxyVersion { "v1" V1, "v2" V2 }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

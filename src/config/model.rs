@@ -153,6 +153,8 @@ pub struct Listener {
     /// Pending connections the kernel keeps; at least 1.
     pub backlog: u32,
     pub trusted_proxies: Vec<IpNet>,
+    /// `None`: no PROXY protocol header is expected.
+    pub proxy_protocol: Option<AcceptProxy>,
     pub limits: Limits,
     pub path_policy: PathPolicy,
     pub request_id: RequestIdPolicy,
@@ -180,6 +182,22 @@ pub enum Protocol {
 pub struct Protocols {
     pub h1: bool,
     pub h2c: bool,
+}
+
+/// Who sends PROXY protocol headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptProxy {
+    /// Others are refused.
+    pub trusted: Vec<IpNet>,
+    /// From the connection to the last byte of its header.
+    pub timeout: Duration,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 /// Limits of a listener; 0 means no limit wherever that is allowed.
@@ -447,6 +465,8 @@ pub struct Upstream {
     /// Those that the configuration names; discovered ones come beside them.
     pub endpoints: Vec<Endpoint>,
     pub discover: Option<Discover>,
+    /// The PROXY protocol header that connections begin with; `None`: none.
+    pub proxy_protocol: Option<ProxyVersion>,
     pub pool: Pool,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,
@@ -454,6 +474,7 @@ pub struct Upstream {
     pub retry: Retry,
     pub breaker: Breaker,
     pub queue: Queue,
+    pub drain: Drain,
     /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
     pub slow_start: Duration,
 }
@@ -469,6 +490,13 @@ pub struct Breaker {
     pub min_requests: u64,
     pub window: Duration,
     pub open_for: Duration,
+}
+
+/// How endpoints leave that are told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// When what still runs there is cut, where whoever says so names no time; zero: never.
+    pub deadline: Duration,
 }
 
 /// Requests that find every endpoint at its `max_connections`.

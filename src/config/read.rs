@@ -4,9 +4,10 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName, Endpoint,
-    EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health, Limits, Listener, Log, Outlier, PathPolicy,
-    Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
+    AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName,
+    Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health, Limits, Listener, Log,
+    Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts,
+    Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -95,6 +96,7 @@ fn listener(t: &Table) -> Option<Listener> {
         protocols: protocols(t)?,
         backlog: t.get("backlog")?,
         trusted_proxies: t.list("trusted_proxies")?,
+        proxy_protocol: t.table("proxy_protocol").and_then(accept_proxy),
         limits: limits(t.table("limits")?)?,
         path_policy: path_policy(t.table("path_policy")?)?,
         request_id: chosen(t, "request_id")?,
@@ -113,6 +115,13 @@ fn protocols(t: &Table) -> Option<Protocols> {
     Some(Protocols {
         h1: has(Protocol::H1),
         h2c: has(Protocol::H2c),
+    })
+}
+
+fn accept_proxy(t: &Table) -> Option<AcceptProxy> {
+    Some(AcceptProxy {
+        trusted: t.list("trusted")?,
+        timeout: t.get("timeout")?,
     })
 }
 
@@ -276,12 +285,14 @@ fn upstream(t: &Table) -> Option<Upstream> {
         bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
+        proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
         pool: pool(t.table("pool")?)?,
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,
         retry: retry(t.table("retry")?)?,
         breaker: breaker(t.table("breaker")?)?,
         queue: queue(t.table("queue")?)?,
+        drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
     })
 }
@@ -344,6 +355,12 @@ fn breaker(t: &Table) -> Option<Breaker> {
         min_requests: t.get("min_requests")?,
         window: t.get("window")?,
         open_for: t.get("open_for")?,
+    })
+}
+
+fn drain(t: &Table) -> Option<Drain> {
+    Some(Drain {
+        deadline: t.get("deadline")?,
     })
 }
 

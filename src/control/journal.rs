@@ -170,6 +170,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         },
         (Action::ChangeBalance(_), _) => "balance.changed",
         (Action::ChangeThresholds(_), _) => "thresholds.changed",
+        (Action::Expire(_), _) => "overrides.expired",
     }
 }
 

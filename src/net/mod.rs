@@ -4,6 +4,7 @@
 pub mod alarm;
 pub mod frames;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod scratch;
 pub mod source;
 pub mod splice;

@@ -1,19 +1,22 @@
 //! A client as a request sees him: how he is spoken to, and who he is. In HTTP/1.1 that is his connection, and lives
 //! from one request to the next; in HTTP/2 each stream is a client of its own.
 
-use super::accept::Accepted;
+use super::ends::{Announced, Ends};
 use super::error::{ProxyError, Side};
 use super::h2::Stream;
 use super::view::ListenerKey;
 use crate::net::alarm::Alarm;
+use crate::net::proxy_protocol::Addresses;
 use crate::net::scratch::FIRST_READ;
 use crate::net::transport::Transport;
 use crate::net::wire::Wire;
+use crate::upstream::conn::{Behalf, Dial};
 use smallvec::SmallVec;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::cell::OnceCell;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -42,9 +45,13 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Who {
     pub listener: ListenerKey,
-    /// `None` on unix sockets.
+    /// Who connected, himself or through a proxy that announced him; `None` on unix sockets.
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// What a proxy in front announced of the connection.
+    pub announced: Option<Rc<Announced>>,
+    /// As whose endpoints are told of it; made when the first is to be told.
+    behalf: OnceCell<Arc<Behalf>>,
     /// The peer's address; on unix sockets 127.0.0.1, because only this host can reach them.
     pub ip: IpAddr,
     /// Its text, written once per connection.
@@ -64,17 +71,13 @@ impl Deref for Client {
 }
 
 impl Client {
-    pub fn new(
-        transport: Transport,
-        peer: Option<SocketAddr>,
-        listener: ListenerKey,
-        number: u64,
-    ) -> io::Result<Self> {
-        let server = match &transport {
-            Transport::Tcp(stream) => Some(stream.local_addr()?),
-            Transport::Unix(_) => None,
-        };
-        let ip = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.ip().to_canonical());
+    pub fn new(transport: Transport, ends: Ends, listener: ListenerKey, number: u64) -> Self {
+        let ip = ends.ip();
+        let Ends {
+            client: peer,
+            server,
+            announced,
+        } = ends;
         let ip_text = SmallVec::from_slice(ip.to_string().as_bytes());
         let port = server.map_or_else(String::new, |server| {
             format!("X-Forwarded-Port: {}\r\n", server.port())
@@ -85,12 +88,14 @@ impl Client {
             listener,
             peer,
             server,
+            announced,
+            behalf: OnceCell::new(),
             ip,
             ip_text,
             number,
             opened: Instant::now(),
         };
-        Ok(Self::speaking(Link::H1(Wire::new(transport)), Rc::new(who)))
+        Self::speaking(Link::H1(Wire::new(transport)), Rc::new(who))
     }
 
     pub fn speaking(link: Link, who: Rc<Who>) -> Self {
@@ -148,11 +153,29 @@ impl Link {
     }
 }
 
+impl Who {
+    /// For whom connections are made that begin in this way; `None` where they are for anyone.
+    pub fn behalf(&self, dial: &Dial) -> Option<Arc<Behalf>> {
+        dial.announce?;
+        let ends = self.peer.zip(self.server);
+        let behalf = self.behalf.get_or_init(|| {
+            Arc::new(Behalf {
+                addresses: ends.map(|(source, destination)| Addresses { source, destination }),
+            })
+        });
+        Some(Arc::clone(behalf))
+    }
+}
+
 /// What a connection is refused with before any of it is read.
 pub(super) const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
 Connection: close\r\nRetry-After: 1\r\nX-Tidegate-Error: overloaded\r\n\r\n";
 
 /// Tells a client that it holds too many connections, as far as its socket takes it at once.
-pub(super) fn refuse(accepted: &Accepted) {
-    let _best_effort = rustix::io::write(&accepted.socket, TOO_MANY_CONNECTIONS);
+pub(super) fn refuse(transport: &Transport) {
+    // Not by way of the runtime, which has not heard yet that it can be written to.
+    let _best_effort = match transport {
+        Transport::Tcp(stream) => rustix::io::write(stream, TOO_MANY_CONNECTIONS),
+        Transport::Unix(stream) => rustix::io::write(stream, TOO_MANY_CONNECTIONS),
+    };
 }

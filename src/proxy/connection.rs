@@ -2,6 +2,7 @@
 
 use super::accept::Accepted;
 use super::client::{self, Client, Link};
+use super::ends::Ends;
 use super::error::ProxyError;
 use super::h2::{self, Preface};
 use super::pace::Pace;
@@ -15,6 +16,7 @@ use crate::h1::parse::{self, Parsed, RequestLine};
 use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::FIRST_READ;
+use crate::net::transport::Transport;
 use crate::net::wire::Wire;
 use crate::telemetry::metrics::{ListenerSeries, Refusal};
 use std::future::poll_fn;
@@ -24,7 +26,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// How long a new connection may take for its first byte while the gateway drains.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. Dropping the future cuts the connection; everything it holds is counted off.
 pub(super) async fn run(
@@ -37,19 +39,21 @@ pub(super) async fn run(
     let Some(listener) = worker.view().listener(entry.listener).cloned() else {
         return;
     };
-    let Some(_permit) = admit(&worker, &listener, &accepted) else {
-        return;
-    };
     let open = Open::new(&listener.series);
     let peer = accepted.peer;
     let Ok((transport, count)) = accepted.into_transport() else {
         return;
     };
-    let Ok(client) = Client::new(transport, peer, entry.listener, number) else {
+    let ends = match &listener.plan.proxy_protocol {
+        None => Ends::of(&transport, peer),
+        Some(expected) => Box::pin(Ends::announced(&transport, peer, expected, &listener)).await,
+    };
+    let Some(ends) = ends else { return };
+    let Some(_permit) = admit(&worker, &listener, &transport, &ends) else {
         return;
     };
-    let mut client = Box::new(client);
-    let Some(spoken) = spoken(&mut client, &listener).await else {
+    let mut client = Box::new(Client::new(transport, ends, entry.listener, number));
+    let Some(spoken) = spoken(&worker, &entry, &mut client, &listener).await else {
         return;
     };
     drop(listener);
@@ -66,12 +70,18 @@ pub(super) async fn run(
 }
 
 /// Which protocol a connection without TLS speaks; `None` to close it.
-async fn spoken(client: &mut Client, listener: &ListenerView) -> Option<Preface> {
+async fn spoken(
+    worker: &Worker,
+    entry: &Entry,
+    client: &mut Client,
+    listener: &ListenerView,
+) -> Option<Preface> {
     let protocols = listener.plan.protocols;
     if !protocols.h2c {
         return Some(Preface::H1);
     }
-    match Box::pin(h2::preface(client, &listener.plan)).await {
+    entry.served_here().await;
+    match Box::pin(h2::preface(worker, client, &listener.plan)).await {
         Preface::Gone => None,
         Preface::H1 if !protocols.h1 => None,
         spoken => Some(spoken),
@@ -82,10 +92,11 @@ async fn spoken(client: &mut Client, listener: &ListenerView) -> Option<Preface>
 fn admit(
     worker: &Worker,
     listener: &ListenerView,
-    accepted: &Accepted,
+    transport: &Transport,
+    ends: &Ends,
 ) -> Option<Option<super::board::ClientPermit>> {
     let limit = listener.plan.limits.connections_per_ip;
-    let (true, Some(peer)) = (limit > 0, accepted.peer) else {
+    let (true, Some(peer)) = (limit > 0, ends.client) else {
         return Some(None);
     };
     let permit = worker
@@ -94,7 +105,7 @@ fn admit(
         .admit_client(&listener.plan.name, peer.ip(), limit);
     if permit.is_none() {
         listener.series.connections_refused.inc(Refusal::Client);
-        client::refuse(accepted);
+        client::refuse(transport);
     }
     permit.map(Some)
 }

@@ -2,6 +2,7 @@
 //! is counted and its access record is written: exactly one per request.
 
 use super::client::{Client, Link};
+use super::ends::Announced;
 use super::error::{ProxyError, Side};
 use super::heads;
 use super::service::{Begun, Rest};
@@ -73,6 +74,7 @@ pub(super) struct RequestContext {
     pub head_done: Instant,
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    pub announced: Option<Rc<Announced>>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -88,6 +90,8 @@ pub(super) struct RequestContext {
     pub query: Option<Span>,
     pub request_id: SmallVec<[u8; 32]>,
     pub attempts: SmallVec<[Attempt; 1]>,
+    /// Time in the upstream's line.
+    pub queued: Duration,
     /// 0 until an answer's head was written.
     pub status: u16,
     pub token: Option<Token>,
@@ -132,6 +136,7 @@ impl RequestContext {
             head_done,
             peer: client.peer,
             server: client.server,
+            announced: client.announced.clone(),
             client_ip: client.ip,
             trusted: false,
             connection: client.number,
@@ -143,6 +148,7 @@ impl RequestContext {
             query: None,
             request_id: SmallVec::new(),
             attempts: SmallVec::new(),
+            queued: Duration::ZERO,
             status: 0,
             token: None,
             detail: None,
@@ -290,8 +296,12 @@ impl RequestContext {
             end: now,
             time: SystemTime::now(),
             client: self.client_ip,
-            peer: self.peer,
+            peer: self
+                .announced
+                .as_ref()
+                .map_or(self.peer, |announced| announced.peer),
             server: self.server,
+            announced: self.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
             scheme: super::prepare::SCHEME.text(),
             connection: self.connection,
@@ -311,6 +321,7 @@ impl RequestContext {
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
+            queued: self.queued,
             attempts,
             tunnel: self.tunnel,
         });

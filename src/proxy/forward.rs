@@ -25,11 +25,12 @@ use crate::message::token::Token;
 use crate::routing::Match;
 use crate::snapshot::RoutePlan;
 use crate::telemetry::access::{EndedBy, Outcome};
-use crate::upstream::conn::Conn;
+use crate::upstream::conn::{Caller, Conn, Dial};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Sends a request to an endpoint of its upstream and its answer to the client.
@@ -177,7 +178,9 @@ async fn try_endpoint(
         &attempt.upstream.plan.endpoints[index].authority,
         attempt.prepared,
     );
-    if let Some(conn) = endpoint.checkout() {
+    let dial = &attempt.upstream.plan.dial;
+    let behalf = client.behalf(dial);
+    if let Some(conn) = endpoint.checkout(dial, behalf.as_ref()) {
         begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();
         match exchange(client, context, attempt, conn).await {
@@ -189,7 +192,8 @@ async fn try_endpoint(
         }
     }
     begin_attempt(context, &endpoint, index, false);
-    let conn = connect(client, context, attempt.route, &endpoint)
+    let dialling = (dial, Caller::Client(behalf.as_ref()));
+    let conn = connect(client, context, attempt.route, &endpoint, dialling)
         .await
         .map_err(ProxyError::unsent)?;
     let answer = exchange(client, context, attempt, conn).await;
@@ -225,6 +229,7 @@ async fn connect(
     context: &mut RequestContext,
     route: &RoutePlan,
     endpoint: &LocalEndpoint,
+    (dial, caller): (&Arc<Dial>, Caller<'_>),
 ) -> Result<Box<Conn>, ProxyError> {
     let series = &endpoint.series;
     let started = Instant::now();
@@ -242,7 +247,11 @@ async fn connect(
         (Some(connect), _) => Some((connect, late_connect())),
         (None, total) => total.map(|total| (total, late_total())),
     };
-    let mut opening = std::pin::pin!(Conn::open_any(&targets.list, first));
+    let mut opening = std::pin::pin!(async {
+        let mut conn = Conn::open_any(&targets.list, first, dial).await?;
+        conn.begin(caller).await?;
+        Ok(conn)
+    });
     let opened = std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
             return std::task::Poll::Ready(Ok(opened));

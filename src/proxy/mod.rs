@@ -3,7 +3,7 @@
 //! | step | module | what happens |
 //! |---|---|---|
 //! | 0 | [`worker`] | a thread with its own runtime, sockets, connections and pools; [`board`] is what others see of it |
-//! | 1 | `accept` | a connection is accepted, and placed on the worker that has room |
+//! | 1 | `accept` | a connection is accepted, and placed on the worker that has room; `ends` says who connects |
 //! | 2 | `connection`, `h2` | heads are read one after another, or come at once on streams; [`client`](self) is who asks |
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
@@ -26,6 +26,7 @@ mod client;
 mod client_ip;
 mod connection;
 mod context;
+mod ends;
 mod error;
 mod exchange;
 pub mod explain;

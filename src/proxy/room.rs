@@ -17,7 +17,7 @@ use std::time::Instant;
 /// An endpoint that was not tried, with a place at it.
 pub(super) async fn find(
     client: &mut Client,
-    context: &RequestContext,
+    context: &mut RequestContext,
     route: &RoutePlan,
     upstream: &LocalUpstream,
     tried: &[usize],
@@ -33,8 +33,11 @@ pub(super) async fn find(
             Taken::Full => {}
         }
     }
+    let begun = Instant::now();
     // Rare, and not small: out of the way of those who need not wait.
-    Box::pin(wait(client, context, route, upstream, tried)).await
+    let found = Box::pin(wait(client, context, route, upstream, tried)).await;
+    context.queued += begun.elapsed();
+    found
 }
 
 async fn wait(

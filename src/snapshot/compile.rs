@@ -13,6 +13,7 @@ use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::upstream::shared::check::CheckPlan;
+use crate::upstream::shared::dial;
 use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::standing::Health;
@@ -150,6 +151,7 @@ fn listener_plan(
         protocols: listener.protocols,
         path_policy: listener.path_policy,
         trusted_proxies: listener.trusted_proxies.clone(),
+        proxy_protocol: listener.proxy_protocol.clone(),
         request_id: listener.request_id,
         error_pages: error_pages(&listener.error_pages, &key, found),
         error_header: listener.error_header,
@@ -376,6 +378,7 @@ fn upstream_plan(
         limited: endpoints.iter().any(|endpoint| endpoint.max_connections > 0),
         admission: registry.admission(&name),
     };
+    let dial = registry.dial(&name, dial::of(upstream));
     Arc::new(UpstreamPlan {
         name,
         balance: upstream.balance,
@@ -387,6 +390,7 @@ fn upstream_plan(
         ),
         endpoints,
         pool: upstream.pool,
+        dial,
         resilience,
         health,
     })

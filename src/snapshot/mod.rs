@@ -9,7 +9,7 @@ pub use headers::HeaderPlan;
 pub use live::Live;
 
 pub use crate::config::model::{
-    Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, Timeouts, WebSocket,
+    AcceptProxy, Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, Timeouts, WebSocket,
 };
 
 use crate::config::model::ListenAddress;
@@ -68,6 +68,8 @@ pub struct ListenerPlan {
     pub head_limits: HeadLimits,
     pub path_policy: PathPolicy,
     pub trusted_proxies: Vec<IpNet>,
+    /// `None`: connections begin without a PROXY protocol header.
+    pub proxy_protocol: Option<AcceptProxy>,
     pub request_id: RequestIdPolicy,
     pub error_pages: BTreeMap<u16, OwnPage>,
     pub error_header: bool,

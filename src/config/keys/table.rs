@@ -6,7 +6,7 @@ use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::model::{
     AddressFamily, Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth,
-    LogFormat, LogLevel, Protocol, RequestIdPolicy, Role,
+    LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role,
 };
 
 const KIB: u64 = 1 << 10;
@@ -209,6 +209,11 @@ const LISTENER: &[Key] = &[
         "Networks whose X-Forwarded-* and Forwarded headers are believed, walked from right to left. Default: nobody's.",
     )
     .example("[\"10.0.0.0/8\"]"),
+    Key::optional_table(
+        "proxy_protocol",
+        PROXY_PROTOCOL,
+        "Every connection begins with a PROXY protocol header, version 1 or 2, in which a proxy in front says whose it is; that address counts as the client's from then on. Connections without it, or from peers that are not trusted, are closed unserved. Absent: none is expected, and one that comes is refused as any request that makes no sense.",
+    ),
     Key::table("limits", LIMITS, "Limits for clients."),
     Key::table(
         "path_policy",
@@ -233,6 +238,21 @@ const LISTENER: &[Key] = &[
     Key::optional_table("access_log", ACCESS_LOG, "Access log of this listener. Absent: that of `log.access`."),
     Key::table("request_headers", HEADER_EDITS, "Changes to every request, after those of the route."),
     Key::table("response_headers", HEADER_EDITS, "Changes to every response, after those of the route."),
+];
+
+const PROXY_PROTOCOL: &[Key] = &[
+    Key::required_list(
+        "trusted",
+        Form::Cidr,
+        "[\"10.0.0.0/8\"]",
+        "Networks of the proxies; everybody else is refused. Peers on a unix socket count as 127.0.0.1.",
+    ),
+    Key::new(
+        "timeout",
+        DEADLINE,
+        "5s",
+        "From the connection to the last byte of the header; then it is closed.",
+    ),
 ];
 
 const LIMITS: &[Key] = &[
@@ -679,6 +699,11 @@ const UPSTREAM: &[Key] = &[
         DISCOVER,
         "Endpoints that DNS names: each address of the answer is one of its own, beside those of `endpoints`. They come and go with the answers; what runs on one that goes is finished.",
     ),
+    Key::optional_table(
+        "proxy_protocol",
+        SEND_PROXY,
+        "Endpoints are told by a PROXY protocol header, before anything else on each connection, whose it is: the client's address and port, as its connection or the header of a proxy in front tells them (X-Forwarded-For changes nothing), and where it connected to. A connection then serves one client's connection only, and is closed soon after that is. Probes say that they are the gateway's own: LOCAL in version 2, UNKNOWN in version 1. Absent: no header.",
+    ),
     Key::table("pool", POOL, "Connections kept for reuse."),
     Key::optional_table(
         "health",
@@ -707,9 +732,14 @@ const UPSTREAM: &[Key] = &[
         "Requests that find every endpoint at its `max_connections` wait in line, first come, first served. Who does not fit in, or waits in vain, is answered with 503 `overloaded`.",
     ),
     Key::table(
+        "drain",
+        DRAIN,
+        "How an endpoint leaves that is told to drain, or put into maintenance: it gets nothing new, and what runs there is finished.",
+    ),
+    Key::table(
         "retry",
         RETRY,
-        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is.",
+        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is; when it is, what the last try came to.",
     ),
 ];
 
@@ -776,6 +806,13 @@ const DISCOVER: &[Key] = &[
     ),
 ];
 
+const SEND_PROXY: &[Key] = &[Key::required(
+    "send",
+    Form::Choice(ProxyVersion::NAMES),
+    "\"v2\"",
+    "Which version: `v1`, a line of text, or `v2`, binary.",
+)];
+
 const POOL: &[Key] = &[
     Key::new(
         "idle_per_worker",
@@ -840,6 +877,13 @@ const QUEUE: &[Key] = &[
     ),
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
 ];
+
+const DRAIN: &[Key] = &[Key::new(
+    "deadline",
+    TIME,
+    "0s",
+    "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
+)];
 
 const HEALTH: &[Key] = &[
     Key::new(

@@ -11,6 +11,8 @@ const FULL: &str = "\
 [listeners.web]
 address = 'unix:/run/web.sock'
 [listeners.web.access_log]
+[listeners.web.proxy_protocol]
+trusted = ['10.0.0.0/8']
 [[routes]]
 upstream = 'app'
 rewrite = { regex = 'a', to = 'b' }
@@ -22,6 +24,8 @@ respond = {}
 endpoints = [{ address = '127.0.0.1:3000' }]
 discover = { dns = 'api:80' }
 [upstreams.app.health]
+[upstreams.app.proxy_protocol]
+send = 'v2'
 [admin]
 address = '127.0.0.1:9900'
 tokens = [{ name = 'a', token = 'env:T' }]
@@ -75,6 +79,7 @@ fn value(key: &Key, form: Form) -> String {
         Form::Bool => (default != "true").to_string(),
         Form::Choice(names) => names.iter().find(|name| **name != default).unwrap().to_string(),
         Form::Integer { max, .. } if max < 301 => max.to_string(),
+        Form::Size { min, .. } if min > 12_345 => format!("{}B", min + 1),
         // The names of things that are not referred to.
         Form::Name if key.name == "name" => "fresh".to_owned(),
         form => other(form).to_owned(),
@@ -132,9 +137,10 @@ fn every_list_and_map_is_read() {
     let base = load_text("full", FULL, &environment(&[("T", "t")])).unwrap();
     walk(ROOT, &mut |pattern, key| {
         let single = matches!(key.shape, Shape::List(_) | Shape::Map(..));
-        // Read before, spoken in one way only, needs a file, or a second action.
+        // Read before, spoken in one way only, needs a file, a second action, or is there already.
         let elsewhere = [
             "include",
+            "listeners.*.proxy_protocol.trusted",
             "listeners.*.protocols",
             "listeners.*.error_pages",
             "routes[].split",
@@ -200,7 +206,9 @@ fn names_in_the_table_are_unique_and_snake_case() {
     fn check(keys: &'static [Key]) {
         for (at, key) in keys.iter().enumerate() {
             assert!(
-                key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                key.name
+                    .bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')),
                 "{}",
                 key.name
             );

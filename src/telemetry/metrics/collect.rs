@@ -149,6 +149,11 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
             s.add(&[l, limit], n);
         }
     });
+    each(&names::PROXY_HEADERS_REFUSED, &|s, l, x| {
+        for (fault, n) in x.proxy_headers_refused.iter() {
+            s.add(&[l, fault], n);
+        }
+    });
     each(&names::CONNECTIONS_MOVED, &|s, l, x| {
         s.add(&[l], x.connections_moved.get())
     });
@@ -347,7 +352,7 @@ fn micros(us: i64) -> Number {
 #[cfg(test)]
 mod tests {
     use super::super::catalogue::{ALL, Origin};
-    use super::super::{MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey};
+    use super::super::{HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey};
     use super::*;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
@@ -361,6 +366,7 @@ mod tests {
             let listener = block.listener("web");
             listener.connections_accepted.add(3);
             listener.connections_refused.inc(Refusal::Client);
+            listener.proxy_headers_refused.inc(HeaderFault::Missing);
             listener.heads_refused.inc(Token::BadHost);
             listener.h2_resets_received.add(&[1; RESET_CODES.len()]);
             let route = block.route_to("api", "app");

@@ -34,6 +34,7 @@ fn plan(endpoints: usize) -> UpstreamPlan {
             idle_timeout: Duration::from_secs(1),
             max_requests: 0,
         },
+        dial: Default::default(),
         resilience: Default::default(),
     };
     plan.resilience.outlier = Outlier {
