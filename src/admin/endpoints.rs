@@ -100,7 +100,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     put "/api/v1/clustering/load-balancer/algorithm" OPERATOR clustering::balancer_algorithm, ["dry_run"], "Another algorithm for one upstream, or for all that there are";
     get "/api/v1/clustering/load-balancer/stats" VIEWER clustering::balancer_stats, [], "Picks and load of each endpoint";
     get "/api/v1/clustering/failover/config" VIEWER clustering::failover_config, [], "When endpoints of each upstream are taken for failed, and what is done about it";
-    put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts";
+    put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts. `latency_ms` and `quorum` are refused: no latency takes an endpoint out, and one gateway decides for itself";
     get "/api/v1/clustering/failover/history" VIEWER clustering::failover_history, FEED, "Endpoints that went and came: what found out, how fast, what it cost; the oldest first";
     get "/api/v1/events" VIEWER reads::events, FEED, "What happened to the gateway, the oldest first";
     get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";

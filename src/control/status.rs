@@ -275,6 +275,7 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         .unwrap_or(&none);
     let targets = endpoint.state.targets();
     let state = condition(endpoint);
+    let last_fault = endpoint.state.last_fault.get();
     EndpointStatus {
         address: address.to_owned(),
         state,
@@ -296,6 +297,8 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         requests: series.attempts.get(),
         share: None,
         failures: series.failures.sum(),
+        last_error: last_fault.map(|(fault, _)| fault.to_string()),
+        last_error_at: last_fault.map(|(_, at)| format!("{:.3}", at.timestamp())),
         failure_streak: endpoint.state.failure_streak(),
         ejections: endpoint.state.ejections.total(),
         last_ejection: ejection(endpoint),

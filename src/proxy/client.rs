@@ -179,3 +179,17 @@ pub(super) fn refuse(transport: &Transport) {
         Transport::Unix(stream) => rustix::io::write(stream, TOO_MANY_CONNECTIONS),
     };
 }
+
+impl Who {
+    /// For whom connections are made that begin in this way; `None` where they are for anyone.
+    pub fn behalf(&self, dial: &Dial) -> Option<Arc<Behalf>> {
+        dial.announce?;
+        let ends = self.peer.zip(self.server);
+        let behalf = self.behalf.get_or_init(|| {
+            Arc::new(Behalf {
+                addresses: ends.map(|(source, destination)| Addresses { source, destination }),
+            })
+        });
+        Some(Arc::clone(behalf))
+    }
+}

@@ -531,6 +531,9 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
         Fault::Failed(token) => rules.on.has_token(token),
         Fault::Answered(status) => rules.on.has_status(status),
     };
+    if at_fault || matches!(outcome, Fault::Failed(_)) {
+        state.last_fault.note(outcome, Millis::now());
+    }
     match (at_fault, outcome) {
         (true, _) => {
             series.faults.inc();

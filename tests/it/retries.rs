@@ -184,8 +184,9 @@ fn when_a_retry_fails_the_client_learns_of_that_and_the_log_of_both() {
         (closes.address(), 502, "upstream_reset"),
         (hangs.address(), 504, "response_timeout"),
     ] {
-        let gateway = over(&[a.address().to_string(), other.to_string()], "").start();
-        start_at(&gateway, &a);
+        let config = CONFIG.replace("outlier =", "balance = \"first\"\noutlier =");
+        let list = format!("\"{}\", \"{other}\"", a.address());
+        let gateway = gateway(&config).with("list", list).with("retry", "").start();
         let answer = gateway.get("/it");
         answer.expect(status, Some(token));
         assert_eq!(answer.header("retry-after"), None, "{answer}");
