@@ -59,7 +59,7 @@ fn a_session_is_resumed_by_any_worker_and_after_a_reload() {
             assert!(visit(&client, gateway.web()), "at whichever worker");
         }
         let before = gateway.generation();
-        gateway.write_config(&format!("{}# {before}\n", CONFIG));
+        gateway.write_config(&format!("{CONFIG}# {before}\n"));
         eventually("reloaded", || gateway.generation() > before);
         assert!(visit(&client, gateway.web()), "after a reload");
     }
