@@ -67,6 +67,7 @@ fn record<'a>(
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 77)),
         peer: Some(([10, 0, 0, 9], 50_123).into()),
         server: Some(([10, 0, 0, 1], 443).into()),
+        announced: None,
         listener: "web",
         scheme: "http",
         tls: None,
@@ -87,6 +88,7 @@ fn record<'a>(
         bytes_received: 612,
         bytes_sent: 4_311,
         body_bytes_sent: 4_096,
+        queued: Duration::ZERO,
         attempts,
         tunnel: false,
     }

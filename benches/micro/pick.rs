@@ -37,6 +37,7 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
         balance,
         hashing: Hashing::new(balance, HashKey::Uri, 1.25, &endpoints),
         endpoints,
+        dial: Default::default(),
         health: None,
         pool: Pool {
             idle_per_worker: 64,

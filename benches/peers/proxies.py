@@ -16,9 +16,25 @@ ORIGIN_PORTS = [9000, 9001]
 PORT = 8100
 SPLICING = {"HAPROXY_TUNING": "tune.bufsize 131072", "HAPROXY_OPTIONS": "option splice-auto"}
 
+# What watches endpoints, all off and all on.
+UNGUARDED = {"TIDEGATE_GUARDS": """
+retry = { attempts = 1 }
+outlier = { consecutive_failures = 0, error_rate = 0 }
+"""}
+GUARDED = {"TIDEGATE_GUARDS": """
+health = { path = "/small", interval = "1s" }
+retry = { attempts = 3, budget = 0.2 }
+outlier = { consecutive_failures = 5, error_rate = 0.5 }
+breaker = { error_rate = 0.5, max_requests = 100000 }
+slow_start = "10s"
+"""}
+TIDEGATE = ["@TIDEGATE@", "run", "-c", "@FILE@"]
+
 # Name to (configuration file, how it differs, command); the relay needs no file.
 PROXIES = {
-    "tidegate": ("tidegate.toml", {}, ["@TIDEGATE@", "run", "-c", "@FILE@"]),
+    "tidegate": ("tidegate.toml", {}, TIDEGATE),
+    "tidegate-unguarded": ("tidegate.toml", UNGUARDED, TIDEGATE),
+    "tidegate-guarded": ("tidegate.toml", GUARDED, TIDEGATE),
     "nginx": ("nginx.conf", {}, ["nginx", "-c", "@FILE@"]),
     "haproxy": ("haproxy.cfg", {}, ["haproxy", "-db", "-f", "@FILE@"]),
     "haproxy-splice": ("haproxy.cfg", SPLICING, ["haproxy", "-db", "-f", "@FILE@"]),
@@ -50,7 +66,7 @@ def substitutions(run, logged):
         "NGINX_SERVERS": " ".join(f"server {server};" for server in servers),
         "HAPROXY_SERVERS": "\n  ".join(
             f"server s{n} {server} pool-max-conn -1 pool-purge-delay 300s" for n, server in enumerate(servers)),
-        "TIDEGATE_LOG": tidegate_log,
+        "TIDEGATE_LOG": tidegate_log, "TIDEGATE_GUARDS": "",
         "TIDEGATE_ENDPOINTS": ", ".join(f'{{ address = "{server}" }}' for server in servers),
     }
 

@@ -45,6 +45,10 @@ WORKLOADS = {
     "echo": Workload("64 B echo on 1,000 WebSockets", "load", "echo", 1000, goal="≤ 1.05 × nginx"),
     "small-64-logged": Workload("as small-64, with an access log and two upstream servers", "wrk", logged=True,
                                 proxies=("tidegate", "nginx"), goal="≤ 0.80 × nginx"),
+    "guards": Workload("as small-64: health checks, outlier ejection, retries, breaker and slow start off, as by default "
+                       "(ejection and retries on), and all on", "wrk",
+                       proxies=("tidegate-unguarded", "tidegate", "tidegate-guarded", "nginx"),
+                       goal="all on ≤ 1.03 × all off"),
     "idle-websocket": Workload("idle WebSockets", "idle", "websocket", 5000, unit="KiB/connection", goal="≤ 6 KiB"),
     "idle-keep-alive": Workload("idle kept connections", "idle", "keep-alive", 5000, unit="KiB/connection"),
 }

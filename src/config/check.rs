@@ -13,6 +13,7 @@ use super::read::route_name;
 use super::settings::Table;
 use super::source::{Origin, Sources};
 use super::suggest;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -137,9 +138,42 @@ impl Checker<'_> {
                 "uri_bytes is larger than header_bytes, which counts the request line too".to_owned();
             self.error(join(&join(at, "limits"), "uri_bytes"), message);
         }
+        if let Some(proxy_protocol) = &listener.proxy_protocol {
+            self.proxy_protocol(&join(at, "proxy_protocol"), &proxy_protocol.trusted);
+        }
+        if !listener.protocols.h1 && !listener.protocols.h2c {
+            let message = "no protocol is spoken here".to_owned();
+            self.error(join(at, "protocols"), message);
+        }
+        if limits.h2.window > limits.h2.connection_window {
+            let message = "h2_window is larger than h2_connection_window, which bounds it".to_owned();
+            self.error(join(&join(at, "limits"), "h2_window"), message);
+        }
+        if listener.redirect_https && listener.tls.is_some() {
+            let message = "redirect_https is for listeners without tls and has no effect here".to_owned();
+            self.warning(join(at, "redirect_https"), message, None);
+        }
+        if listener.hsts.is_some() && listener.tls.is_none() {
+            let message = "browsers heed hsts over HTTPS only: it has no effect without tls".to_owned();
+            self.warning(join(at, "hsts"), message, None);
+        }
         if listener.mode.is_some() && matches!(listener.address, ListenAddress::Tcp(_)) {
             let message = "mode is for unix sockets and has no effect here".to_owned();
             self.warning(join(at, "mode"), message, None);
+        }
+    }
+
+    fn proxy_protocol(&mut self, at: &str, trusted: &[IpNet]) {
+        let at = join(at, "trusted");
+        if trusted.is_empty() && !self.problems.any_under(&at) {
+            let message =
+                "nobody is trusted to send PROXY protocol headers: every connection would be refused";
+            let told = Diagnostic::error(at, message);
+            self.problems
+                .add(told.hint("name the networks of the proxies, such as [\"10.0.0.0/8\"]"));
+        } else if let Some(net) = trusted.iter().find(|net| net.prefix_len() == 0) {
+            let message = format!("{net} trusts everybody: who can connect can claim any client address");
+            self.warning(at, message, None);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::model::{
     AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash, EncodedSlash, HealthKind,
-    InitialHealth, LogFormat, LogLevel, RequestIdPolicy, Role, TlsPolicy, UnknownName,
+    InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role, TlsPolicy,
+    UnknownName,
 };
 
 /// An enumeration written as one of a few words.
@@ -38,6 +39,7 @@ choices! {
     LogFormat { "text" Text, "json" Json }
     RequestIdPolicy { "generate" Generate, "if_trusted" IfTrusted, "always_keep" AlwaysKeep, "off" Off }
     AddressFamily { "any" Any, "ipv4" Ipv4, "ipv6" Ipv6 }
+    Protocol { "h1" H1, "h2c" H2c }
     DotSegments { "resolve" Resolve, "reject" Reject, "keep" Keep }
     DoubleSlash { "merge" Merge, "reject" Reject, "keep" Keep }
     EncodedSlash { "reject" Reject, "keep" Keep, "decode" Decode }
@@ -55,5 +57,6 @@ choices! {
         "408" Status408, "421" Status421, "425" Status425, "429" Status429,
         "500" Status500, "502" Status502, "503" Status503, "504" Status504,
     }
+    ProxyVersion { "v1" V1, "v2" V2 }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

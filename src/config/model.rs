@@ -151,9 +151,12 @@ pub struct Listener {
     pub address: ListenAddress,
     /// Permission bits of a unix-socket listener, e.g. 0o660.
     pub mode: Option<u32>,
+    pub protocols: Protocols,
     /// Pending connections the kernel keeps; at least 1.
     pub backlog: u32,
     pub trusted_proxies: Vec<IpNet>,
+    /// `None`: no PROXY protocol header is expected.
+    pub proxy_protocol: Option<AcceptProxy>,
     pub limits: Limits,
     pub path_policy: PathPolicy,
     pub request_id: RequestIdPolicy,
@@ -168,6 +171,10 @@ pub struct Listener {
     pub response_headers: HeaderEdits,
     /// `None`: clients come in the clear.
     pub tls: Option<Tls>,
+    /// Answer every request by a redirect to the same over HTTPS.
+    pub redirect_https: bool,
+    /// How long browsers are told to come by HTTPS only.
+    pub hsts: Option<Duration>,
 }
 
 /// What clients that ask for a name of no certificate, or for none, are answered.
@@ -266,6 +273,37 @@ pub struct NamedClientAuth {
     pub auth: ClientAuth,
 }
 
+/// Who sends PROXY protocol headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptProxy {
+    /// Others are refused.
+    pub trusted: Vec<IpNet>,
+    /// From the connection to the last byte of its header.
+    pub timeout: Duration,
+}
+
+/// Versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
+}
+
+/// A protocol that a listener speaks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    H1,
+    /// HTTP/2 by prior knowledge.
+    H2c,
+}
+
+/// The protocols that a listener speaks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    pub h1: bool,
+    pub h2c: bool,
+}
+
 /// Limits of a listener; 0 means no limit wherever that is allowed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
@@ -291,6 +329,25 @@ pub struct Limits {
     pub connections: usize,
     pub connections_per_ip: usize,
     pub max_connection_age: Duration,
+    pub h2: H2Limits,
+}
+
+/// Bounds of HTTP/2 connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct H2Limits {
+    /// Requests at once on a connection.
+    pub streams: u32,
+    /// Bytes of a request body ahead of the endpoint.
+    pub window: u32,
+    /// The same for all of a connection.
+    pub connection_window: u32,
+    /// Bytes of a response that wait for the connection.
+    pub send_buffer: usize,
+    /// Largest frame taken.
+    pub frame_bytes: u32,
+    /// Silence after which a PING is sent; zero: never.
+    pub ping: Duration,
+    pub ping_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -514,6 +571,8 @@ pub struct Upstream {
     /// Those that the configuration names; discovered ones come beside them.
     pub endpoints: Vec<Endpoint>,
     pub discover: Option<Discover>,
+    /// The PROXY protocol header that connections begin with; `None`: none.
+    pub proxy_protocol: Option<ProxyVersion>,
     pub pool: Pool,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,
@@ -521,6 +580,7 @@ pub struct Upstream {
     pub retry: Retry,
     pub breaker: Breaker,
     pub queue: Queue,
+    pub drain: Drain,
     /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
     pub slow_start: Duration,
 }
@@ -536,6 +596,13 @@ pub struct Breaker {
     pub min_requests: u64,
     pub window: Duration,
     pub open_for: Duration,
+}
+
+/// How endpoints leave that are told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// When what still runs there is cut, where whoever says so names no time; zero: never.
+    pub deadline: Duration,
 }
 
 /// Requests that find every endpoint at its `max_connections`.

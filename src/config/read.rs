@@ -4,10 +4,10 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AccessLog, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth, Config, Discover,
-    Dns, DnsName, Endpoint, EndpointAddress, Forwarded, HeaderEdits, Health, Limits, Listener, Log,
-    NamedClientAuth, Outlier, PathPolicy, Pool, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls,
-    Upstream, WebSocket,
+    AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth, Config,
+    Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health,
+    Limits, Listener, Log, NamedClientAuth, Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry,
+    Rewrite, Route, Runtime, Timeouts, Tls, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -94,8 +94,10 @@ fn listener(t: &Table) -> Option<Listener> {
     Some(Listener {
         address: t.get("address")?,
         mode: t.get("mode").map(|Mode(bits)| bits),
+        protocols: protocols(t)?,
         backlog: t.get("backlog")?,
         trusted_proxies: t.list("trusted_proxies")?,
+        proxy_protocol: t.table("proxy_protocol").and_then(accept_proxy),
         limits: limits(t.table("limits")?)?,
         path_policy: path_policy(t.table("path_policy")?)?,
         request_id: chosen(t, "request_id")?,
@@ -106,6 +108,8 @@ fn listener(t: &Table) -> Option<Listener> {
         request_headers: header_edits(t.table("request_headers")?)?,
         response_headers: header_edits(t.table("response_headers")?)?,
         tls: t.table("tls").and_then(tls),
+        redirect_https: t.get("redirect_https")?,
+        hsts: t.get("hsts"),
     })
 }
 
@@ -144,6 +148,22 @@ fn client_auth(t: &Table) -> Option<ClientAuth> {
     })
 }
 
+fn accept_proxy(t: &Table) -> Option<AcceptProxy> {
+    Some(AcceptProxy {
+        trusted: t.list("trusted")?,
+        timeout: t.get("timeout")?,
+    })
+}
+
+fn protocols(t: &Table) -> Option<Protocols> {
+    let spoken: Vec<Chosen<Protocol>> = t.list("protocols")?;
+    let has = |protocol: Protocol| spoken.iter().any(|Chosen(spoken)| *spoken == protocol);
+    Some(Protocols {
+        h1: has(Protocol::H1),
+        h2c: has(Protocol::H2c),
+    })
+}
+
 fn error_pages(t: &Table) -> Option<BTreeMap<u16, PathBuf>> {
     let pages = t.map::<PathBuf>("error_pages")?;
     pages
@@ -176,7 +196,25 @@ fn limits(t: &Table) -> Option<Limits> {
         connections: t.get("connections")?,
         connections_per_ip: t.get("connections_per_ip")?,
         max_connection_age: t.get("max_connection_age")?,
+        h2: h2_limits(t)?,
     })
+}
+
+fn h2_limits(t: &Table) -> Option<H2Limits> {
+    Some(H2Limits {
+        streams: t.get("h2_streams")?,
+        window: size(t, "h2_window")?,
+        connection_window: size(t, "h2_connection_window")?,
+        send_buffer: usize::try_from(t.get::<u64>("h2_send_buffer")?).ok()?,
+        frame_bytes: size(t, "h2_frame_bytes")?,
+        ping: t.get("h2_ping")?,
+        ping_timeout: t.get("h2_ping_timeout")?,
+    })
+}
+
+/// A size whose form keeps it in 32 bits.
+fn size(t: &Table, key: &str) -> Option<u32> {
+    u32::try_from(t.get::<u64>(key)?).ok()
 }
 
 fn path_policy(t: &Table) -> Option<PathPolicy> {
@@ -287,12 +325,14 @@ fn upstream(t: &Table) -> Option<Upstream> {
         bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
+        proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
         pool: pool(t.table("pool")?)?,
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,
         retry: retry(t.table("retry")?)?,
         breaker: breaker(t.table("breaker")?)?,
         queue: queue(t.table("queue")?)?,
+        drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
     })
 }
@@ -355,6 +395,12 @@ fn breaker(t: &Table) -> Option<Breaker> {
         min_requests: t.get("min_requests")?,
         window: t.get("window")?,
         open_for: t.get("open_for")?,
+    })
+}
+
+fn drain(t: &Table) -> Option<Drain> {
+    Some(Drain {
+        deadline: t.get("deadline")?,
     })
 }
 

@@ -238,7 +238,7 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         breaker: breaker_status(plan),
         queue: queue_status(plan),
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
-        fail_open: health::fail_open::fails_open(plan, Millis::now()),
+        fail_open: plan.fails_open(Millis::now()),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
         open_websockets: endpoints.iter().map(|endpoint| endpoint.open_websockets).sum(),
         requests: endpoints.iter().map(|endpoint| endpoint.requests).sum(),
@@ -275,6 +275,7 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         .unwrap_or(&none);
     let targets = endpoint.state.targets();
     let state = condition(endpoint);
+    let last_fault = endpoint.state.last_fault.get();
     EndpointStatus {
         address: address.to_owned(),
         state,
@@ -283,7 +284,7 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         ready: state == EndpointCondition::Active,
         admin_state: endpoint.admin.name(),
         weight: endpoint.weight,
-        weight_now: f64::from(endpoint.weight) * plan.part(endpoint, Millis::now()),
+        weight_now: plan.weight_now(endpoint, Millis::now()),
         backup: endpoint.backup,
         zone: None,
         discovered: false,
@@ -296,6 +297,8 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         requests: series.attempts.get(),
         share: None,
         failures: series.failures.sum(),
+        last_error: last_fault.map(|(fault, _)| fault.to_string()),
+        last_error_at: last_fault.map(|(_, at)| format!("{:.3}", at.timestamp())),
         failure_streak: endpoint.state.failure_streak(),
         ejections: endpoint.state.ejections.total(),
         last_ejection: ejection(endpoint),

@@ -34,6 +34,15 @@ impl Transport {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
+    /// Ready when reading is worth a try; there may be nothing all the same.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(secure) => secure.poll_readable(cx),
+        }
+    }
+
     /// Writes once; a stream that takes nothing is an error.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {

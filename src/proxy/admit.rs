@@ -1,6 +1,6 @@
 //! Whether a request may be served at all, and what it is about: framing, host, path, who asks.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::client_ip;
 use super::context::{RequestContext, Text};
 use super::error::ProxyError;
@@ -33,11 +33,14 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
     // Until its framing is understood, nothing that follows can be taken for a request.
     context.rest = Rest::Unknown;
     let found = inspect(context.head()?, &context.listener.plan.path_policy)?;
-    context.body = found.body;
+    context.body = match &client.link {
+        Link::H1(_) => found.body,
+        Link::H2(stream) => stream.body(found.body),
+    };
     context.query = found.query;
     context.host = found.host;
     context.path = found.path;
-    context.rest = if found.expects_continue && found.body != BodyKind::None {
+    context.rest = if found.expects_continue && context.body != BodyKind::None {
         Rest::Unknown
     } else {
         unread(context)

@@ -33,7 +33,8 @@ pub(super) fn asker(head: &RequestHead, peer: IpAddr, trusted: &[IpNet]) -> (IpA
     }
 }
 
-fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+/// Whether an address is in one of these networks.
+pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     trusted.iter().any(|net| net.contains(&address))
 }

@@ -1,7 +1,8 @@
 //! What is known about one request while it runs. When the context drops, however that comes about, the request
 //! is counted and its access record is written: exactly one per request.
 
-use super::client::Client;
+use super::client::{Client, Link};
+use super::ends::Announced;
 use super::error::{ProxyError, Side};
 use super::handshake::Secured;
 use super::heads;
@@ -77,6 +78,7 @@ pub(super) struct RequestContext {
     pub server: Option<SocketAddr>,
     /// `None` in the clear.
     pub tls: Option<Rc<Secured>>,
+    pub announced: Option<Rc<Announced>>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -92,6 +94,8 @@ pub(super) struct RequestContext {
     pub query: Option<Span>,
     pub request_id: SmallVec<[u8; 32]>,
     pub attempts: SmallVec<[Attempt; 1]>,
+    /// Time in the upstream's line.
+    pub queued: Duration,
     /// 0 until an answer's head was written.
     pub status: u16,
     pub token: Option<Token>,
@@ -137,6 +141,7 @@ impl RequestContext {
             peer: client.peer,
             server: client.server,
             tls: client.tls.clone(),
+            announced: client.announced.clone(),
             client_ip: client.ip,
             trusted: false,
             connection: client.number,
@@ -148,6 +153,7 @@ impl RequestContext {
             query: None,
             request_id: SmallVec::new(),
             attempts: SmallVec::new(),
+            queued: Duration::ZERO,
             status: 0,
             token: None,
             detail: None,
@@ -156,7 +162,7 @@ impl RequestContext {
             ended: EndedBy::Client,
             ended_at: None,
             read_before: client.counted_read,
-            written_before: client.wire.bytes_written,
+            written_before: client.link.bytes_written(),
             bytes_received: 0,
             bytes_sent: 0,
             head_bytes_sent: 0,
@@ -268,12 +274,20 @@ impl RequestContext {
 
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
+        let wire = match &client.link {
+            Link::H1(wire) => wire,
+            Link::H2(stream) => {
+                self.bytes_received = stream.bytes_read();
+                self.bytes_sent = stream.bytes_written();
+                return;
+            }
+        };
         // What is carried belongs to the next request.
-        let read = client.wire.bytes_read - client.wire.carried().len() as u64;
+        let read = wire.bytes_read - wire.carried().len() as u64;
         self.bytes_received = read - self.read_before.min(read);
-        client.counted_read = read;
         // The rest of an own answer goes out before the next request is looked at.
-        self.bytes_sent = client.wire.bytes_written - self.written_before + client.wire.unsent();
+        self.bytes_sent = wire.bytes_written - self.written_before + wire.unsent();
+        client.counted_read = read;
     }
 
     /// Ends the attempt that runs, if one does.
@@ -296,8 +310,12 @@ impl RequestContext {
             end: now,
             time: SystemTime::now(),
             client: self.client_ip,
-            peer: self.peer,
+            peer: self
+                .announced
+                .as_ref()
+                .map_or(self.peer, |announced| announced.peer),
             server: self.server,
+            announced: self.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
             scheme: self.scheme().text(),
             tls: self.tls.as_deref().map(Secured::record),
@@ -318,6 +336,7 @@ impl RequestContext {
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
+            queued: self.queued,
             attempts,
             tunnel: self.tunnel,
         });

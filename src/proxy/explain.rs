@@ -90,6 +90,8 @@ pub struct UpstreamChoice {
     pub hash_key: Option<HashKeyChoice>,
     /// Probes and traffic speak against all endpoints, so they are not heeded.
     pub fail_open: bool,
+    /// Nobody is picked just now: the first verdict of the checks is waited for, a second at most.
+    pub awaits_verdict: bool,
     pub endpoints: Vec<EndpointChoice>,
     /// The endpoint that the worker would pick now; `null` when none can be.
     pub pick: Option<String>,
@@ -107,6 +109,8 @@ pub struct HashKeyChoice {
 pub struct EndpointChoice {
     pub address: String,
     pub weight: u32,
+    /// Less than `weight` while it starts slowly.
+    pub weight_now: f64,
     pub backup: bool,
     pub in_flight: u32,
     pub tunnels: u32,
@@ -258,7 +262,8 @@ fn follow(view: &View, route: &RoutePlan, input: &RouteInput<'_>, now: Millis, t
 fn choice(upstream: &LocalUpstream, share: f64, input: &RouteInput<'_>, now: Millis) -> UpstreamChoice {
     let plan = &upstream.plan;
     let key = plan.hash_key().and_then(|key| hash_key::of(key, input));
-    let pick = upstream.preview(Ask { now, key });
+    let awaits_verdict = plan.awaits_verdict(now);
+    let pick = upstream.preview(Ask { now, key }).filter(|_| !awaits_verdict);
     let scores = if plan.learns() {
         scores(plan, now)
     } else {
@@ -276,6 +281,7 @@ fn choice(upstream: &LocalUpstream, share: f64, input: &RouteInput<'_>, now: Mil
         .map(|(index, endpoint)| EndpointChoice {
             address: endpoint.state.key.address.to_string(),
             weight: endpoint.weight,
+            weight_now: plan.weight_now(endpoint, now),
             backup: endpoint.backup,
             in_flight: endpoint.state.in_flight(),
             tunnels: endpoint.state.tunnels(),
@@ -292,6 +298,7 @@ fn choice(upstream: &LocalUpstream, share: f64, input: &RouteInput<'_>, now: Mil
             hash: key.map(|hash| format!("{hash:016x}")),
         }),
         fail_open,
+        awaits_verdict,
         endpoints: endpoints.collect(),
         pick: pick.map(|index| plan.endpoints[index].state.key.address.to_string()),
     }

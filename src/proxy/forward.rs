@@ -25,11 +25,12 @@ use crate::message::token::Token;
 use crate::routing::Match;
 use crate::snapshot::RoutePlan;
 use crate::telemetry::access::{EndedBy, Outcome};
-use crate::upstream::conn::Conn;
+use crate::upstream::conn::{Caller, Conn, Dial};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Sends a request to an endpoint of its upstream and its answer to the client.
@@ -177,7 +178,9 @@ async fn try_endpoint(
         &attempt.upstream.plan.endpoints[index].authority,
         attempt.prepared,
     );
-    if let Some(conn) = endpoint.checkout() {
+    let dial = &attempt.upstream.plan.dial;
+    let behalf = client.behalf(dial);
+    if let Some(conn) = endpoint.checkout(dial, behalf.as_ref()) {
         begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();
         match exchange(client, context, attempt, conn).await {
@@ -189,7 +192,8 @@ async fn try_endpoint(
         }
     }
     begin_attempt(context, &endpoint, index, false);
-    let conn = connect(client, context, attempt.route, &endpoint)
+    let dialling = (dial, Caller::Client(behalf.as_ref()));
+    let conn = connect(client, context, attempt.route, &endpoint, dialling)
         .await
         .map_err(ProxyError::unsent)?;
     let answer = exchange(client, context, attempt, conn).await;
@@ -225,6 +229,7 @@ async fn connect(
     context: &mut RequestContext,
     route: &RoutePlan,
     endpoint: &LocalEndpoint,
+    (dial, caller): (&Arc<Dial>, Caller<'_>),
 ) -> Result<Box<Conn>, ProxyError> {
     let series = &endpoint.series;
     let started = Instant::now();
@@ -242,7 +247,11 @@ async fn connect(
         (Some(connect), _) => Some((connect, late_connect())),
         (None, total) => total.map(|total| (total, late_total())),
     };
-    let mut opening = std::pin::pin!(Conn::open_any(&targets.list, first));
+    let mut opening = std::pin::pin!(async {
+        let mut conn = Conn::open_any(&targets.list, first, dial).await?;
+        conn.begin(caller).await?;
+        Ok(conn)
+    });
     let opened = std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
             return std::task::Poll::Ready(Ok(opened));
@@ -428,7 +437,10 @@ async fn drive(
     let prepared = asked.prepared;
     {
         let head = context.head()?;
-        let body = context.body;
+        let body = match context.body {
+            BodyKind::UntilClose => BodyKind::Chunked,
+            body => body,
+        };
         exchange
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;
@@ -449,8 +461,9 @@ async fn drive(
         return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
     }
     let framing = client_framing(context, body);
-    context.ends_by_close =
-        framing == Framing::Plain && matches!(body, BodyKind::UntilClose | BodyKind::Chunked);
+    context.ends_by_close = framing == Framing::Plain
+        && matches!(body, BodyKind::UntilClose | BodyKind::Chunked)
+        && context.head()?.version < Version::H2;
     let keep_alive =
         context.may_keep_alive() && !context.ends_by_close && (exchange.request_done() || !expects(context));
     exchange.end_means_gone = is_event_stream(&response);
@@ -463,17 +476,8 @@ async fn drive(
         &response,
         keep_alive,
     )?;
-    let sent_framing = if framing == Framing::Chunked {
-        BodyKind::Chunked
-    } else {
-        body
-    };
     context.status = response.status;
-    context.head_bytes_sent = exchange
-        .send_response(body, framing, |out| {
-            write::response_head(&response, &edits, plain(sent_framing, framing), out)
-        })
-        .await?;
+    context.head_bytes_sent = exchange.send_response(&response, &edits, body, framing).await?;
     context.response = Some(response);
     if switched {
         return Ok(Driven::Switched);
@@ -492,20 +496,13 @@ fn switched_as_asked(asked: &RequestHead, response: &ResponseHead) -> bool {
     })
 }
 
-/// The framing to announce: a body without length goes to the end of the connection.
-const fn plain(body: BodyKind, framing: Framing) -> BodyKind {
-    match (body, framing) {
-        (BodyKind::Chunked, Framing::Plain) => BodyKind::UntilClose,
-        (body, _) => body,
-    }
-}
-
-/// How the answer's body goes to this client: chunked where its length is not known, if the client knows that.
+/// How the answer's body goes to this client: chunked where its length is not known, if the client knows that; in
+/// HTTP/2 frames tell of the end.
 fn client_framing(context: &RequestContext, body: BodyKind) -> Framing {
     let knows_chunked = context
         .request
         .as_ref()
-        .is_some_and(|head| head.version >= Version::H11);
+        .is_some_and(|head| head.version == Version::H11);
     match body {
         BodyKind::Chunked | BodyKind::UntilClose if knows_chunked => Framing::Chunked,
         _ => Framing::Plain,
@@ -534,6 +531,9 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
         Fault::Failed(token) => rules.on.has_token(token),
         Fault::Answered(status) => rules.on.has_status(status),
     };
+    if at_fault || matches!(outcome, Fault::Failed(_)) {
+        state.last_fault.note(outcome, Millis::now());
+    }
     match (at_fault, outcome) {
         (true, _) => {
             series.faults.inc();

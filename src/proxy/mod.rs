@@ -3,9 +3,9 @@
 //! | step | module | what happens |
 //! |---|---|---|
 //! | 0 | [`worker`] | a thread with its own runtime, sockets, connections and pools; [`board`] is what others see of it |
-//! | 1 | `accept` | a connection is accepted, and placed on the worker that has room |
+//! | 1 | `accept` | a connection is accepted, and placed on the worker that has room; `ends` says who connects |
 //! | 1a | `handshake` | on a TLS listener: which certificate, on which terms, or why not |
-//! | 2 | `connection` | heads are read one after another; [`client`](self) is what lives between them |
+//! | 2 | `connection`, `h2` | heads are read one after another, or come at once on streams; [`client`](self) is who asks |
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
 //! | 5 | `admit` | framing, host, path, `client_ip`, request id |
@@ -27,6 +27,7 @@ mod client;
 mod client_ip;
 mod connection;
 mod context;
+mod ends;
 mod error;
 mod exchange;
 pub mod explain;
@@ -34,6 +35,7 @@ pub mod explain;
 mod faults;
 mod flow;
 mod forward;
+mod h2;
 mod handle;
 mod handshake;
 mod hash_key;

@@ -15,6 +15,7 @@ use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::tls::server::ServerTls;
 use crate::tls::tickets::TicketRing;
 use crate::upstream::shared::check::CheckPlan;
+use crate::upstream::shared::dial;
 use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::standing::Health;
@@ -120,6 +121,43 @@ pub fn upstreams(
         .collect()
 }
 
+/// The listeners of a live snapshot with the files of their TLS read anew, and warnings about those. `None`: nothing
+/// in them has changed.
+///
+/// # Errors
+/// All errors and warnings, when there is an error among them; keys are placed by the caller.
+#[allow(clippy::type_complexity)]
+pub fn certificates(
+    live: &Snapshot,
+    config: &Config,
+    parts: Parts<'_>,
+) -> Result<Option<(Vec<Arc<ListenerPlan>>, Vec<Diagnostic>)>, Vec<Diagnostic>> {
+    let mut found = Vec::new();
+    let mut changed = false;
+    let mut listeners = Vec::with_capacity(live.listeners.len());
+    for plan in &live.listeners {
+        let written = config.listeners.get(&*plan.name);
+        let (Some(before), Some(tls)) = (&plan.tls, written.and_then(|written| written.tls.as_ref())) else {
+            listeners.push(plan.clone());
+            continue;
+        };
+        let key = format!("listeners.{}", plan.name);
+        let Some(now) = server_tls(&plan.name, tls, &key, parts, &mut found) else {
+            continue;
+        };
+        if now.fingerprint() == before.fingerprint() {
+            listeners.push(plan.clone());
+        } else {
+            changed = true;
+            listeners.push(Arc::new(plan.with_tls(now)));
+        }
+    }
+    if found.iter().any(|d| d.severity == Severity::Error) {
+        return Err(found);
+    }
+    Ok(changed.then_some((listeners, found)))
+}
+
 fn listener_plan(
     name: &str,
     listener: &model::Listener,
@@ -148,8 +186,11 @@ fn listener_plan(
         Some(tls) => Some(server_tls(name, tls, &key, parts, found)?),
         None => None,
     };
+    let hsts = listener.hsts.filter(|_| tls.is_some());
     Some(Arc::new(ListenerPlan {
         tls,
+        redirect_https: listener.redirect_https,
+        hsts: hsts.map(|age| format!("max-age={}", age.as_secs()).into()),
         name: name.into(),
         address: listener.address.clone(),
         head_limits: HeadLimits {
@@ -158,8 +199,10 @@ fn listener_plan(
             target_bytes: usize::try_from(limits.uri_bytes).unwrap_or(usize::MAX),
         },
         limits: limits.clone(),
+        protocols: listener.protocols,
         path_policy: listener.path_policy,
         trusted_proxies: listener.trusted_proxies.clone(),
+        proxy_protocol: listener.proxy_protocol.clone(),
         request_id: listener.request_id,
         error_pages: error_pages(&listener.error_pages, &key, found),
         error_header: listener.error_header,
@@ -397,6 +440,7 @@ fn upstream_plan(
         limited: endpoints.iter().any(|endpoint| endpoint.max_connections > 0),
         admission: registry.admission(&name),
     };
+    let dial = registry.dial(&name, dial::of(upstream));
     Arc::new(UpstreamPlan {
         name,
         balance: upstream.balance,
@@ -408,6 +452,7 @@ fn upstream_plan(
         ),
         endpoints,
         pool: upstream.pool,
+        dial,
         resilience,
         health,
     })

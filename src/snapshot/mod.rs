@@ -4,11 +4,13 @@ mod compile;
 mod headers;
 mod live;
 
-pub use compile::{Parts, compile, upstreams};
+pub use compile::{Parts, certificates, compile, upstreams};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
-pub use crate::config::model::{Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts, WebSocket};
+pub use crate::config::model::{
+    AcceptProxy, Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, Timeouts, WebSocket,
+};
 
 use crate::config::model::ListenAddress;
 use crate::h1::parse::HeadLimits;
@@ -45,6 +47,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The same with listeners whose files were read anew.
+    #[must_use]
+    pub fn with_listeners(&self, generation: u64, listeners: Vec<Arc<ListenerPlan>>) -> Self {
+        Self {
+            listeners,
+            ..self.with_upstreams(generation, self.upstreams.clone())
+        }
+    }
+
     /// The same with other upstreams of the same names: what routes to them does not change.
     #[must_use]
     pub fn with_upstreams(&self, generation: u64, upstreams: Vec<Arc<UpstreamPlan>>) -> Self {
@@ -61,14 +72,17 @@ impl Snapshot {
 }
 
 /// A listener, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenerPlan {
     pub name: Arc<str>,
     pub address: ListenAddress,
     pub limits: Limits,
+    pub protocols: Protocols,
     pub head_limits: HeadLimits,
     pub path_policy: PathPolicy,
     pub trusted_proxies: Vec<IpNet>,
+    /// `None`: connections begin without a PROXY protocol header.
+    pub proxy_protocol: Option<AcceptProxy>,
     pub request_id: RequestIdPolicy,
     pub error_pages: BTreeMap<u16, OwnPage>,
     pub error_header: bool,
@@ -78,6 +92,19 @@ pub struct ListenerPlan {
     pub response_headers: HeaderPlan,
     /// `None`: clients come in the clear.
     pub tls: Option<Arc<ServerTls>>,
+    pub redirect_https: bool,
+    /// The value of Strict-Transport-Security.
+    pub hsts: Option<Box<str>>,
+}
+
+impl ListenerPlan {
+    /// The same with certificates read anew.
+    fn with_tls(&self, tls: Arc<ServerTls>) -> Self {
+        Self {
+            tls: Some(tls),
+            ..self.clone()
+        }
+    }
 }
 
 /// A route, compiled.

@@ -30,6 +30,23 @@ pub struct AttemptRecord<'a> {
     pub ended: Instant,
 }
 
+/// What a proxy in front announced of the connection by a PROXY protocol header.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnnouncedRecord<'a> {
+    /// 1 or 2.
+    pub version: u8,
+    /// The client, and where it connected to; `None` where the proxy did not say.
+    pub source: Option<SocketAddr>,
+    pub destination: Option<SocketAddr>,
+    /// What only version 2 can tell.
+    pub alpn: Option<&'a [u8]>,
+    pub authority: Option<&'a [u8]>,
+    pub unique_id: Option<&'a [u8]>,
+    pub tls_version: Option<&'a [u8]>,
+    pub tls_common_name: Option<&'a [u8]>,
+    pub tls_cipher: Option<&'a [u8]>,
+}
+
 /// Who ended the exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
@@ -79,9 +96,11 @@ pub struct AccessRecord<'a> {
     pub time: SystemTime,
     /// The client as resolved through trusted proxies.
     pub client: IpAddr,
-    /// The TCP peer; `None` on unix sockets.
+    /// The TCP peer, whomever it announces; `None` on unix sockets.
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// `None` where nobody announces connections.
+    pub announced: Option<AnnouncedRecord<'a>>,
     pub listener: &'a str,
     /// `http` or `https`.
     pub scheme: &'static str,
@@ -113,6 +132,8 @@ pub struct AccessRecord<'a> {
     /// Bytes written to the client: head and body; body alone.
     pub bytes_sent: u64,
     pub body_bytes_sent: u64,
+    /// Time in line for an endpoint below its `max_connections`.
+    pub queued: Duration,
     pub attempts: &'a [AttemptRecord<'a>],
     /// The connection was upgraded and this record covers the tunnel.
     pub tunnel: bool,

@@ -17,9 +17,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The protocols that are served over TLS so far: of those that a listener allows, these are offered. HTTP/2 is
-/// switched on by its line here.
-const SERVED: &[Alpn] = &[Alpn::Http11];
+/// The protocols that are served over TLS: of those that a listener allows, these are offered.
+const SERVED: &[Alpn] = &[Alpn::H2, Alpn::Http11];
 
 /// See the module's text.
 #[derive(Debug)]
@@ -201,6 +200,20 @@ impl ServerTls {
     #[must_use]
     pub fn certificates(&self) -> &[Arc<Certificate>] {
         self.store.all()
+    }
+
+    /// The same for the same certificates and the same terms.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let chains = self
+            .store
+            .all()
+            .iter()
+            .flat_map(|certificate| &certificate.key.cert);
+        let chains = chains.map(|certificate| certificate.as_ref());
+        let terms = self.rules.terms.iter().map(|terms| terms.digest.as_slice());
+        let parts: Vec<&[u8]> = chains.chain(terms).collect();
+        digest(&parts)
     }
 
     /// Whether any client is asked for a certificate.

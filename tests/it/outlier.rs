@@ -68,6 +68,8 @@ fn failures_in_a_row_eject_at_once_and_the_endpoint_comes_back() {
         "{state}"
     );
     assert_eq!(last["over"], false, "{state}");
+    assert_eq!(state["last_error"], "status 500", "{state}");
+    assert!(state["last_error_at"].is_string(), "{state}");
     let event = eventually_some("it is told", || events(&gateway, "endpoint.ejected").pop());
     assert_eq!(event["target"], format!("app/{}", bad.address()), "{event}");
     assert_eq!(event["data"]["seconds"], 2.0, "{event}");

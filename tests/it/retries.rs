@@ -1,13 +1,11 @@
 //! When a request goes on to another endpoint, and when the first answer is the last.
 
-use crate::{binary, gateway};
-use std::process::Stdio;
+use crate::gateway;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use testkit::gateway::{Running, Sig};
 use testkit::net::Refused;
-use testkit::{Backend, Gate, Gateway, Load, Reply, eventually, eventually_some};
+use testkit::{Backend, Gate, Gateway, Reply, eventually};
 
 /// Endpoints `@list@` that are never ejected.
 const CONFIG: &str = r#"
@@ -174,6 +172,32 @@ fn when_a_retry_is_refused_the_very_answer_is_passed_on() {
     );
     let gateway = between(&[&a, &b], "");
     assert_eq!(gateway.send(request("POST", "", "x")).text(), "a");
+}
+
+#[test]
+fn when_a_retry_fails_the_client_learns_of_that_and_the_log_of_both() {
+    let a = backend(|_| Reply::new(503, "busy").header("Retry-After", "7"));
+    let refused = Refused::new();
+    let (closes, hangs) = (backend(|_| Reply::close()), backend(|_| Reply::hang()));
+    for (other, status, token) in [
+        (refused.address(), 502, "connect_failed"),
+        (closes.address(), 502, "upstream_reset"),
+        (hangs.address(), 504, "response_timeout"),
+    ] {
+        let config = CONFIG.replace("outlier =", "balance = \"first\"\noutlier =");
+        let list = format!("\"{}\", \"{other}\"", a.address());
+        let gateway = gateway(&config).with("list", list).with("retry", "").start();
+        let answer = gateway.get("/it");
+        answer.expect(status, Some(token));
+        assert_eq!(answer.header("retry-after"), None, "{answer}");
+        let outcomes = outcomes(&gateway);
+        assert_eq!(outcomes[0], "503", "{outcomes:?}");
+        // A kept connection that turns out to be dead is followed by a new one to the same endpoint.
+        assert!(
+            outcomes[1..].iter().all(|outcome| outcome == token),
+            "{outcomes:?}"
+        );
+    }
 }
 
 #[test]
@@ -378,92 +402,4 @@ fn requests_under_way_when_an_endpoint_dies_are_served_by_the_others() {
         gate.open();
     });
     assert_eq!(slow.load(Ordering::SeqCst), 8);
-}
-
-/// An app server in a process of its own.
-struct App {
-    process: Running,
-    address: String,
-}
-
-impl App {
-    fn start(port: u16) -> Self {
-        let mut command = testkit::cli::command(binary());
-        command.args(["demo-app", "--name", "app", "--port", &port.to_string()]);
-        // It ends with its standard input.
-        command.stdin(Stdio::piped());
-        let process = Running::start(command);
-        let address = eventually_some("it listens", || {
-            process.stdout().lines().next().map(str::to_owned)
-        });
-        Self { process, address }
-    }
-
-    fn port(&self) -> u16 {
-        let (_, port) = self.address.rsplit_once(':').expect("a port");
-        port.parse().expect("a number")
-    }
-}
-
-#[test]
-fn killing_one_of_three_under_load_fails_no_request_that_may_be_repeated() {
-    let mut apps: Vec<App> = (0..3).map(|_| App::start(0)).collect();
-    let list: Vec<String> = apps.iter().map(|app| format!("\"{}\"", app.address)).collect();
-    let config = CONFIG
-        .replace("max_ejected = 0 ", "eject = '500ms' ")
-        .replace("workers = 1", "workers = 2")
-        .replace("\"300ms\"", "\"5s\"");
-    let gateway = gateway(&config)
-        .with("list", list.join(", "))
-        .with("retry", "")
-        .start();
-    let load = Load::get(gateway.web(), 8, "/whoami");
-    eventually("load runs", || load.done() > 500);
-    let victim = apps.remove(0);
-    let labels = [&*format!("endpoint=\"{}\"", victim.address)];
-    victim.process.signal(Sig::KILL);
-    eventually("it is ejected", || {
-        gateway.metric("tidegate_endpoint_ejections_total", &labels) >= 1.0
-    });
-    let done = load.done();
-    eventually("load goes on", || load.done() > done + 500);
-
-    let port = victim.port();
-    drop(victim);
-    let picks = || {
-        gateway.metric(
-            "tidegate_upstream_responses_total",
-            &[labels[0], "code_class=\"2xx\""],
-        )
-    };
-    let before = picks();
-    apps.push(App::start(port));
-    eventually("it is back", || picks() > before + 50.0);
-    load.stop().expect_flawless();
-}
-
-#[test]
-fn a_process_that_stands_still_costs_each_request_its_deadline_until_it_is_ejected() {
-    let apps: Vec<App> = (0..2).map(|_| App::start(0)).collect();
-    let list: Vec<String> = apps.iter().map(|app| format!("\"{}\"", app.address)).collect();
-    let config = CONFIG.replace("max_ejected = 0 ", "consecutive_failures = 2, eject = '60s' ");
-    let gateway = gateway(&config)
-        .with("list", list.join(", "))
-        .with("retry", "")
-        .start();
-    apps[0].process.signal(Sig::STOP);
-    let labels = [&*format!("endpoint=\"{}\"", apps[0].address)];
-    let mut asked = 0;
-    eventually("it is ejected", || {
-        gateway.get("/whoami").expect(200, None);
-        asked += 1;
-        gateway.metric("tidegate_endpoint_ejected", &labels) == 1.0
-    });
-    assert!(asked <= 5, "{asked}");
-    let picks = || gateway.metric("tidegate_lb_picks_total", &labels);
-    let before = picks();
-    for _ in 0..10 {
-        gateway.get("/whoami").expect(200, None);
-    }
-    assert_eq!(picks(), before);
 }

@@ -127,10 +127,10 @@ fn upstream_choice(text: &mut String, choice: &Value) {
     } else {
         String::new()
     };
-    let open = if choice["fail_open"] == true {
-        ", fail-open: no endpoint is well"
-    } else {
-        ""
+    let awaits_verdict = choice["awaits_verdict"] == true;
+    let open = match choice["fail_open"] == true {
+        true => ", fail-open: no endpoint is well",
+        false => "",
     };
     line(
         text,
@@ -148,6 +148,11 @@ fn upstream_choice(text: &mut String, choice: &Value) {
             "" => "could be".to_owned(),
             why => format!("passed over: {why}"),
         };
+        let (weight, now) = (endpoint["weight"].as_f64(), endpoint["weight_now"].as_f64());
+        let slow = match now.filter(|now| Some(*now) < weight) {
+            Some(now) => format!(" ({now:.2} now: it starts slowly)"),
+            None => String::new(),
+        };
         let score = match &endpoint["score"] {
             score if score.is_null() => String::new(),
             score => format!(
@@ -158,12 +163,17 @@ fn upstream_choice(text: &mut String, choice: &Value) {
         line(
             text,
             format_args!(
-                "  {address} weight {}, {} in flight, {} tunnels{score}: {verdict}",
+                "  {address} weight {}{slow}, {} in flight, {} tunnels{score}: {verdict}",
                 endpoint["weight"], endpoint["in_flight"], endpoint["tunnels"]
             ),
         );
     }
-    if pick.is_empty() {
+    if awaits_verdict {
+        line(
+            text,
+            format_args!("  none is picked yet: the first verdict of the checks is waited for"),
+        );
+    } else if pick.is_empty() {
         line(text, format_args!("  none can be picked: 503 no_endpoint"));
     }
 }
@@ -351,8 +361,12 @@ fn said(told: &Value) -> String {
         Some(reason) => format!(": {reason}"),
         None => String::new(),
     };
+    let until = match told["until"].as_str() {
+        Some(until) => format!(" until {until}"),
+        None => String::new(),
+    };
     format!(
-        "  by {} since {}{reason}",
+        "  by {} since {}{until}{reason}",
         word(&told["by"]),
         word(&told["since"])
     )

@@ -99,6 +99,19 @@ impl Key {
         Self::with(name, Shape::List(form), Presence::Default(default), doc)
     }
 
+    /// A list that must be written.
+    #[must_use]
+    pub const fn required_list(
+        name: &'static str,
+        form: Form,
+        example: &'static str,
+        doc: &'static str,
+    ) -> Self {
+        let mut key = Self::with(name, Shape::List(form), Presence::Required, doc);
+        key.example = example;
+        key
+    }
+
     /// A map; empty when not written.
     #[must_use]
     pub const fn map(name: &'static str, of: MapKey, form: Form, doc: &'static str) -> Self {

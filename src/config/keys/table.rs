@@ -6,11 +6,14 @@ use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::model::{
     AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash, EncodedSlash, HealthKind,
-    InitialHealth, LogFormat, LogLevel, RequestIdPolicy, Role, TLS_GROUPS, TLS_SUITES, TlsPolicy,
-    UnknownName,
+    InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role, TLS_GROUPS,
+    TLS_SUITES, TlsPolicy, UnknownName,
 };
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+/// RFC 9113 section 6.9.1.
+const H2_LARGEST_WINDOW: u64 = i32::MAX as u64;
 /// Where zero means "no limit" and nothing else bounds the number.
 const COUNT: Form = Form::Integer {
     min: 0,
@@ -193,7 +196,12 @@ const LISTENER: &[Key] = &[
         "\"127.0.0.1:8080\"",
         "Address to listen on: `IP:PORT`, `[IPV6]:PORT` or `unix:/PATH`. Port 0 takes a free one and keeps it over reloads.",
     ),
-    Key::list("protocols", Form::Choice(&["h1"]), "h1", "Protocols spoken here; HTTP/1.1 is the only one so far."),
+    Key::list(
+        "protocols",
+        Form::Choice(Protocol::NAMES),
+        "h1",
+        "Protocols spoken here without TLS: h1 is HTTP/1.1, h2c is HTTP/2 by prior knowledge on the same port.",
+    ),
     Key::optional("mode", Form::Mode, "\"0660\"", "Permission bits of a unix socket. Default: by the umask."),
     Key::new(
         "backlog",
@@ -208,6 +216,11 @@ const LISTENER: &[Key] = &[
         "Networks whose X-Forwarded-* and Forwarded headers are believed, walked from right to left. Default: nobody's.",
     )
     .example("[\"10.0.0.0/8\"]"),
+    Key::optional_table(
+        "proxy_protocol",
+        PROXY_PROTOCOL,
+        "Every connection begins with a PROXY protocol header, version 1 or 2, in which a proxy in front says whose it is; that address counts as the client's from then on. Connections without it, or from peers that are not trusted, are closed unserved. Absent: none is expected, and one that comes is refused as any request that makes no sense.",
+    ),
     Key::table("limits", LIMITS, "Limits for clients."),
     Key::table(
         "path_policy",
@@ -233,6 +246,18 @@ const LISTENER: &[Key] = &[
     Key::table("request_headers", HEADER_EDITS, "Changes to every request, after those of the route."),
     Key::table("response_headers", HEADER_EDITS, "Changes to every response, after those of the route."),
     Key::optional_table("tls", TLS, "Serve HTTPS. Absent: clients come in the clear."),
+    Key::new(
+        "redirect_https",
+        Form::Bool,
+        "false",
+        "On a listener without TLS: answer every request with 308 to the same over HTTPS, on its usual port. What a trusted proxy received over HTTPS is served.",
+    ),
+    Key::optional(
+        "hsts",
+        TIME,
+        "\"180d\"",
+        "On a TLS listener: tell browsers, in every response, to come by HTTPS only for so long (Strict-Transport-Security). 0s: take back what they were told.",
+    ),
 ];
 
 const TLS: &[Key] = &[
@@ -274,7 +299,7 @@ const TLS: &[Key] = &[
         "alpn",
         Form::Choice(Alpn::NAMES),
         "h2,http/1.1",
-        "Protocols that clients may agree on, preferred ones first. Those that are not served yet are not offered.",
+        "Protocols that clients may agree on, preferred ones first; clients that offer none speak HTTP/1.1. `protocols` is for listeners without TLS.",
     ),
     Key::optional_table("client_auth", CLIENT_AUTH, "Certificates of clients. Absent: none is asked for."),
     Key {
@@ -345,6 +370,21 @@ const CLIENT_AUTH_CRL: Key = Key::list(
     "Lists of certificates that were revoked, in PEM. With any, each client's issuer must have one that has not run out.",
 )
 .example("[\"certs/clients.crl\"]");
+
+const PROXY_PROTOCOL: &[Key] = &[
+    Key::required_list(
+        "trusted",
+        Form::Cidr,
+        "[\"10.0.0.0/8\"]",
+        "Networks of the proxies; everybody else is refused. Peers on a unix socket count as 127.0.0.1.",
+    ),
+    Key::new(
+        "timeout",
+        DEADLINE,
+        "5s",
+        "From the connection to the last byte of the header; then it is closed.",
+    ),
+];
 
 const LIMITS: &[Key] = &[
     Key::new(
@@ -444,7 +484,61 @@ const LIMITS: &[Key] = &[
         "max_connection_age",
         TIME,
         "0s",
-        "Age at which a connection is closed after the request it is at. 0s: none.",
+        "Age at which a connection is closed after the request it is at; in HTTP/2 after those that are running. 0s: none.",
+    ),
+    Key::new(
+        "h2_streams",
+        Form::Integer { min: 1, max: 65_535 },
+        "128",
+        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, and the heads of its requests.",
+    ),
+    Key::new(
+        "h2_window",
+        Form::Size {
+            min: 16 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "256KiB",
+        "Bytes of one HTTP/2 request body that a client may send before they are taken by the endpoint.",
+    ),
+    Key::new(
+        "h2_connection_window",
+        Form::Size {
+            min: 64 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "1MiB",
+        "The same for all requests of an HTTP/2 connection together.",
+    ),
+    Key::new(
+        "h2_send_buffer",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB,
+        },
+        "64KiB",
+        "Bytes of one HTTP/2 response that wait for the connection, within what the client's windows allow.",
+    ),
+    Key::new(
+        "h2_frame_bytes",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB - 1,
+        },
+        "16KiB",
+        "Largest HTTP/2 frame taken. The bound of a head, SETTINGS_MAX_HEADER_LIST_SIZE, follows from `header_bytes` and `headers`.",
+    ),
+    Key::new(
+        "h2_ping",
+        TIME,
+        "0s",
+        "Silence of an HTTP/2 client after which it is sent a PING; the connection is closed when the answer takes longer than `h2_ping_timeout`. 0s: none is sent.",
+    ),
+    Key::new(
+        "h2_ping_timeout",
+        DEADLINE,
+        "20s",
+        "Longest wait for the answer to a PING.",
     ),
 ];
 
@@ -742,6 +836,11 @@ const UPSTREAM: &[Key] = &[
         DISCOVER,
         "Endpoints that DNS names: each address of the answer is one of its own, beside those of `endpoints`. They come and go with the answers; what runs on one that goes is finished.",
     ),
+    Key::optional_table(
+        "proxy_protocol",
+        SEND_PROXY,
+        "Endpoints are told by a PROXY protocol header, before anything else on each connection, whose it is: the client's address and port, as its connection or the header of a proxy in front tells them (X-Forwarded-For changes nothing), and where it connected to. A connection then serves one client's connection only, and is closed soon after that is. Probes say that they are the gateway's own: LOCAL in version 2, UNKNOWN in version 1. Absent: no header.",
+    ),
     Key::table("pool", POOL, "Connections kept for reuse."),
     Key::optional_table(
         "health",
@@ -770,9 +869,14 @@ const UPSTREAM: &[Key] = &[
         "Requests that find every endpoint at its `max_connections` wait in line, first come, first served. Who does not fit in, or waits in vain, is answered with 503 `overloaded`.",
     ),
     Key::table(
+        "drain",
+        DRAIN,
+        "How an endpoint leaves that is told to drain, or put into maintenance: it gets nothing new, and what runs there is finished.",
+    ),
+    Key::table(
         "retry",
         RETRY,
-        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is.",
+        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is; when it is, what the last try came to.",
     ),
 ];
 
@@ -839,6 +943,13 @@ const DISCOVER: &[Key] = &[
     ),
 ];
 
+const SEND_PROXY: &[Key] = &[Key::required(
+    "send",
+    Form::Choice(ProxyVersion::NAMES),
+    "\"v2\"",
+    "Which version: `v1`, a line of text, or `v2`, binary.",
+)];
+
 const POOL: &[Key] = &[
     Key::new(
         "idle_per_worker",
@@ -903,6 +1014,13 @@ const QUEUE: &[Key] = &[
     ),
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
 ];
+
+const DRAIN: &[Key] = &[Key::new(
+    "deadline",
+    TIME,
+    "0s",
+    "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
+)];
 
 const HEALTH: &[Key] = &[
     Key::new(

@@ -15,6 +15,8 @@ address = 'unix:/run/web.sock'
 certificates = [{ cert = 'Cargo.toml', key = 'Cargo.toml' }]
 client_auth = { ca = 'Cargo.toml' }
 client_auth_by_name = [{ names = ['a.test'], ca = 'Cargo.toml' }]
+[listeners.web.proxy_protocol]
+trusted = ['10.0.0.0/8']
 [[routes]]
 upstream = 'app'
 rewrite = { regex = 'a', to = 'b' }
@@ -26,6 +28,8 @@ respond = {}
 endpoints = [{ address = '127.0.0.1:3000' }]
 discover = { dns = 'api:80' }
 [upstreams.app.health]
+[upstreams.app.proxy_protocol]
+send = 'v2'
 [admin]
 address = '127.0.0.1:9900'
 tokens = [{ name = 'a', token = 'env:T' }]
@@ -140,9 +144,10 @@ fn every_list_and_map_is_read() {
     let base = load_text("full", FULL, &environment(&[("T", "t")])).unwrap();
     walk(ROOT, &mut |pattern, key| {
         let single = matches!(key.shape, Shape::List(_) | Shape::Map(..));
-        // Read before, spoken in one way only, needs a file, or a second action.
+        // Read before, spoken in one way only, needs a file, a second action, or is there already.
         let elsewhere = [
             "include",
+            "listeners.*.proxy_protocol.trusted",
             "listeners.*.protocols",
             "listeners.*.error_pages",
             "routes[].split",

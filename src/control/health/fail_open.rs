@@ -13,12 +13,6 @@ use std::time::Duration;
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Whether requests go to endpoints that nobody vouches for. Not while the first verdict is waited for.
-#[must_use]
-pub fn fails_open(upstream: &UpstreamPlan, now: Millis) -> bool {
-    upstream.fails_open(now) && !upstream.awaits_verdict(now)
-}
-
 /// Watches until the runtime ends.
 pub async fn run(gateway: Arc<Gateway>) {
     let mut told: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -34,7 +28,7 @@ fn look(gateway: &Gateway, told: &mut BTreeSet<Arc<str>>) {
     let open: BTreeSet<Arc<str>> = snapshot
         .upstreams
         .iter()
-        .filter(|upstream| fails_open(upstream, now))
+        .filter(|upstream| upstream.fails_open(now))
         .map(|upstream| Arc::clone(&upstream.name))
         .collect();
     if open == *told {

@@ -53,8 +53,9 @@ mod tests {
 
     async fn connected() -> (Line, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dial = Default::default();
         let target = Target::Tcp(listener.local_addr().unwrap());
-        let (conn, accepted) = tokio::join!(Conn::open(&target), listener.accept());
+        let (conn, accepted) = tokio::join!(Conn::open(&target, &dial), listener.accept());
         (Line(Some(conn.unwrap())), accepted.unwrap().0)
     }
 

@@ -24,6 +24,7 @@ use super::gateway::Gateway;
 use crate::base::clock::Millis;
 use crate::base::task;
 use crate::snapshot::Snapshot;
+use crate::upstream::conn::Dial;
 use crate::upstream::shared::check::{CheckPlan, HOLD};
 use crate::upstream::shared::health::Record;
 use crate::upstream::shared::standing::Health;
@@ -65,6 +66,7 @@ struct Running {
     state: Arc<EndpointState>,
     check: Arc<CheckPlan>,
     authority: Arc<str>,
+    dial: Arc<Dial>,
     task: JoinHandle<()>,
 }
 
@@ -76,10 +78,11 @@ impl Drop for Running {
 
 impl Running {
     /// Whether it does what is wanted of a prober for this endpoint.
-    fn serves(&self, endpoint: &EndpointPlan, check: &CheckPlan) -> bool {
+    fn serves(&self, endpoint: &EndpointPlan, check: &CheckPlan, dial: &Arc<Dial>) -> bool {
         Arc::ptr_eq(&self.state, &endpoint.state)
             && self.check.check == check.check
             && self.authority == endpoint.authority
+            && Arc::ptr_eq(&self.dial, dial)
             && !self.task.is_finished()
     }
 }
@@ -99,11 +102,11 @@ impl Checkers {
                 }
                 let key = &endpoint.state.key;
                 let running = match before.remove(key) {
-                    Some(running) if running.serves(endpoint, check) => running,
+                    Some(running) if running.serves(endpoint, check, &upstream.dial) => running,
                     // A new one does not begin before the old one has ended.
                     other => {
                         drop(other);
-                        self.start(endpoint, check)
+                        self.start(endpoint, check, &upstream.dial)
                     }
                 };
                 self.running.insert(key.clone(), running);
@@ -111,18 +114,19 @@ impl Checkers {
         }
     }
 
-    fn start(&self, endpoint: &EndpointPlan, check: &Arc<CheckPlan>) -> Running {
+    fn start(&self, endpoint: &EndpointPlan, check: &Arc<CheckPlan>, dial: &Arc<Dial>) -> Running {
         begin(&endpoint.state);
         let prober = Prober::new(
             Arc::clone(&self.gateway),
             Arc::clone(&endpoint.state),
-            Question::new(Arc::clone(check), &endpoint.authority),
+            Question::new(Arc::clone(check), Arc::clone(dial), &endpoint.authority),
             Arc::clone(&self.permits),
         );
         Running {
             state: Arc::clone(&endpoint.state),
             check: Arc::clone(check),
             authority: Arc::clone(&endpoint.authority),
+            dial: Arc::clone(dial),
             task: task::spawn(prober.run()),
         }
     }

@@ -10,7 +10,7 @@ use crate::message::framing::{self, BodyKind};
 use crate::message::head::{HeadBuf, Method, ResponseHead};
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
-use crate::upstream::conn::{Conn, Target};
+use crate::upstream::conn::{Caller, Conn, Dial, Target};
 use crate::upstream::shared::check::CheckPlan;
 use crate::upstream::shared::health::{Failure, Probe};
 use std::future::poll_fn;
@@ -36,6 +36,8 @@ const MOST_INTERIM: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Question {
     pub plan: Arc<CheckPlan>,
+    /// How connections begin, as those of requests do.
+    dial: Arc<Dial>,
     /// The request; a WebSocket handshake gets a key of its own each time.
     head: Vec<u8>,
 }
@@ -69,12 +71,12 @@ impl From<Failure> for Failed {
 
 impl Question {
     /// `authority` is what the endpoint is called where the configuration names no other host.
-    pub fn new(plan: Arc<CheckPlan>, authority: &str) -> Self {
+    pub fn new(plan: Arc<CheckPlan>, dial: Arc<Dial>, authority: &str) -> Self {
         let head = match plan.check.kind {
             HealthKind::Http | HealthKind::Websocket => request(&plan, authority),
             HealthKind::Tcp => Vec::new(),
         };
-        Self { plan, head }
+        Self { plan, dial, head }
     }
 
     /// Asks at all of an endpoint's addresses at once; it is well if one of them is.
@@ -111,10 +113,14 @@ impl Question {
         let within = self.plan.check.timeout;
         let deadline = Instant::now() + within;
         let target = self.at_port(target);
-        let opened = timeout_at(deadline, Conn::open(&target)).await;
+        let opened = timeout_at(deadline, Conn::open(&target, &self.dial)).await;
         let mut conn = opened
             .map_err(|_| Failure::ConnectTimeout(within))?
             .map_err(|error| Failure::Connect(reason(&error)))?;
+        timeout_at(deadline, conn.begin(Caller::Gateway))
+            .await
+            .map_err(|_| Failure::ConnectTimeout(within))?
+            .map_err(|error| broken(&error))?;
         let answered = match self.plan.check.kind {
             HealthKind::Tcp => {
                 return Ok(Passed {

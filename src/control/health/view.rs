@@ -1,6 +1,5 @@
 //! The checks of endpoints as the API and the scrape show them.
 
-use super::fail_open::fails_open;
 use crate::base::clock::Millis;
 use crate::control::status::{HealthStatus, ProbeStatus};
 use crate::snapshot::Snapshot;
@@ -59,7 +58,7 @@ pub fn families(snapshot: &Snapshot, encoder: &mut Encoder) {
     let now = Millis::now();
     encoder.family(&catalogue::UPSTREAM_FAIL_OPEN, |samples| {
         for upstream in &snapshot.upstreams {
-            samples.add(&[&upstream.name], fails_open(upstream, now));
+            samples.add(&[&upstream.name], upstream.fails_open(now));
         }
     });
     let each = |visit: &mut dyn FnMut(&EndpointState, &Record)| {

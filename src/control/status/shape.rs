@@ -158,6 +158,9 @@ pub struct EndpointStatus {
     pub requests: u64,
     pub share: Option<f64>,
     pub failures: u64,
+    /// The latest of them, as a token or `status N`, and when it was.
+    pub last_error: Option<String>,
+    pub last_error_at: Option<String>,
     /// Failures since the last success.
     pub failure_streak: u32,
     /// Times it was ejected since it became known.

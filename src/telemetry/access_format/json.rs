@@ -38,6 +38,7 @@ impl Object<'_> {
         self.address(record.peer);
         self.raw(",\"server\":");
         self.address(record.server);
+        self.announced(record);
         self.raw(",\"listener\":");
         self.text(Some(record.listener.as_bytes()));
         self.raw(",\"scheme\":");
@@ -70,6 +71,31 @@ impl Object<'_> {
         self.text(tls.client.map(|client| client.subject.as_bytes()));
         self.raw(",\"client_fingerprint\":");
         self.text(tls.client.map(|client| client.fingerprint.as_bytes()));
+        self.raw("}");
+    }
+
+    fn announced(&mut self, record: &AccessRecord<'_>) {
+        self.raw(",\"proxy_protocol\":");
+        let Some(announced) = &record.announced else {
+            return self.raw("null");
+        };
+        self.raw("{\"version\":");
+        push_number(self.out, announced.version.into());
+        self.raw(",\"source\":");
+        self.address(announced.source);
+        self.raw(",\"destination\":");
+        self.address(announced.destination);
+        for (name, value) in [
+            (",\"alpn\":", announced.alpn),
+            (",\"authority\":", announced.authority),
+            (",\"unique_id\":", announced.unique_id),
+            (",\"tls_version\":", announced.tls_version),
+            (",\"tls_common_name\":", announced.tls_common_name),
+            (",\"tls_cipher\":", announced.tls_cipher),
+        ] {
+            self.raw(name);
+            self.text(value);
+        }
         self.raw("}");
     }
 
@@ -124,6 +150,8 @@ impl Object<'_> {
         push_number(self.out, record.body_bytes_sent);
         self.raw(",\"tunnel\":");
         self.boolean(record.tunnel);
+        self.raw(",\"queue_ms\":");
+        push_millis(self.out, record.queued);
         self.raw(",\"attempts\":[");
     }
 

@@ -4,7 +4,9 @@ use super::*;
 use crate::message::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
-use crate::telemetry::access::{AttemptRecord, EndedBy, Outcome, TlsClientRecord, TlsRecord};
+use crate::telemetry::access::{
+    AnnouncedRecord, AttemptRecord, EndedBy, Outcome, TlsClientRecord, TlsRecord,
+};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -68,6 +70,7 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
         peer: Some("10.0.0.9:5432".parse().unwrap()),
         server: Some("[::1]:8080".parse().unwrap()),
+        announced: None,
         listener: "web",
         scheme: "http",
         tls: None,
@@ -88,6 +91,7 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         bytes_received: 400,
         bytes_sent: 900,
         body_bytes_sent: 612,
+        queued: Duration::from_millis(250),
         attempts,
         tunnel: false,
     }
@@ -203,6 +207,7 @@ fn each_variable_has_its_value() {
         ("$upstream_connect_time", "-, 0.001"),
         ("$upstream_header_time", "-, 0.097"),
         ("$upstream_response_time", "0.002, 0.117"),
+        ("$upstream_queue_time $tidegate_queue_time", "0.250 0.250"),
         (
             "$tidegate_route $tidegate_upstream $tidegate_listener",
             "api app web",
@@ -255,13 +260,14 @@ fn the_json_line_has_every_field() {
         r#"{
         "time": "2025-11-20T22:30:00.900000Z", "duration_ms": 123.0, "head_ms": 1.0,
         "client": "203.0.113.9", "peer": "10.0.0.9:5432", "server": "[::1]:8080",
-        "listener": "web", "scheme": "http", "tls": null, "connection": 7, "connection_requests": 2,
+        "proxy_protocol": null, "listener": "web", "scheme": "http", "tls": null,
+        "connection": 7, "connection_requests": 2,
         "method": "GET", "target": "/a?x=1", "version": "HTTP/1.1", "host": "example.com", "path": "/a/b",
         "referer": "/r", "user_agent": "a\"b", "request_id": "0123abcd", "route": "api", "upstream": "app",
         "status": 200, "upstream_status": 200, "content_type": "text/html",
         "token": null, "detail": null, "timeout": null, "ended": "done",
         "bytes_received": 400, "bytes_sent": 900, "body_bytes_sent": 612, "tunnel": false,
-        "attempts": [
+        "queue_ms": 250.0, "attempts": [
             { "endpoint": "10.0.0.1:80", "outcome": "failed", "status": null, "token": "connect_failed",
               "reused": false, "started_ms": 1.0, "connected_ms": null, "head_ms": null, "ended_ms": 3.0 },
             { "endpoint": "10.0.0.2:80", "outcome": "answered", "status": 200, "token": null,
@@ -359,6 +365,41 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_a_proxy_announces_stands_beside_its_own_address() {
+    let record = AccessRecord {
+        announced: Some(AnnouncedRecord {
+            version: 2,
+            source: Some("203.0.113.9:5000".parse().unwrap()),
+            authority: Some(b"a\"b"),
+            unique_id: Some(b"id-1"),
+            ..AnnouncedRecord::default()
+        }),
+        ..record(None, &[])
+    };
+    assert_eq!(
+        written(
+            "$remote_port $realip_remote_addr $proxy_protocol_addr:$proxy_protocol_port",
+            &record
+        ),
+        "5000 10.0.0.9 203.0.113.9:5000"
+    );
+    assert_eq!(
+        written(
+            "$proxy_protocol_server_addr $proxy_protocol_tlv_unique_id $proxy_protocol_tlv_alpn",
+            &record
+        ),
+        "- id-1 -"
+    );
+    let value: serde_json::Value = serde_json::from_str(&line(&Format::json(), &record)).unwrap();
+    let expected = serde_json::json!({
+        "version": 2, "source": "203.0.113.9:5000", "destination": null, "alpn": null, "authority": "a\"b",
+        "unique_id": "id-1", "tls_version": null, "tls_common_name": null, "tls_cipher": null,
+    });
+    assert_eq!(value["proxy_protocol"], expected);
+    assert_eq!(value["peer"], "10.0.0.9:5432");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use super::clock::{TimeFormat, push_seconds, push_time};
 use super::escape::Escape;
 use super::redact::Redact;
-use super::variables::{FieldName, Plain, Variable};
+use super::variables::{Announced, FieldName, Plain, Variable};
 use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::names::Name;
-use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome, TlsClientRecord, TlsRecord};
+use crate::telemetry::access::{
+    AccessRecord, AnnouncedRecord, AttemptRecord, EndedBy, Outcome, TlsClientRecord, TlsRecord,
+};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -80,8 +82,16 @@ impl Value<'_> {
         let request = record.request;
         match plain {
             Plain::RemoteAddr => push_ip(self.out, record.client),
-            Plain::RemotePort => self.optional(record.peer.map(|p| p.port())),
+            Plain::RemotePort => {
+                let announced = record.announced.and_then(|announced| announced.source);
+                self.optional(announced.or(record.peer).map(|p| p.port()));
+            }
             Plain::RealipRemoteAddr => record.peer.iter().for_each(|p| push_ip(self.out, p.ip())),
+            Plain::ProxyProtocol(what) => {
+                if let Some(announced) = &record.announced {
+                    self.announced(what, announced);
+                }
+            }
             Plain::RemoteUser => self.remote_user(request),
             Plain::TimeLocal => push_time(self.out, record.time, TimeFormat::Common),
             Plain::TimeIso8601 => push_time(self.out, record.time, TimeFormat::Iso8601),
@@ -145,6 +155,22 @@ impl Value<'_> {
             Plain::Detail => self.text(record.detail.unwrap_or_default().as_bytes()),
             Plain::Ended => self.text(ended_by(record.ended).as_bytes()),
             Plain::Attempts => self.number(record.attempts.len() as u64),
+            Plain::QueueTime => push_seconds(self.out, record.queued),
+        }
+    }
+
+    fn announced(&mut self, what: Announced, of: &AnnouncedRecord<'_>) {
+        match what {
+            Announced::Addr => of.source.iter().for_each(|s| push_ip(self.out, s.ip())),
+            Announced::Port => self.optional(of.source.map(|s| s.port())),
+            Announced::ServerAddr => of.destination.iter().for_each(|d| push_ip(self.out, d.ip())),
+            Announced::ServerPort => self.optional(of.destination.map(|d| d.port())),
+            Announced::Alpn => self.text(of.alpn.unwrap_or_default()),
+            Announced::Authority => self.text(of.authority.unwrap_or_default()),
+            Announced::UniqueId => self.text(of.unique_id.unwrap_or_default()),
+            Announced::SslVersion => self.text(of.tls_version.unwrap_or_default()),
+            Announced::SslCn => self.text(of.tls_common_name.unwrap_or_default()),
+            Announced::SslCipher => self.text(of.tls_cipher.unwrap_or_default()),
         }
     }
 

@@ -9,6 +9,7 @@ pub(super) enum Plain {
     RemotePort,
     RemoteUser,
     RealipRemoteAddr,
+    ProxyProtocol(Announced),
     TimeLocal,
     TimeIso8601,
     Msec,
@@ -64,6 +65,22 @@ pub(super) enum Plain {
     Detail,
     Ended,
     Attempts,
+    QueueTime,
+}
+
+/// What a proxy in front announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    Addr,
+    Port,
+    ServerAddr,
+    ServerPort,
+    Alpn,
+    Authority,
+    UniqueId,
+    SslVersion,
+    SslCn,
+    SslCipher,
 }
 
 /// All plain variables by name.
@@ -73,6 +90,37 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("remote_port", Plain::RemotePort),
     ("remote_user", Plain::RemoteUser),
     ("realip_remote_addr", Plain::RealipRemoteAddr),
+    ("proxy_protocol_addr", Plain::ProxyProtocol(Announced::Addr)),
+    ("proxy_protocol_port", Plain::ProxyProtocol(Announced::Port)),
+    (
+        "proxy_protocol_server_addr",
+        Plain::ProxyProtocol(Announced::ServerAddr),
+    ),
+    (
+        "proxy_protocol_server_port",
+        Plain::ProxyProtocol(Announced::ServerPort),
+    ),
+    ("proxy_protocol_tlv_alpn", Plain::ProxyProtocol(Announced::Alpn)),
+    (
+        "proxy_protocol_tlv_authority",
+        Plain::ProxyProtocol(Announced::Authority),
+    ),
+    (
+        "proxy_protocol_tlv_unique_id",
+        Plain::ProxyProtocol(Announced::UniqueId),
+    ),
+    (
+        "proxy_protocol_tlv_ssl_version",
+        Plain::ProxyProtocol(Announced::SslVersion),
+    ),
+    (
+        "proxy_protocol_tlv_ssl_cn",
+        Plain::ProxyProtocol(Announced::SslCn),
+    ),
+    (
+        "proxy_protocol_tlv_ssl_cipher",
+        Plain::ProxyProtocol(Announced::SslCipher),
+    ),
     ("time_local", Plain::TimeLocal),
     ("time_iso8601", Plain::TimeIso8601),
     ("msec", Plain::Msec),
@@ -121,6 +169,7 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("upstream_connect_time", Plain::UpstreamConnectTime),
     ("upstream_header_time", Plain::UpstreamHeaderTime),
     ("upstream_response_time", Plain::UpstreamResponseTime),
+    ("upstream_queue_time", Plain::QueueTime),
     ("upstream_cache_status", Plain::NeverSet),
     ("gzip_ratio", Plain::NeverSet),
     ("tidegate_client", Plain::RemoteAddr),
@@ -132,6 +181,7 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_detail", Plain::Detail),
     ("tidegate_ended", Plain::Ended),
     ("tidegate_attempts", Plain::Attempts),
+    ("tidegate_queue_time", Plain::QueueTime),
 ];
 
 /// Headers whose value is a URI, redacted like one.

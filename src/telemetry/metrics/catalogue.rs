@@ -60,6 +60,7 @@ families! {
         CONNECTIONS "tidegate_connections_total" Counter ["listener"] "Client connections accepted.";
         CONNECTIONS_OPEN "tidegate_connections_open" Gauge ["listener"] "Client connections open, tunnels included.";
         CONNECTIONS_REFUSED "tidegate_connections_refused_total" Counter ["listener" "limit"] "Client connections closed unserved, by the limit that was reached: process, listener, client, draining.";
+        PROXY_HEADERS_REFUSED "tidegate_proxy_protocol_refused_total" Counter ["listener" "fault"] "Client connections closed unserved where a PROXY protocol header is expected, by what was wrong: untrusted (the peer), missing, malformed, too_large, checksum, timeout, ended (within it), empty (ended before the first byte, as checks of a port do).";
         CONNECTIONS_MOVED "tidegate_connections_moved_total" Counter ["listener"] "Accepted connections handed to a less loaded worker.";
         LISTENER_REQUESTS "tidegate_listener_requests_total" Counter ["listener"] "Requests begun, refused heads included.";
         HEADS_REFUSED "tidegate_heads_refused_total" Counter ["listener" "token"] "Requests refused before routing, by error token.";
@@ -68,6 +69,11 @@ families! {
         TLS_FAILURES "tidegate_tls_handshake_failures_total" Counter ["listener" "reason"] "Connections to a TLS listener that came to no session, by reason: plain_http, not_tls, too_large (the ClientHello), timeout, closed (the client left), unknown_name, no_certificate (none that the client can verify), incompatible (no version, suite or group in common), alpn, client_certificate, alert (the client refused), protocol (the client broke the rules).";
         LISTENER_RECEIVED "tidegate_listener_received_bytes_total" Counter ["listener"] "Bytes read from clients: heads, bodies, tunnels.";
         LISTENER_SENT "tidegate_listener_sent_bytes_total" Counter ["listener"] "Bytes written to clients: heads, bodies, tunnels.";
+        H2_CONNECTIONS "tidegate_h2_connections_total" Counter ["listener"] "Connections that spoke HTTP/2.";
+        H2_STREAMS "tidegate_h2_streams_total" Counter ["listener"] "Requests begun in HTTP/2.";
+        H2_STREAMS_OPEN "tidegate_h2_streams_open" Gauge ["listener"] "Requests running in HTTP/2.";
+        H2_RESETS "tidegate_h2_resets_total" Counter ["listener" "by" "code"] "Streams reset, by whom (client, gateway) and by error code. A code appears when first counted.";
+        H2_ABUSES "tidegate_h2_abuses_total" Counter ["listener" "kind"] "HTTP/2 connections closed for what their clients did: rapid_reset, made_you_reset, continuation, settings, ping, empty_frames, control_frames, window_stall, slow_head, small_frames.";
 
         REQUESTS "tidegate_requests_total" Counter ["route" "upstream" "code_class"] "Requests ended, by class of the status sent; none: the client left before one was. A tunnel counts as 1xx when it ends.";
         REQUEST_DURATION "tidegate_request_duration_seconds" Histogram ["route" "upstream"] "From the first byte of the request to the last byte of the response; tunnels are left out.";
@@ -149,6 +155,7 @@ families! {
         QUEUE_WAITING "tidegate_queue_waiting" Gauge ["upstream"] "Requests waiting for an endpoint below its max_connections.";
         QUEUE_REQUESTS "tidegate_queue_requests_total" Counter ["upstream" "result"] "Requests that found every endpoint at its max_connections: served (after a wait), full (the queue was), late (waited in vain).";
         QUEUE_WAIT "tidegate_queue_wait_seconds_total" Counter ["upstream"] "Time that served requests waited, in all.";
+        TLS_EXPIRY "tidegate_tls_certificate_expiry_timestamp_seconds" Gauge ["listener" "certificate"] "When a certificate in use runs out, in Unix time, by its file.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }

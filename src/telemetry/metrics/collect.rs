@@ -149,6 +149,11 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
             s.add(&[l, limit], n);
         }
     });
+    each(&names::PROXY_HEADERS_REFUSED, &|s, l, x| {
+        for (fault, n) in x.proxy_headers_refused.iter() {
+            s.add(&[l, fault], n);
+        }
+    });
     each(&names::CONNECTIONS_MOVED, &|s, l, x| {
         s.add(&[l], x.connections_moved.get())
     });
@@ -177,6 +182,25 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
         s.add(&[l], x.bytes_received.get())
     });
     each(&names::LISTENER_SENT, &|s, l, x| s.add(&[l], x.bytes_sent.get()));
+    each(&names::H2_CONNECTIONS, &|s, l, x| {
+        s.add(&[l], x.h2_connections.get())
+    });
+    each(&names::H2_STREAMS, &|s, l, x| s.add(&[l], x.h2_streams.get()));
+    each(&names::H2_STREAMS_OPEN, &|s, l, x| {
+        s.add(&[l], x.h2_streams_open.get())
+    });
+    each(&names::H2_RESETS, &|s, l, x| {
+        for (by, resets) in [("client", &x.h2_resets_received), ("gateway", &x.h2_resets_sent)] {
+            for (code, n) in resets.iter() {
+                s.add(&[l, by, code], n);
+            }
+        }
+    });
+    each(&names::H2_ABUSES, &|s, l, x| {
+        for (kind, n) in x.h2_abuses.iter() {
+            s.add(&[l, kind], n);
+        }
+    });
 }
 
 fn routes(e: &mut Encoder, totals: &Totals) {
@@ -344,7 +368,7 @@ fn micros(us: i64) -> Number {
 #[cfg(test)]
 mod tests {
     use super::super::catalogue::{ALL, Origin};
-    use super::super::{MAX_SERIES, OTHER, Refusal, SeriesKey};
+    use super::super::{HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey};
     use super::*;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
@@ -358,7 +382,9 @@ mod tests {
             let listener = block.listener("web");
             listener.connections_accepted.add(3);
             listener.connections_refused.inc(Refusal::Client);
+            listener.proxy_headers_refused.inc(HeaderFault::Missing);
             listener.heads_refused.inc(Token::BadHost);
+            listener.h2_resets_received.add(&[1; RESET_CODES.len()]);
             let route = block.route_to("api", "app");
             route.requests.inc(200);
             route.errors.inc(Token::ConnectFailed);

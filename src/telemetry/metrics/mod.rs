@@ -9,6 +9,7 @@ mod cells;
 mod collect;
 mod exposition;
 mod histogram;
+mod http2;
 mod process_wide;
 pub mod series;
 
@@ -16,10 +17,11 @@ pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::{Outcomes, Totals};
 pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
+pub use http2::{Abuse, PerAbuse, PerCode, RESET_CODES};
 pub use process_wide::{AccessLogSeries, ControlSeries, DnsResult, ReloadResult};
 pub use series::{
-    CLASSES, EndpointSeries, Handshake, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken,
-    Refusal, RouteSeries, TlsFailure, WorkerSeries,
+    CLASSES, EndpointSeries, Handshake, HeaderFault, ListenerSeries, NoRetry, PerClass, PerHeaderFault,
+    PerNoRetry, PerRefusal, PerToken, Refusal, RouteSeries, TlsFailure, WorkerSeries,
 };
 
 use jiff::Timestamp;

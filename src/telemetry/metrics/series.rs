@@ -5,6 +5,7 @@
 
 use super::cells::{Counter, Gauge};
 use super::histogram::Histogram;
+use super::http2::{PerAbuse, PerCode};
 use crate::message::token::Token;
 use std::array;
 
@@ -13,7 +14,7 @@ pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// A row of counters.
 #[derive(Debug)]
-struct Cells<const N: usize>([Counter; N]);
+pub(super) struct Cells<const N: usize>(pub(super) [Counter; N]);
 
 impl<const N: usize> Default for Cells<N> {
     fn default() -> Self {
@@ -22,11 +23,11 @@ impl<const N: usize> Default for Cells<N> {
 }
 
 impl<const N: usize> Cells<N> {
-    fn values(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn values(&self) -> impl Iterator<Item = u64> {
         self.0.iter().map(Counter::get)
     }
 
-    fn absorb(&self, other: &Self) {
+    pub(super) fn absorb(&self, other: &Self) {
         for (mine, theirs) in self.0.iter().zip(&other.0) {
             mine.add(theirs.get());
         }
@@ -122,6 +123,78 @@ impl PerRefusal {
 
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::ALL.into_iter().map(Refusal::name).zip(self.0.values())
+    }
+
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+/// What was wrong with a PROXY protocol header, or that there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderFault {
+    /// The peer is not one of those that may send it.
+    Untrusted,
+    /// Something else came.
+    Missing,
+    /// A rule of the protocol is broken.
+    Malformed,
+    /// It is longer than allowed.
+    TooLarge,
+    /// Its checksum is not that of its bytes.
+    Checksum,
+    /// It did not come in time.
+    Timeout,
+    /// The connection ended within it.
+    Ended,
+    /// The connection ended before its first byte, as checks of a port do it.
+    Empty,
+}
+
+impl HeaderFault {
+    pub const ALL: [Self; 8] = [
+        Self::Untrusted,
+        Self::Missing,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Checksum,
+        Self::Timeout,
+        Self::Ended,
+        Self::Empty,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted",
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Checksum => "checksum",
+            Self::Timeout => "timeout",
+            Self::Ended => "ended",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// Counts by [`HeaderFault`].
+#[derive(Debug, Default)]
+pub struct PerHeaderFault(Cells<{ HeaderFault::ALL.len() }>);
+
+impl PerHeaderFault {
+    pub fn inc(&self, what: HeaderFault) {
+        self.0.0[what as usize].inc();
+    }
+
+    /// Kind and count of each that was counted at all.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        HeaderFault::ALL
+            .into_iter()
+            .map(HeaderFault::name)
+            .zip(self.0.values())
+            .filter(|(_, n)| *n > 0)
     }
 
     #[must_use]
@@ -316,7 +389,7 @@ macro_rules! series {
 }
 
 /// What can be summed over workers.
-trait Absorb {
+pub(super) trait Absorb {
     fn absorb(&self, other: &Self);
 }
 
@@ -345,7 +418,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHeaderFault PerHandshake PerTlsFailure);
 
 series! {
     /// One listener.
@@ -353,6 +426,8 @@ series! {
         connections_accepted: Counter,
         connections_open: Gauge,
         connections_refused: PerRefusal,
+        /// Closed unserved for their PROXY protocol header, or for its lack.
+        proxy_headers_refused: PerHeaderFault,
         /// Accepted by one worker and handed to a less loaded one; counted where it was accepted.
         connections_moved: Counter,
         /// Requests begun: every head, refused ones included.
@@ -366,6 +441,14 @@ series! {
         /// Bytes read from and written to clients: heads, bodies, tunnels.
         bytes_received: Counter,
         bytes_sent: Counter,
+        h2_connections: Counter,
+        h2_streams: Counter,
+        h2_streams_open: Gauge,
+        /// Streams reset by clients, and by us.
+        h2_resets_received: PerCode,
+        h2_resets_sent: PerCode,
+        /// Connections closed for what their clients did.
+        h2_abuses: PerAbuse,
     }
 }
 

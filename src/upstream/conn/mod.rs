@@ -1,10 +1,15 @@
-//! Connections to endpoints: opening one, and telling whether an idle one still lives.
+//! Connections to endpoints: opening one, what is said on it first, and telling whether an idle one still lives.
+
+mod dial;
+
+pub use dial::{Behalf, Caller, Dial};
 
 use crate::net::transport::Transport;
 use crate::net::wire::Wire;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -31,6 +36,10 @@ pub struct Conn {
     pub wire: Wire,
     /// Where it leads.
     pub target: Target,
+    /// How it was begun.
+    pub dial: Arc<Dial>,
+    /// The client whom it was announced for; without one it serves any.
+    pub(super) client: Option<Weak<Behalf>>,
     /// The endpoint's count of moves when it was last seen to lead there.
     pub moves: u64,
     /// Requests sent on it.
@@ -40,8 +49,8 @@ pub struct Conn {
 }
 
 impl Conn {
-    /// Opens a connection. Bounded by the caller's deadline.
-    pub async fn open(target: &Target) -> io::Result<Self> {
+    /// Opens a connection, to be begun with [`Self::begin`]. Bounded by the caller's deadline.
+    pub async fn open(target: &Target, dial: &Arc<Dial>) -> io::Result<Self> {
         let transport = match target {
             Target::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
@@ -53,6 +62,8 @@ impl Conn {
         Ok(Self {
             wire: Wire::new(transport),
             target: target.clone(),
+            dial: Arc::clone(dial),
+            client: None,
             moves: 0,
             requests: 0,
             idle_since: Instant::now(),
@@ -62,11 +73,11 @@ impl Conn {
     /// Opens a connection to one of several targets, `first` before the others. The next one is tried when one
     /// fails or is slow, so that a name with a dead address costs nobody a request. Bounded by the caller's
     /// deadline.
-    pub async fn open_any(targets: &[Target], first: usize) -> io::Result<Self> {
+    pub async fn open_any(targets: &[Target], first: usize, dial: &Arc<Dial>) -> io::Result<Self> {
         let tries = targets.len().min(MAX_TRIED);
         let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for (tried, target) in targets.iter().cycle().skip(first).take(tries).enumerate() {
-            let opening = Self::open(target);
+            let opening = Self::open(target, dial);
             let opened = if tried + 1 == tries {
                 opening.await
             } else {
@@ -80,6 +91,27 @@ impl Conn {
             }
         }
         Err(failed)
+    }
+
+    /// Whether requests may go on it: it was begun in this way, and announced for nobody else.
+    #[must_use]
+    pub fn is_for(&self, dial: &Arc<Dial>, client: Option<&Arc<Behalf>>) -> bool {
+        if !Arc::ptr_eq(&self.dial, dial) {
+            return false;
+        }
+        match (&self.client, client) {
+            (None, None) => true,
+            (Some(own), Some(client)) => std::ptr::eq(own.as_ptr(), Arc::as_ptr(client)),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+
+    /// Whether it was announced for a client that has gone.
+    #[must_use]
+    pub fn is_orphan(&self) -> bool {
+        self.client
+            .as_ref()
+            .is_some_and(|client| client.strong_count() == 0)
     }
 
     /// Whether an idle connection can carry another request: nothing was sent to it unasked, it was not closed.

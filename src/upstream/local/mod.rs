@@ -1,7 +1,7 @@
 //! What one worker owns of the upstreams: pools of idle connections and its place in the balancers. Nothing here
 //! is shared, so nothing is locked.
 
-use super::conn::Conn;
+use super::conn::{Behalf, Conn, Dial};
 use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
 use super::shared::breaker::BreakerState;
@@ -24,6 +24,8 @@ pub struct LocalEndpoint {
     pub state: Arc<EndpointState>,
     pub series: Arc<EndpointSeries>,
     pool: Cell<Pool>,
+    /// How its connections begin now; the pool keeps no others.
+    dial: RefCell<Arc<Dial>>,
     /// Boxed, because they come and go with every request: moving them costs 600 instructions each time.
     #[expect(clippy::vec_box, reason = "moved more often than made")]
     idle: RefCell<Vec<Box<Conn>>>,
@@ -32,10 +34,13 @@ pub struct LocalEndpoint {
 }
 
 impl LocalEndpoint {
-    /// The idle connection used last, which is the one most likely to live.
-    pub fn checkout(&self) -> Option<Box<Conn>> {
+    /// The idle connection used last, which is the one most likely to live, of those that were begun in this way and,
+    /// where connections are announced, for this client.
+    pub fn checkout(&self, dial: &Arc<Dial>, client: Option<&Arc<Behalf>>) -> Option<Box<Conn>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(mut conn) = idle.pop() {
+        // Nearly always the last.
+        while let Some(at) = idle.iter().rposition(|conn| conn.is_for(dial, client)) {
+            let mut conn = idle.remove(at);
             self.series.connections_idle.dec();
             if conn.is_usable() && self.is_reached_by(&mut conn) {
                 return Some(conn);
@@ -49,6 +54,17 @@ impl LocalEndpoint {
         let pool = self.pool.get();
         let worn_out = pool.max_requests > 0 && conn.requests >= pool.max_requests;
         let mut idle = self.idle.borrow_mut();
+        if idle.len() >= pool.idle_per_worker {
+            let before = idle.len();
+            idle.retain(|conn| !conn.is_orphan());
+            self.series
+                .connections_idle
+                .add(idle.len() as i64 - before as i64);
+        }
+        if !Arc::ptr_eq(&conn.dial, &self.dial.borrow()) {
+            // Connections begin in another way by now.
+            return;
+        }
         if worn_out || idle.len() >= pool.idle_per_worker || !conn.wire.is_clean() {
             return;
         }
@@ -73,7 +89,8 @@ impl LocalEndpoint {
         let before = idle.len();
         idle.retain_mut(|conn| {
             let young = now.saturating_duration_since(conn.idle_since) < timeout;
-            young && conn.is_usable() && self.is_reached_by(conn)
+            let wanted = !conn.is_orphan() && Arc::ptr_eq(&conn.dial, &self.dial.borrow());
+            wanted && young && conn.is_usable() && self.is_reached_by(conn)
         });
         self.series
             .connections_idle
@@ -82,6 +99,16 @@ impl LocalEndpoint {
 }
 
 impl LocalEndpoint {
+    /// Connections begin in this way from now on; those that were begun in another are let go.
+    fn begin_with(&self, dial: &Arc<Dial>) {
+        if Arc::ptr_eq(&self.dial.borrow(), dial) {
+            return;
+        }
+        *self.dial.borrow_mut() = dial.clone();
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        self.series.connections_idle.add(-(idle.len() as i64));
+    }
+
     /// A request or tunnel has left.
     fn freed(&self) {
         if let Some(admission) = &*self.line.borrow() {
@@ -144,7 +171,7 @@ impl LocalUpstream {
         let good = |index: usize| endpoints[index].state.standing.is_good(ask.now);
         if !self.plan.resilience.slow_start.is_zero() {
             // One who starts slowly takes part in as many picks as it has of its weight; backups are for later.
-            let draw = fastrand::f64();
+            let draw = balancer.draw();
             let warm =
                 |index: usize| !endpoints[index].backup && self.plan.part(&endpoints[index], ask.now) > draw;
             let picked = balancer.pick(&self.plan, ask, |index| good(index) && free(index) && warm(index));
@@ -153,7 +180,7 @@ impl LocalUpstream {
             }
         }
         let picked = balancer.pick(&self.plan, ask, |index| good(index) && free(index));
-        if picked.is_some() || !self.plan.fails_open(ask.now) {
+        if picked.is_some() || !self.plan.has_nobody_well(ask.now) {
             return picked;
         }
         balancer.pick(&self.plan, ask, free)
@@ -179,13 +206,13 @@ impl LocalUpstream {
 
     /// Whether an endpoint is passed over only because it is at its limit.
     fn someone_is_full(&self, tried: &[usize], now: Millis) -> bool {
-        let fails_open = self.plan.fails_open(now);
+        let nobody_well = self.plan.has_nobody_well(now);
         let mut endpoints = self.plan.endpoints.iter().enumerate();
         endpoints.any(|(index, endpoint)| {
             endpoint.is_open()
                 && endpoint.max_connections > 0
                 && !tried.contains(&index)
-                && (fails_open || endpoint.state.standing.is_good(now))
+                && (nobody_well || endpoint.state.standing.is_good(now))
         })
     }
 }
@@ -232,11 +259,13 @@ impl Endpoints {
                         state: endpoint.state.clone(),
                         series: metrics.endpoint(&key.upstream, &key.address),
                         pool: Cell::new(plan.pool),
+                        dial: RefCell::new(plan.dial.clone()),
                         idle: RefCell::default(),
                         line: RefCell::default(),
                     })
                 });
                 local.pool.set(plan.pool);
+                local.begin_with(&plan.dial);
                 let policies = &plan.resilience;
                 *local.line.borrow_mut() = policies.limited.then(|| policies.admission.clone());
                 known.insert(key.clone(), local.clone());
@@ -336,3 +365,6 @@ impl Drop for OpenTunnel {
         self.endpoint.freed();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,11 @@ impl Balancer {
         }
     }
 
+    /// A number from 0 to 1 by chance: that of this balancer, so that a copy of it draws the same.
+    pub fn draw(&mut self) -> f64 {
+        self.rng.f64()
+    }
+
     /// Index of the endpoint for the next attempt, or `None` when none passes the filter.
     pub fn pick(&mut self, plan: &UpstreamPlan, ask: Ask, usable: impl Fn(usize) -> bool) -> Option<usize> {
         self.primaries
@@ -275,4 +280,4 @@ fn adapt(
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,6 +5,7 @@ pub mod balancer;
 pub mod breaker;
 pub mod budget;
 pub mod check;
+pub mod dial;
 pub mod health;
 pub mod latency;
 pub mod names;

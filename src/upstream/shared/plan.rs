@@ -8,6 +8,7 @@ use super::state::EndpointState;
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
 use crate::config::model::{Balance, HashKey, Pool};
+use crate::upstream::conn::Dial;
 use std::sync::Arc;
 
 /// One endpoint's place in an upstream.
@@ -58,6 +59,8 @@ pub struct UpstreamPlan {
     pub hashing: Hashing,
     pub endpoints: Vec<EndpointPlan>,
     pub pool: Pool,
+    /// How connections to the endpoints begin.
+    pub dial: Arc<Dial>,
     /// `None`: endpoints are not probed.
     pub health: Option<Arc<CheckPlan>>,
     pub resilience: Resilience,
@@ -102,10 +105,22 @@ impl UpstreamPlan {
         )
     }
 
-    /// Whether probes and traffic speak against every endpoint that is meant to take requests. Then they are not
-    /// heeded: a wrong verdict must not make an outage.
+    /// Its weight as picks see it now.
+    #[must_use]
+    pub fn weight_now(&self, endpoint: &EndpointPlan, now: Millis) -> f64 {
+        f64::from(endpoint.weight) * self.part(endpoint, now)
+    }
+
+    /// Whether requests go to endpoints that nobody vouches for. Not while the first verdict is waited for.
     #[must_use]
     pub fn fails_open(&self, now: Millis) -> bool {
+        self.has_nobody_well(now) && !self.awaits_verdict(now)
+    }
+
+    /// Whether probes and traffic speak against every endpoint that is meant to take requests. A pick then heeds
+    /// neither: a wrong verdict must not make an outage.
+    #[must_use]
+    pub fn has_nobody_well(&self, now: Millis) -> bool {
         let mut open = self
             .endpoints
             .iter()

@@ -4,7 +4,7 @@ use super::admission::Admission;
 use super::standing::Health;
 use super::state::{EndpointKey, EndpointState};
 use crate::base::clock::Millis;
-use crate::upstream::conn::Target;
+use crate::upstream::conn::{Dial, Target};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -15,6 +15,8 @@ pub struct Registry {
     endpoints: Mutex<HashMap<EndpointKey, Weak<EndpointState>>>,
     /// By the name of the upstream.
     admissions: Mutex<HashMap<Arc<str>, Weak<Admission>>>,
+    /// By the name of the upstream.
+    dials: Mutex<HashMap<Arc<str>, Weak<Dial>>>,
 }
 
 impl Registry {
@@ -60,6 +62,22 @@ impl Registry {
         admission
     }
 
+    /// How connections of this upstream begin: the one that is known, if nothing about it has changed.
+    pub fn dial(&self, upstream: &Arc<str>, wanted: Dial) -> Arc<Dial> {
+        let mut dials = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = dials
+            .get(upstream)
+            .and_then(Weak::upgrade)
+            .filter(|known| **known == wanted)
+        {
+            return known;
+        }
+        dials.retain(|_, dial| dial.strong_count() > 0);
+        let dial = Arc::new(wanted);
+        dials.insert(upstream.clone(), Arc::downgrade(&dial));
+        dial
+    }
+
     /// Every endpoint that something still holds, also those that left the configuration and are finishing.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<EndpointState>> {
@@ -71,6 +89,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::proxy_protocol::Version;
 
     fn key(address: &str) -> EndpointKey {
         EndpointKey {
@@ -96,6 +115,19 @@ mod tests {
         assert_eq!(known.standing.health(), Health::Unchecked);
         let new = registry.checked_endpoint(key("a:2"), Health::Pending, Vec::new);
         assert!(new.standing.awaits_verdict(Millis::now()));
+    }
+
+    #[test]
+    fn connections_begin_the_same_way_until_that_changes() {
+        let registry = Registry::default();
+        let dial = |announce| registry.dial(&"api".into(), Dial { announce });
+        let plain = dial(None);
+        assert!(Arc::ptr_eq(&plain, &dial(None)));
+        let announced = dial(Some(Version::V2));
+        assert!(!Arc::ptr_eq(&plain, &announced));
+        assert!(Arc::ptr_eq(&announced, &dial(Some(Version::V2))));
+        let other = registry.dial(&"other".into(), Dial::default());
+        assert!(!Arc::ptr_eq(&plain, &other), "each upstream has its own");
     }
 
     #[test]

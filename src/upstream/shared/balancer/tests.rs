@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-const ALL: [Balance; 9] = [
+pub(crate) const ALL: [Balance; 9] = [
     Balance::RoundRobin,
     Balance::Weighted,
     Balance::LeastConnections,
@@ -19,7 +19,7 @@ const ALL: [Balance; 9] = [
     Balance::First,
 ];
 
-pub(super) fn endpoint(address: String, weight: u32, backup: bool) -> EndpointPlan {
+pub(crate) fn endpoint(address: String, weight: u32, backup: bool) -> EndpointPlan {
     let key = EndpointKey {
         upstream: "u".into(),
         address: address.into(),
@@ -34,7 +34,7 @@ pub(super) fn endpoint(address: String, weight: u32, backup: bool) -> EndpointPl
     }
 }
 
-pub(super) fn plan_of(balance: Balance, bounded_load: f64, endpoints: Vec<EndpointPlan>) -> UpstreamPlan {
+pub(crate) fn plan_of(balance: Balance, bounded_load: f64, endpoints: Vec<EndpointPlan>) -> UpstreamPlan {
     UpstreamPlan {
         name: "u".into(),
         balance,
@@ -45,6 +45,7 @@ pub(super) fn plan_of(balance: Balance, bounded_load: f64, endpoints: Vec<Endpoi
             idle_timeout: Duration::from_secs(1),
             max_requests: 0,
         },
+        dial: Default::default(),
         health: None,
         resilience: Default::default(),
     }

@@ -34,6 +34,7 @@ fn plan(endpoints: usize) -> UpstreamPlan {
             idle_timeout: Duration::from_secs(1),
             max_requests: 0,
         },
+        dial: Default::default(),
         resilience: Default::default(),
     };
     plan.resilience.outlier = Outlier {
@@ -150,5 +151,17 @@ proptest! {
             }
         }
         prop_assert_eq!(out(&plan, now.plus(Duration::from_secs(61))), 0);
+    }
+}
+
+#[test]
+fn the_latest_fault_is_remembered_with_its_moment() {
+    let last = LastFault::default();
+    assert_eq!(last.get(), None);
+    let tokens = Token::ALL.iter().map(|token| Fault::Failed(*token));
+    for (second, fault) in tokens.chain([100, 503, 599].map(Fault::Answered)).enumerate() {
+        let at = Millis(1000 * second as u64 + 1);
+        last.note(fault, at);
+        assert_eq!(last.get(), Some((fault, at)));
     }
 }
