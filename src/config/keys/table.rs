@@ -178,7 +178,7 @@ const DNS: &[Key] = &[
         "min_ttl",
         DEADLINE,
         "1s",
-        "Answers are kept at least this long, even if they ask for less.",
+        "Answers are kept at least this long, even if they ask for less; also those that there is nothing.",
     ),
     Key::new("max_ttl", DEADLINE, "60s", "Answers are kept at most this long."),
     Key::new(
@@ -924,7 +924,7 @@ const DISCOVER: &[Key] = &[
         "srv",
         Form::ServiceName,
         "\"_http._tcp.api.internal\"",
-        "Name of SRV records (RFC 2782): each address of each target with its port and weight. The lowest priority value comes first, all others are backups.",
+        "Name of SRV records (RFC 2782): each address of each target with its port and weight. The lowest priority value comes first; all others together are backups, whatever their order among themselves.",
     ),
     Key::new(
         "max_endpoints",
