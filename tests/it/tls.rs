@@ -65,10 +65,11 @@ fn requests_come_and_go_over_tls() {
     let ca = Ca::default();
     let backend = Backend::text("hi");
     let gateway = one(&backend, &ca);
-    let client = TlsClient::trusting(&ca).alpn(&["h2", "http/1.1"]).build();
+    let client = TlsClient::trusting(&ca).alpn(&["spdy/3", "http/1.1"]).build();
     let mut conn = client.connect(gateway.web(), "a.test");
     let agreed = conn.agreed();
     assert_eq!(agreed.version, "1.3");
+    assert_eq!(agreed.alpn.as_deref(), Some("http/1.1"));
     assert_eq!(
         agreed.group, "X25519MLKEM768",
         "safe from later quantum computers"
