@@ -280,7 +280,6 @@ fn addresses(store: &Store, configs: &[Arc<ServerConfig>]) -> HashMap<IpAddr, Ar
 fn offered(allowed: &[Alpn]) -> Vec<Vec<u8>> {
     allowed
         .iter()
-        .filter(|protocol| SERVED.contains(protocol))
         .map(|protocol| match protocol {
             Alpn::H2 => b"h2".to_vec(),
             Alpn::Http11 => b"http/1.1".to_vec(),

@@ -334,3 +334,29 @@ fn websockets_run_over_tls() {
     conn.send(&bytes);
     assert!(conn.read(bytes.len()) == bytes);
 }
+
+#[test]
+fn an_idle_connection_costs_little() {
+    const CONNECTIONS: usize = 800;
+    let ca = Ca::default();
+    let backend = Backend::text("hi");
+    let gateway = one(&backend, &ca);
+    let client = TlsClient::trusting(&ca).build();
+    let open = |count: usize| -> Vec<Conn> {
+        let each = |_| {
+            let mut conn = client.connect(gateway.web(), "a.test");
+            assert_eq!(ask(&mut conn, "a.test").status, 200);
+            conn
+        };
+        (0..count).map(each).collect()
+    };
+    // Once, so that everything that is shared is there.
+    drop(open(20));
+    eventually("all are gone", || gateway.open_connections() == 0);
+    let before = gateway.rss_kb();
+    let held = open(CONNECTIONS);
+    let each = gateway.rss_kb().saturating_sub(before) * 1024 / CONNECTIONS as u64;
+    eprintln!("{each} bytes per idle connection");
+    assert!(each < 20_000, "{each} bytes each");
+    drop(held);
+}

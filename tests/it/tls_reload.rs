@@ -158,10 +158,13 @@ fn certificates_alone_are_read_anew_on_request() {
     put(&old);
     let at = |name: &str| dir.path().join(name).display().to_string();
     let gateway = gateway(
-        &CONFIG
+        &(CONFIG
             .replace("\"a.pem\"", "\"@cert@\"")
-            .replace("\"a.key\"", "\"@key@\""),
+            .replace("\"a.key\"", "\"@key@\"")
+            + "\n[admin]\naddress = \"127.0.0.1:0\"\ntokens = [{ name = \"ops\", role = \"admin\", token = \"env:OPS\" }]\n"),
     )
+    .env("OPS", "a-token-of-some-length-0123456789")
+    .token("a-token-of-some-length-0123456789")
     .with("app", backend.address())
     .with("cert", at("a.pem"))
     .with("key", at("a.key"))
