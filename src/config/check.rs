@@ -138,16 +138,13 @@ impl Checker<'_> {
                 "uri_bytes is larger than header_bytes, which counts the request line too".to_owned();
             self.error(join(&join(at, "limits"), "uri_bytes"), message);
         }
-        if let Some(proxy_protocol) = &listener.proxy_protocol {
-            self.proxy_protocol(&join(at, "proxy_protocol"), &proxy_protocol.trusted);
-        }
-        if !listener.protocols.h1 && !listener.protocols.h2c {
+        let silent = !listener.protocols.h1 && !listener.protocols.h2c;
+        if silent && !self.problems.any_under(&join(at, "protocols")) {
             let message = "no protocol is spoken here".to_owned();
             self.error(join(at, "protocols"), message);
         }
-        if limits.h2.window > limits.h2.connection_window {
-            let message = "h2_window is larger than h2_connection_window, which bounds it".to_owned();
-            self.error(join(&join(at, "limits"), "h2_window"), message);
+        if let Some(proxy_protocol) = &listener.proxy_protocol {
+            self.proxy_protocol(&join(at, "proxy_protocol"), &proxy_protocol.trusted);
         }
         if listener.redirect_https && listener.tls.is_some() {
             let message = "redirect_https is for listeners without tls and has no effect here".to_owned();

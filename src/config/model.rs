@@ -273,6 +273,21 @@ pub struct NamedClientAuth {
     pub auth: ClientAuth,
 }
 
+/// A protocol that a listener speaks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    H1,
+    /// HTTP/2 by prior knowledge.
+    H2c,
+}
+
+/// The protocols that a listener speaks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    pub h1: bool,
+    pub h2c: bool,
+}
+
 /// Who sends PROXY protocol headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptProxy {
@@ -287,21 +302,6 @@ pub struct AcceptProxy {
 pub enum ProxyVersion {
     V1,
     V2,
-}
-
-/// A protocol that a listener speaks without TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    H1,
-    /// HTTP/2 by prior knowledge.
-    H2c,
-}
-
-/// The protocols that a listener speaks without TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protocols {
-    pub h1: bool,
-    pub h2c: bool,
 }
 
 /// Limits of a listener; 0 means no limit wherever that is allowed.

@@ -148,19 +148,19 @@ fn client_auth(t: &Table) -> Option<ClientAuth> {
     })
 }
 
-fn accept_proxy(t: &Table) -> Option<AcceptProxy> {
-    Some(AcceptProxy {
-        trusted: t.list("trusted")?,
-        timeout: t.get("timeout")?,
-    })
-}
-
 fn protocols(t: &Table) -> Option<Protocols> {
     let spoken: Vec<Chosen<Protocol>> = t.list("protocols")?;
     let has = |protocol: Protocol| spoken.iter().any(|Chosen(spoken)| *spoken == protocol);
     Some(Protocols {
         h1: has(Protocol::H1),
         h2c: has(Protocol::H2c),
+    })
+}
+
+fn accept_proxy(t: &Table) -> Option<AcceptProxy> {
+    Some(AcceptProxy {
+        trusted: t.list("trusted")?,
+        timeout: t.get("timeout")?,
     })
 }
 

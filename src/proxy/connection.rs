@@ -26,7 +26,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// How long a new connection may take for its first byte while the gateway drains.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. Dropping the future cuts the connection; everything it holds is counted off.
 pub(super) async fn run(
@@ -64,7 +64,7 @@ pub(super) async fn run(
         }
     };
     let mut client = Box::new(Client::new(transport, ends, tls, entry.listener, number));
-    let Some(spoken) = spoken(&mut client, &listener).await else {
+    let Some(spoken) = spoken(&worker, &entry, &mut client, &listener).await else {
         return;
     };
     drop(listener);
@@ -80,8 +80,14 @@ pub(super) async fn run(
     }
 }
 
-/// Which protocol a connection speaks; `None` to close it. In TLS that was agreed on in the handshake.
-async fn spoken(client: &mut Client, listener: &ListenerView) -> Option<Preface> {
+/// Which protocol a connection speaks: over TLS what was agreed on (RFC 7301), else what its first bytes say. `None` to
+/// close it.
+async fn spoken(
+    worker: &Worker,
+    entry: &Entry,
+    client: &mut Client,
+    listener: &ListenerView,
+) -> Option<Preface> {
     if let Some(tls) = &client.tls {
         let h2 = tls.alpn.as_deref() == Some(b"h2");
         return Some(if h2 { Preface::H2 } else { Preface::H1 });
@@ -90,7 +96,8 @@ async fn spoken(client: &mut Client, listener: &ListenerView) -> Option<Preface>
     if !protocols.h2c {
         return Some(Preface::H1);
     }
-    match Box::pin(h2::preface(client, &listener.plan)).await {
+    entry.served_here().await;
+    match Box::pin(h2::preface(worker, client, &listener.plan)).await {
         Preface::Gone => None,
         Preface::H1 if !protocols.h1 => None,
         spoken => Some(spoken),

@@ -367,7 +367,7 @@ impl Flow {
             }
             let mut want = from.carried().len().min(self.size.get());
             if want == 0 {
-                if let Poll::Pending = from.poll_readable(cx).map_err(FlowError::Read)? {
+                if from.poll_readable(cx).map_err(FlowError::Read)?.is_pending() {
                     to.give_back();
                     return Poll::Pending;
                 }
@@ -413,6 +413,7 @@ impl Flow {
                     self.decoder.at_eof().map_err(FlowError::Malformed)?;
                     frames.trailers = ready!(from.poll_trailers(cx))
                         .map_err(FlowError::Read)?
+                        .as_ref()
                         .map(fields::passed_on)
                         .unwrap_or_default();
                     0

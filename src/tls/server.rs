@@ -17,9 +17,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// The protocols that are served over TLS: of those that a listener allows, these are offered.
-const SERVED: &[Alpn] = &[Alpn::H2, Alpn::Http11];
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct ServerTls {

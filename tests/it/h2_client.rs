@@ -61,6 +61,7 @@ impl Client {
         let send = tasks.block_on(&runtime, async move {
             let stream = TcpStream::connect(address).await.expect("a connection");
             let (send, connection) = builder.handshake(stream).await.expect("a handshake");
+            #[expect(clippy::disallowed_methods, reason = "the test's own task")]
             tokio::task::spawn_local(async move {
                 end.send(connection.await).ok();
             });

@@ -35,6 +35,8 @@ mod h2_client;
 mod headers;
 mod health;
 mod http2;
+mod http2_abuse;
+mod http2_life;
 mod kit;
 mod lasting;
 mod limits;

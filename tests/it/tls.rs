@@ -65,7 +65,7 @@ fn requests_come_and_go_over_tls() {
     let ca = Ca::default();
     let backend = Backend::text("hi");
     let gateway = one(&backend, &ca);
-    let client = TlsClient::trusting(&ca).alpn(&["spdy/3", "http/1.1"]).build();
+    let client = TlsClient::trusting(&ca).alpn(&["http/1.1"]).build();
     let mut conn = client.connect(gateway.web(), "a.test");
     let agreed = conn.agreed();
     assert_eq!(agreed.version, "1.3");
@@ -83,6 +83,61 @@ fn requests_come_and_go_over_tls() {
     assert_eq!(record["scheme"], "https");
     let count = ["listener=\"web\"", "version=\"1.3\"", "resumed=\"no\""];
     assert_eq!(gateway.metric("tidegate_tls_handshakes_total", &count), 1.0);
+}
+
+#[test]
+fn http2_is_agreed_on_by_alpn() {
+    if !curl_speaks_http2() {
+        return;
+    }
+    let ca = Ca::default();
+    let backend = Backend::http(|r| {
+        Reply::ok(format!(
+            "{} {}",
+            r.method,
+            r.header("X-Forwarded-Proto").unwrap_or("-")
+        ))
+    });
+    let gateway = listener(&backend, ONE)
+        .leaf("a", &ca.leaf(&["a.test"]))
+        .file("ca.pem", &ca.pem())
+        .start();
+    let port = gateway.web().port();
+    let url = |path: &str| format!("https://a.test:{port}{path}");
+    let curl = std::process::Command::new("curl")
+        .args(["--http2", "-sS", "--max-time", "10", "--cacert"])
+        .arg(gateway.path("ca.pem"))
+        .args(["--resolve", &format!("a.test:{port}:127.0.0.1")])
+        .args([
+            "-w",
+            " %{http_version}\n",
+            "--data",
+            "body",
+            &url("/one"),
+            &url("/two"),
+        ])
+        .output()
+        .expect("curl");
+    let said = String::from_utf8_lossy(&curl.stdout);
+    assert_eq!(
+        said,
+        "POST https 2\nPOST https 2\n",
+        "{}",
+        String::from_utf8_lossy(&curl.stderr)
+    );
+    let record = gateway.access_record("/two");
+    assert_eq!(record["protocol"], "HTTP/2.0");
+    assert_eq!(record["tls"]["alpn"], "h2");
+}
+
+/// Not every build of curl does, and not every machine has one.
+fn curl_speaks_http2() -> bool {
+    let version = std::process::Command::new("curl").arg("--version").output();
+    let speaks = version.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("HTTP2"));
+    if !speaks {
+        eprintln!("skipped: no curl that speaks HTTP/2");
+    }
+    speaks
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn value(key: &Key, form: Form) -> String {
         Form::Bool => (default != "true").to_string(),
         Form::Choice(names) => names.iter().find(|name| **name != default).unwrap().to_string(),
         Form::Integer { max, .. } if max < 301 => max.to_string(),
+        Form::Size { min, .. } if min > 12_345 => format!("{}B", min + 1),
         // The names of things that are not referred to.
         Form::Name if key.name == "name" => "fresh".to_owned(),
         // Files that are read.
@@ -224,7 +225,9 @@ fn names_in_the_table_are_unique_and_snake_case() {
     fn check(keys: &'static [Key]) {
         for (at, key) in keys.iter().enumerate() {
             assert!(
-                key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                key.name
+                    .bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')),
                 "{}",
                 key.name
             );

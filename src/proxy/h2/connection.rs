@@ -8,6 +8,7 @@ use crate::net::alarm::Alarm;
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
 use crate::proxy::client::{Client, Link, Who};
+use crate::proxy::connection::FIRST_REQUEST_GRACE;
 use crate::proxy::error::ProxyError;
 use crate::proxy::heads;
 use crate::proxy::service::{self, Begun};
@@ -37,6 +38,8 @@ const PSEUDO_FIELDS: usize = 5;
 const HEAD_FRAME: usize = 16 * 1024;
 /// CONTINUATION frames that any head may come in.
 const LEAST_CONTINUATIONS: usize = 4;
+/// Streams reset before we took them that the engine keeps.
+const MOST_PENDING_RESETS: usize = 4096;
 /// Streams of one connection cut because the client took nothing, before it is taken for an attack.
 const MOST_STALLED: u32 = 16;
 
@@ -50,8 +53,9 @@ pub(in crate::proxy) enum Preface {
 }
 
 /// Reads until it is clear which protocol a new connection speaks. What was read stays on the wire.
-pub(in crate::proxy) async fn preface(client: &mut Client, plan: &ListenerPlan) -> Preface {
-    let deadline = client.opened + plan.limits.keep_alive.min(plan.limits.header_timeout);
+pub(in crate::proxy) async fn preface(worker: &Worker, client: &mut Client, plan: &ListenerPlan) -> Preface {
+    let opened = client.opened;
+    let patience = plan.limits.keep_alive.min(plan.limits.header_timeout);
     let Client {
         link: Link::H1(wire),
         alarm,
@@ -61,6 +65,10 @@ pub(in crate::proxy) async fn preface(client: &mut Client, plan: &ListenerPlan) 
         return Preface::Gone;
     };
     poll_fn(|cx| {
+        let patience = match worker.draining.get() {
+            true => patience.min(FIRST_REQUEST_GRACE),
+            false => patience,
+        };
         loop {
             let judged = |bytes: &[u8]| {
                 if bytes.len() < PREFACE.len() && PREFACE.starts_with(bytes) {
@@ -77,7 +85,7 @@ pub(in crate::proxy) async fn preface(client: &mut Client, plan: &ListenerPlan) 
                 // The beginning of something: it is HTTP/1.1's to say what is wrong with it.
                 Poll::Ready(Ok(None)) if !wire.carried().is_empty() => return Poll::Ready(Preface::H1),
                 Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Preface::Gone),
-                Poll::Pending if alarm.passed(cx, deadline) => return Poll::Ready(Preface::Gone),
+                Poll::Pending if alarm.passed(cx, opened + patience) => return Poll::Ready(Preface::Gone),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -153,8 +161,8 @@ fn handshake(mut wire: Wire, plan: &ListenerPlan, watch: &Rc<Watch>) -> Handshak
         .max_header_list_size(u32::try_from(header_list(plan)).unwrap_or(u32::MAX))
         .max_send_buffer_size(limits.send_buffer)
         .max_concurrent_reset_streams(limits.streams as usize)
-        .max_pending_accept_reset_streams(limits.streams as usize)
-        // The guard's to judge.
+        // The guard's to judge, which ends the connection long before.
+        .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
         .max_local_error_reset_streams(None)
         .handshake(io)
 }
@@ -288,8 +296,10 @@ impl Driver<'_> {
 
     /// The engine gave the connection up.
     fn ended(&self, error: &h2::Error) {
-        let calm = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-        let what = self.watch.found().or(calm.then_some(Abuse::SmallFrames));
+        let what = self.watch.found().or_else(|| {
+            let calm = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+            calm.then_some(Abuse::SmallFrames)
+        });
         if let (Some(what), None) = (what, self.closing)
             && let Some(listener) = self.worker.view().listener(self.shared.who.listener)
         {

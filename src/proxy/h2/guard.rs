@@ -11,8 +11,12 @@ use std::time::Instant;
 /// Bytes that a client sends before its first frame (RFC 9113 section 3.4).
 pub(in crate::proxy) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
-/// Of a payload, what is looked at: the code of RST_STREAM.
+/// Of a payload, what is looked at: the code of RST_STREAM, and of GOAWAY the beginning of its text.
 const CODE: usize = 4;
+const TEXT_AT: usize = 8;
+/// How the engine's text begins when a head is far too large unpacked.
+const HEADER_BOMB: &[u8] = b"header_list";
+const LOOKED_AT: usize = FRAME_HEADER + TEXT_AT + HEADER_BOMB.len();
 
 /// The bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -181,7 +185,7 @@ impl Counts {
             Kind::Settings => (&mut self.settings, Abuse::Settings),
             Kind::Ping if frame.flags & ACK != 0 => (&mut self.control, Abuse::Control),
             Kind::Ping => (&mut self.pings, Abuse::Ping),
-            Kind::Other => (&mut self.control, Abuse::Control),
+            Kind::GoAway | Kind::Other => (&mut self.control, Abuse::Control),
         };
         if !account.spend() {
             self.found.get_or_insert(abuse);
@@ -234,7 +238,10 @@ impl Counts {
                     self.resets.earn(1);
                 }
             }
-            Kind::Settings | Kind::Ping | Kind::Continuation | Kind::Other => {}
+            Kind::GoAway if frame.header_bomb => {
+                self.found.get_or_insert(Abuse::HeaderBomb);
+            }
+            Kind::Settings | Kind::Ping | Kind::GoAway | Kind::Continuation | Kind::Other => {}
         }
     }
 }
@@ -250,6 +257,7 @@ enum Kind {
     Reset,
     Settings,
     Ping,
+    GoAway,
     Continuation,
     Other,
 }
@@ -262,6 +270,7 @@ impl Kind {
             3 => Self::Reset,
             4 => Self::Settings,
             6 => Self::Ping,
+            7 => Self::GoAway,
             9 => Self::Continuation,
             _ => Self::Other,
         }
@@ -275,6 +284,8 @@ struct Frame {
     length: u32,
     /// Of RST_STREAM: its error code.
     code: usize,
+    /// Of GOAWAY: its text says that a head was far too large.
+    header_bomb: bool,
 }
 
 /// Finds frames in bytes that come in pieces of any size. Payloads are passed over.
@@ -282,7 +293,7 @@ struct Frame {
 struct Scanner {
     /// Bytes that belong to what was seen already.
     skip: u32,
-    header: [u8; FRAME_HEADER + CODE],
+    header: [u8; LOOKED_AT],
     filled: usize,
 }
 
@@ -290,7 +301,7 @@ impl Scanner {
     const fn behind(skip: u32) -> Self {
         Self {
             skip,
-            header: [0; FRAME_HEADER + CODE],
+            header: [0; LOOKED_AT],
             filled: 0,
         }
     }
@@ -318,14 +329,18 @@ impl Scanner {
 
     /// How much of the frame is looked at; known once its header is there.
     fn wanted(&self) -> usize {
-        let has_code = self.filled >= FRAME_HEADER
-            && Kind::of(self.header[3]) == Kind::Reset
-            && self.length() == CODE as u32;
-        if has_code {
-            FRAME_HEADER + CODE
-        } else {
-            FRAME_HEADER
+        if self.filled < FRAME_HEADER {
+            return FRAME_HEADER;
         }
+        let payload = match Kind::of(self.header[3]) {
+            Kind::Reset => CODE,
+            Kind::GoAway => LOOKED_AT - FRAME_HEADER,
+            _ => 0,
+        };
+        if (self.length() as usize) < payload {
+            return FRAME_HEADER;
+        }
+        FRAME_HEADER + payload
     }
 
     const fn length(&self) -> u32 {
@@ -333,17 +348,22 @@ impl Scanner {
     }
 
     fn frame(&self) -> Frame {
-        let code = match self.filled {
-            FRAME_HEADER => 0,
-            _ => u32::from_be_bytes([self.header[9], self.header[10], self.header[11], self.header[12]]),
+        let looked_at = self.filled > FRAME_HEADER;
+        let kind = Kind::of(self.header[3]);
+        let code = match kind {
+            Kind::Reset if looked_at => {
+                u32::from_be_bytes([self.header[9], self.header[10], self.header[11], self.header[12]])
+            }
+            _ => 0,
         };
         Frame {
-            kind: Kind::of(self.header[3]),
+            kind,
             flags: self.header[4],
             length: self.length(),
             code: usize::try_from(code)
                 .unwrap_or(usize::MAX)
                 .min(RESET_CODES.len() - 1),
+            header_bomb: kind == Kind::GoAway && looked_at && self.header.ends_with(HEADER_BOMB),
         }
     }
 }

@@ -10,6 +10,8 @@ pub enum Abuse {
     /// Streams that the client makes us reset: malformed or oversized heads, broken flow control, too many at once
     /// (CVE-2025-8671).
     MadeYouReset,
+    /// A head that is far larger unpacked than it is allowed to be.
+    HeaderBomb,
     /// A head in ever more CONTINUATION frames (CVE-2024-27316).
     Continuation,
     Settings,
@@ -28,9 +30,10 @@ pub enum Abuse {
 }
 
 impl Abuse {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RapidReset,
         Self::MadeYouReset,
+        Self::HeaderBomb,
         Self::Continuation,
         Self::Settings,
         Self::Ping,
@@ -46,6 +49,7 @@ impl Abuse {
         match self {
             Self::RapidReset => "rapid_reset",
             Self::MadeYouReset => "made_you_reset",
+            Self::HeaderBomb => "header_bomb",
             Self::Continuation => "continuation",
             Self::Settings => "settings",
             Self::Ping => "ping",

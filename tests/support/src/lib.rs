@@ -17,6 +17,7 @@ pub mod cli;
 pub mod dns;
 pub mod eventually;
 pub mod fault;
+pub mod frames;
 pub mod gateway;
 pub mod load;
 pub mod message;

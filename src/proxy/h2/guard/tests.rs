@@ -116,6 +116,21 @@ fn resets_that_the_client_provokes_are_told_from_our_own() {
 }
 
 #[test]
+fn the_engines_word_for_a_head_that_is_far_too_large_is_understood() {
+    let now = Instant::now();
+    for (text, found) in [
+        ("header_list_way_too_large", Some(Abuse::HeaderBomb)),
+        ("too_many_data_frames", None),
+        ("", None),
+    ] {
+        let mut guard = guard(now);
+        guard.sent(&frame(7, 0, &[&[0; 8], text.as_bytes()].concat()));
+        guard.sent(&frame(0, 0, b"behind it"));
+        assert_eq!(guard.found(), found, "{text}");
+    }
+}
+
+#[test]
 fn a_head_is_incomplete_until_its_end() {
     let now = Instant::now();
     let mut guard = guard(now);
