@@ -13,6 +13,18 @@ pub(super) fn resilience(snapshot: &Snapshot, encoder: &mut Encoder) {
     queues(snapshot, encoder);
 }
 
+/// When certificates run out.
+pub(super) fn certificates(snapshot: &Snapshot, encoder: &mut Encoder) {
+    encoder.family(&catalogue::TLS_EXPIRY, |samples| {
+        for listener in &snapshot.listeners {
+            for certificate in listener.tls.iter().flat_map(|tls| tls.certificates()) {
+                let file = certificate.path.display().to_string();
+                samples.add(&[&listener.name, &file], certificate.not_after);
+            }
+        }
+    });
+}
+
 fn ejections(snapshot: &Snapshot, encoder: &mut Encoder) {
     let endpoints = || {
         snapshot.upstreams.iter().flat_map(|plan| {

@@ -146,6 +146,14 @@ impl Checker<'_> {
         if let Some(proxy_protocol) = &listener.proxy_protocol {
             self.proxy_protocol(&join(at, "proxy_protocol"), &proxy_protocol.trusted);
         }
+        if listener.redirect_https && listener.tls.is_some() {
+            let message = "redirect_https is for listeners without tls and has no effect here".to_owned();
+            self.warning(join(at, "redirect_https"), message, None);
+        }
+        if listener.hsts.is_some() && listener.tls.is_none() {
+            let message = "browsers heed hsts over HTTPS only: it has no effect without tls".to_owned();
+            self.warning(join(at, "hsts"), message, None);
+        }
         if listener.mode.is_some() && matches!(listener.address, ListenAddress::Tcp(_)) {
             let message = "mode is for unix sockets and has no effect here".to_owned();
             self.warning(join(at, "mode"), message, None);

@@ -171,6 +171,10 @@ pub struct Listener {
     pub response_headers: HeaderEdits,
     /// `None`: clients come in the clear.
     pub tls: Option<Tls>,
+    /// Answer every request by a redirect to the same over HTTPS.
+    pub redirect_https: bool,
+    /// How long browsers are told to come by HTTPS only.
+    pub hsts: Option<Duration>,
 }
 
 /// What clients that ask for a name of no certificate, or for none, are answered.

@@ -108,6 +108,8 @@ fn listener(t: &Table) -> Option<Listener> {
         request_headers: header_edits(t.table("request_headers")?)?,
         response_headers: header_edits(t.table("response_headers")?)?,
         tls: t.table("tls").and_then(tls),
+        redirect_https: t.get("redirect_https")?,
+        hsts: t.get("hsts"),
     })
 }
 

@@ -52,6 +52,8 @@ impl fmt::Display for Actor {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Reload,
+    /// Certificates, keys and what belongs to them are read anew; the configuration is not.
+    ReloadTls,
     /// Another level of the application log, back to the configured one after `revert_after`.
     SetLogLevel {
         level: LogLevel,
@@ -77,6 +79,7 @@ impl Action {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Reload => "config.reload",
+            Self::ReloadTls => "tls.reload",
             Self::SetLogLevel { .. } => "log.level",
             Self::ReopenLogs => "log.reopen",
             Self::ChangeEndpoint { .. } => "endpoint.change",
@@ -90,7 +93,11 @@ impl Action {
     #[must_use]
     pub fn target(&self) -> String {
         match self {
-            Self::Reload | Self::SetLogLevel { .. } | Self::ReopenLogs | Self::Expire(_) => String::new(),
+            Self::Reload
+            | Self::ReloadTls
+            | Self::SetLogLevel { .. }
+            | Self::ReopenLogs
+            | Self::Expire(_) => String::new(),
             Self::ChangeEndpoint { endpoint, .. } => endpoint.to_string(),
             Self::ChangeBalance(wish) => wish.upstreams.join(", "),
             Self::ChangeThresholds(wish) => wish.upstreams.join(", "),
@@ -101,7 +108,11 @@ impl Action {
     #[must_use]
     pub fn wish(&self) -> Option<(String, Option<&str>)> {
         match self {
-            Self::Reload | Self::SetLogLevel { .. } | Self::ReopenLogs | Self::Expire(_) => None,
+            Self::Reload
+            | Self::ReloadTls
+            | Self::SetLogLevel { .. }
+            | Self::ReopenLogs
+            | Self::Expire(_) => None,
             Self::ChangeEndpoint { wish, .. } => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeBalance(wish) => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeThresholds(wish) => Some((wish.to_string(), wish.reason.as_deref())),

@@ -21,6 +21,7 @@
 //! | [`state_dir`], [`process`], [`cores`], [`memory`], [`systemd`] | the process in its surroundings |
 
 mod breaker;
+pub mod certificates;
 pub mod change;
 pub mod command;
 pub mod cores;

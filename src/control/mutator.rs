@@ -134,6 +134,13 @@ impl Mutator {
     async fn carry_out(&mut self, next: Submitted) {
         let outcome = match &next.command.action {
             Action::Reload => return self.reload(next).await,
+            Action::ReloadTls => {
+                let outcome = self.reloader.reload_tls(next.command.dry_run).await;
+                if !next.command.dry_run {
+                    self.after_reload(&outcome);
+                }
+                outcome
+            }
             Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) | Action::ChangeThresholds(_) => {
                 let outcome = overriding::carry_out(&self.gateway, &next.command).await;
                 self.follow_ends();

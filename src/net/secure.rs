@@ -343,6 +343,14 @@ impl Secure {
         }
     }
 
+    /// Ready when reading is worth a try; there may be nothing all the same.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.taken < self.plain.len() || self.peer_closed || self.failed {
+            return Poll::Ready(Ok(()));
+        }
+        self.socket.poll_readable(cx)
+    }
+
     /// One read of the socket; `None` is its end.
     fn read_into(
         &mut self,

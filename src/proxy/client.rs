@@ -50,12 +50,12 @@ pub(super) struct Who {
     /// Who connected, himself or through a proxy that announced him; `None` on unix sockets.
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// `None` in the clear.
+    pub tls: Option<Rc<Secured>>,
     /// What a proxy in front announced of the connection.
     pub announced: Option<Rc<Announced>>,
     /// As whose endpoints are told of it; made when the first is to be told.
     behalf: OnceCell<Arc<Behalf>>,
-    /// `None` in the clear.
-    pub tls: Option<Rc<Secured>>,
     /// The peer's address; on unix sockets 127.0.0.1, because only this host can reach them.
     pub ip: IpAddr,
     /// Its text, written once per connection.
@@ -78,9 +78,9 @@ impl Client {
     pub fn new(
         transport: Transport,
         ends: Ends,
+        tls: Option<Rc<Secured>>,
         listener: ListenerKey,
         number: u64,
-        tls: Option<Rc<Secured>>,
     ) -> Self {
         let ip = ends.ip();
         let Ends {
@@ -88,27 +88,26 @@ impl Client {
             server,
             announced,
         } = ends;
-        let scheme = if tls.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        };
         let ip_text = SmallVec::from_slice(ip.to_string().as_bytes());
         let port = server.map_or_else(String::new, |server| {
             format!("X-Forwarded-Port: {}\r\n", server.port())
         });
-        let lines = format!(
-            "X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: {}\r\n{port}",
-            scheme.text()
-        );
+        let scheme = if tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }
+        .text();
+        let lines =
+            format!("X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: {scheme}\r\n{port}");
         let who = Who {
             forwarded_lines: lines.into_bytes().into_boxed_slice(),
             listener,
             peer,
             server,
+            tls,
             announced,
             behalf: OnceCell::new(),
-            tls,
             ip,
             ip_text,
             number,
@@ -176,7 +175,8 @@ impl Link {
 pub(super) const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
 Connection: close\r\nRetry-After: 1\r\nX-Tidegate-Error: overloaded\r\n\r\n";
 
-/// Tells a client that it holds too many connections, as far as its socket takes it at once.
+/// Tells a client that it holds too many connections, as far as its socket takes it at once. A client that waits for
+/// a handshake is told nothing: it is not worth one.
 pub(super) fn refuse(transport: &Transport) {
     // Not by way of the runtime, which has not heard yet that it can be written to.
     let _best_effort = match transport {

@@ -55,23 +55,15 @@ pub(super) async fn run(
     let (transport, tls) = match &listener.plan.tls {
         None => (transport, None),
         Some(tls) => {
-            // Boxed, so that a connection that serves does not hold the room of its handshake.
-            let work = Box::pin(handshake::run(
-                &worker,
-                &listener,
-                tls,
-                transport,
-                Vec::new(),
-                ends.client,
-            ));
             entry.served_here().await;
-            match work.await {
-                Some((transport, tls)) => (transport, Some(tls)),
+            // Boxed, so that a connection that serves does not hold the room of its handshake.
+            match Box::pin(handshake::run(&worker, &listener, tls, transport, &ends)).await {
+                Some((transport, secured)) => (transport, Some(secured)),
                 None => return,
             }
         }
     };
-    let mut client = Box::new(Client::new(transport, ends, entry.listener, number, tls));
+    let mut client = Box::new(Client::new(transport, ends, tls, entry.listener, number));
     let Some(spoken) = spoken(&worker, &entry, &mut client, &listener).await else {
         return;
     };

@@ -76,9 +76,9 @@ pub(super) struct RequestContext {
     pub head_done: Instant,
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
-    pub announced: Option<Rc<Announced>>,
     /// `None` in the clear.
     pub tls: Option<Rc<Secured>>,
+    pub announced: Option<Rc<Announced>>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -140,8 +140,8 @@ impl RequestContext {
             head_done,
             peer: client.peer,
             server: client.server,
-            announced: client.announced.clone(),
             tls: client.tls.clone(),
+            announced: client.announced.clone(),
             client_ip: client.ip,
             trusted: false,
             connection: client.number,

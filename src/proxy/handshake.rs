@@ -1,5 +1,6 @@
 //! From an accepted connection of a TLS listener to one that carries requests, or to its end with a reason.
 
+use super::ends::Ends;
 use super::view::ListenerView;
 use super::worker::Worker;
 use crate::net::alarm::Alarm;
@@ -218,19 +219,18 @@ fn kind_of(error: &Error) -> TlsFailure {
     }
 }
 
-/// Does it. `seen` was read from the connection before. `None`: the connection is over, counted and told.
+/// Does it. `None`: the connection is over, counted and told.
 pub(super) async fn run(
     worker: &Rc<Worker>,
     listener: &ListenerView,
     tls: &Arc<ServerTls>,
     transport: Transport,
-    seen: Vec<u8>,
-    peer: Option<SocketAddr>,
+    ends: &Ends,
 ) -> Option<(Transport, Rc<Secured>)> {
     let started = Instant::now();
     let asked = RefCell::new(None);
     let result = {
-        let mut work = std::pin::pin!(shake(worker, tls, transport, seen, &asked));
+        let mut work = std::pin::pin!(shake(worker, tls, transport, ends.server, &asked));
         let mut alarm = Alarm::default();
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
@@ -264,7 +264,7 @@ pub(super) async fn run(
         }
         Err(failure) => {
             series.tls_failures.inc(failure.kind);
-            complain(listener, peer, &asked.borrow(), &failure);
+            complain(listener, ends.client, &asked.borrow(), &failure);
             None
         }
     }
@@ -291,9 +291,10 @@ async fn shake(
     worker: &Rc<Worker>,
     tls: &Arc<ServerTls>,
     mut transport: Transport,
-    mut seen: Vec<u8>,
+    server: Option<SocketAddr>,
     asked: &RefCell<Option<Hello>>,
 ) -> Result<(Secure, Secured), Failure> {
+    let mut seen = Vec::new();
     let hello = match poll_fn(|cx| poll_hello(cx, &mut transport, &mut seen)).await? {
         Ok(hello) => hello,
         Err(NoHello::PlainHttp) => {
@@ -318,7 +319,7 @@ async fn shake(
             ));
         }
     };
-    let local = transport.local_addr().map(|address| address.ip());
+    let local = server.map(|address| address.ip());
     let answer = tls.answer(&hello, local);
     let named = hello.server_name.is_some();
     *asked.borrow_mut() = Some(hello);

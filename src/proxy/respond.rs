@@ -14,7 +14,7 @@ use crate::message::head::{HeadBuf, Method, ResponseHead, Version};
 use crate::message::hop;
 use crate::message::host::parse_host;
 use crate::message::names::Name;
-use crate::message::token::Token;
+use crate::message::token::{Reject, Token};
 use crate::net::scratch;
 use crate::routing::Match;
 use crate::routing::redirect::Redirect;
@@ -22,6 +22,9 @@ use crate::routing::rewrite::{Backward, Seen};
 use crate::snapshot::{FixedResponse, RoutePlan};
 use crate::telemetry::access::EndedBy;
 use std::task::{Context, Waker};
+
+/// RFC 6797.
+const HSTS: &str = "Strict-Transport-Security";
 
 /// What changes in an endpoint's response: hop-by-hop fields go, paths are put back, then the route's edits, then
 /// the listener's.
@@ -55,6 +58,10 @@ pub(super) fn edits(
         put_back(context, &response.buf, &backward, &mut edits)?;
     }
     let listener = &context.listener.plan;
+    if let Some(hsts) = &listener.hsts {
+        edits.drop_named(&response.buf, HSTS.as_bytes());
+        edits.add(HSTS.as_bytes(), hsts.as_bytes());
+    }
     if !route.response_headers.is_empty() || !listener.response_headers.is_empty() {
         let variables = prepare::variables(context, matched)?;
         route
@@ -156,6 +163,12 @@ fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done
         .is_some_and(|head| head.method == Method::Head);
     let date = crate::base::http_date::now();
     fields.push(("Date", date.as_bytes()));
+    let listener = context.listener.clone();
+    if let Some(hsts) = &listener.plan.hsts
+        && !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(HSTS))
+    {
+        fields.push((HSTS, hsts.as_bytes()));
+    }
     connection(context, keep_alive, |value| {
         fields.push((
             "Connection",
@@ -261,6 +274,29 @@ pub(super) fn options(client: &mut Client, context: &mut RequestContext) -> Done
             keep_alive,
         },
     )
+}
+
+/// The same over HTTPS, on its usual port.
+pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Result<Done, ProxyError> {
+    if context.host_bytes().is_empty() {
+        return Err(Reject::new(Token::BadHost, "without a host there is nowhere to redirect to").into());
+    }
+    let mut location = b"https://".to_vec();
+    location.extend_from_slice(context.host_bytes());
+    location.extend_from_slice(context.path_bytes());
+    if let Some(query) = context.query_bytes() {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    let keep_alive = context.may_keep_alive();
+    let fields: Vec<(&str, &[u8])> = vec![("Location", &location)];
+    let own = Own {
+        status: 308,
+        fields,
+        body: b"",
+        keep_alive,
+    };
+    Ok(send(client, context, own))
 }
 
 pub(super) fn redirect(

@@ -121,6 +121,43 @@ pub fn upstreams(
         .collect()
 }
 
+/// The listeners of a live snapshot with the files of their TLS read anew, and warnings about those. `None`: nothing
+/// in them has changed.
+///
+/// # Errors
+/// All errors and warnings, when there is an error among them; keys are placed by the caller.
+#[allow(clippy::type_complexity)]
+pub fn certificates(
+    live: &Snapshot,
+    config: &Config,
+    parts: Parts<'_>,
+) -> Result<Option<(Vec<Arc<ListenerPlan>>, Vec<Diagnostic>)>, Vec<Diagnostic>> {
+    let mut found = Vec::new();
+    let mut changed = false;
+    let mut listeners = Vec::with_capacity(live.listeners.len());
+    for plan in &live.listeners {
+        let written = config.listeners.get(&*plan.name);
+        let (Some(before), Some(tls)) = (&plan.tls, written.and_then(|written| written.tls.as_ref())) else {
+            listeners.push(plan.clone());
+            continue;
+        };
+        let key = format!("listeners.{}", plan.name);
+        let Some(now) = server_tls(&plan.name, tls, &key, parts, &mut found) else {
+            continue;
+        };
+        if now.fingerprint() == before.fingerprint() {
+            listeners.push(plan.clone());
+        } else {
+            changed = true;
+            listeners.push(Arc::new(plan.with_tls(now)));
+        }
+    }
+    if found.iter().any(|d| d.severity == Severity::Error) {
+        return Err(found);
+    }
+    Ok(changed.then_some((listeners, found)))
+}
+
 fn listener_plan(
     name: &str,
     listener: &model::Listener,
@@ -149,8 +186,11 @@ fn listener_plan(
         Some(tls) => Some(server_tls(name, tls, &key, parts, found)?),
         None => None,
     };
+    let hsts = listener.hsts.filter(|_| tls.is_some());
     Some(Arc::new(ListenerPlan {
         tls,
+        redirect_https: listener.redirect_https,
+        hsts: hsts.map(|age| format!("max-age={}", age.as_secs()).into()),
         name: name.into(),
         address: listener.address.clone(),
         head_limits: HeadLimits {

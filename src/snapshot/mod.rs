@@ -4,7 +4,7 @@ mod compile;
 mod headers;
 mod live;
 
-pub use compile::{Parts, compile, upstreams};
+pub use compile::{Parts, certificates, compile, upstreams};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
@@ -47,6 +47,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The same with listeners whose files were read anew.
+    #[must_use]
+    pub fn with_listeners(&self, generation: u64, listeners: Vec<Arc<ListenerPlan>>) -> Self {
+        Self {
+            listeners,
+            ..self.with_upstreams(generation, self.upstreams.clone())
+        }
+    }
+
     /// The same with other upstreams of the same names: what routes to them does not change.
     #[must_use]
     pub fn with_upstreams(&self, generation: u64, upstreams: Vec<Arc<UpstreamPlan>>) -> Self {
@@ -63,7 +72,7 @@ impl Snapshot {
 }
 
 /// A listener, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenerPlan {
     pub name: Arc<str>,
     pub address: ListenAddress,
@@ -83,6 +92,19 @@ pub struct ListenerPlan {
     pub response_headers: HeaderPlan,
     /// `None`: clients come in the clear.
     pub tls: Option<Arc<ServerTls>>,
+    pub redirect_https: bool,
+    /// The value of Strict-Transport-Security.
+    pub hsts: Option<Box<str>>,
+}
+
+impl ListenerPlan {
+    /// The same with certificates read anew.
+    fn with_tls(&self, tls: Arc<ServerTls>) -> Self {
+        Self {
+            tls: Some(tls),
+            ..self.clone()
+        }
+    }
 }
 
 /// A route, compiled.

@@ -9,6 +9,7 @@
 //! | [`store`] | the certificates of a listener by name |
 //! | [`client_auth`] | what is asked of a client's own certificate, and what it says of the client |
 //! | [`tickets`] | session tickets under keys that outlive reloads and are shared by all workers |
+//! | [`self_signed`] | a certificate that nobody vouches for, to try things out |
 //! | [`server`] | all of it compiled for one listener |
 //!
 //! Nothing here does I/O on a connection (that is `net::secure`) or runs a task.
@@ -18,6 +19,7 @@ pub mod client_auth;
 pub mod hello;
 pub mod names;
 pub mod provider;
+pub mod self_signed;
 pub mod server;
 pub mod store;
 pub mod tickets;

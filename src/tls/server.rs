@@ -199,6 +199,20 @@ impl ServerTls {
         self.store.all()
     }
 
+    /// The same for the same certificates and the same terms.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let chains = self
+            .store
+            .all()
+            .iter()
+            .flat_map(|certificate| &certificate.key.cert);
+        let chains = chains.map(|certificate| certificate.as_ref());
+        let terms = self.rules.terms.iter().map(|terms| terms.digest.as_slice());
+        let parts: Vec<&[u8]> = chains.chain(terms).collect();
+        digest(&parts)
+    }
+
     /// Whether any client is asked for a certificate.
     #[must_use]
     pub fn asks_clients(&self) -> bool {

@@ -58,6 +58,8 @@ mod timeouts;
 mod tls;
 mod tls_bad_input;
 mod tls_clients;
+mod tls_only;
+mod tls_peers;
 mod tls_reload;
 mod tunnel;
 mod workers;

@@ -69,6 +69,7 @@ fn requests_come_and_go_over_tls() {
     let mut conn = client.connect(gateway.web(), "a.test");
     let agreed = conn.agreed();
     assert_eq!(agreed.version, "1.3");
+    assert_eq!(agreed.alpn.as_deref(), Some("http/1.1"));
     assert_eq!(
         agreed.group, "X25519MLKEM768",
         "safe from later quantum computers"
@@ -387,4 +388,30 @@ fn websockets_run_over_tls() {
     assert_eq!(conn.read(100), &bytes[..100]);
     conn.send(&bytes);
     assert!(conn.read(bytes.len()) == bytes);
+}
+
+#[test]
+fn an_idle_connection_costs_little() {
+    const CONNECTIONS: usize = 800;
+    let ca = Ca::default();
+    let backend = Backend::text("hi");
+    let gateway = one(&backend, &ca);
+    let client = TlsClient::trusting(&ca).build();
+    let open = |count: usize| -> Vec<Conn> {
+        let each = |_| {
+            let mut conn = client.connect(gateway.web(), "a.test");
+            assert_eq!(ask(&mut conn, "a.test").status, 200);
+            conn
+        };
+        (0..count).map(each).collect()
+    };
+    // Once, so that everything that is shared is there.
+    drop(open(20));
+    eventually("all are gone", || gateway.open_connections() == 0);
+    let before = gateway.rss_kb();
+    let held = open(CONNECTIONS);
+    let each = gateway.rss_kb().saturating_sub(before) * 1024 / CONNECTIONS as u64;
+    eprintln!("{each} bytes per idle connection");
+    assert!(each < 20_000, "{each} bytes each");
+    drop(held);
 }

@@ -144,3 +144,70 @@ fn check_tells_everything_about_certificates_with_its_place() {
     let gateway = start(&backend, &leaf);
     gateway.await_log("expired on 2021-01-01");
 }
+
+#[test]
+fn certificates_alone_are_read_anew_on_request() {
+    let (ca, backend) = (Ca::default(), Backend::text("hi"));
+    let (old, new) = (ca.leaf(&["a.test"]), ca.leaf(&["a.test"]));
+    // A configuration that no file watch follows, so that nobody but us asks.
+    let dir = tempfile::tempdir().unwrap();
+    let put = |leaf: &Leaf| {
+        std::fs::write(dir.path().join("a.pem"), &leaf.chain).unwrap();
+        std::fs::write(dir.path().join("a.key"), &leaf.key).unwrap();
+    };
+    put(&old);
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let gateway = gateway(
+        &(CONFIG
+            .replace("\"a.pem\"", "\"@cert@\"")
+            .replace("\"a.key\"", "\"@key@\"")
+            + "\n[admin]\naddress = \"127.0.0.1:0\"\ntokens = [{ name = \"ops\", role = \"admin\", token = \"env:OPS\" }]\n"),
+    )
+    .env("OPS", "a-token-of-some-length-0123456789")
+    .token("a-token-of-some-length-0123456789")
+    .with("app", backend.address())
+    .with("cert", at("a.pem"))
+    .with("key", at("a.key"))
+    .start();
+    let served = || {
+        let client = TlsClient::trusting(&ca).build();
+        client.connect(gateway.web(), "a.test").agreed().certificate
+    };
+    let unchanged = gateway.admin_call("POST", "/api/v1/tls/reload", "", "");
+    assert_eq!(unchanged.json()["outcome"], "unchanged");
+    put(&new);
+    let ran = gateway.cli(&["reload", "--tls", "--dry-run"]).expect(0);
+    assert!(!ran.stdout.is_empty());
+    let answer = gateway.admin_call("POST", "/api/v1/tls/reload", "", "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    eventually("the new one is served", || served() == der(&new.cert));
+    // Another key: refused, and the one that works stays.
+    std::fs::write(dir.path().join("a.key"), &old.key).unwrap();
+    let refused = gateway.admin_call("POST", "/api/v1/tls/reload", "", "");
+    assert_eq!(refused.status, 422);
+    let told = refused.text();
+    assert!(told.contains("does not belong to the certificate"), "{told}");
+    assert!(told.contains("listeners.web.tls.certificates[0].key"), "{told}");
+    assert_eq!(served(), der(&new.cert));
+    let events = gateway.admin_get("/api/v1/events?limit=100").text();
+    assert!(events.contains("tls.rejected"), "{events}");
+    assert!(gateway.reloads("rejected") >= 1);
+}
+
+#[test]
+fn the_end_of_a_certificate_is_told_before_it_comes() {
+    let (ca, backend) = (Ca::default(), Backend::text("hi"));
+    let leaf = ca.issue(Kind {
+        names: &["a.test"],
+        until: 2021,
+        ..Kind::default()
+    });
+    let gateway = start(&backend, &leaf);
+    eventually("the event is there", || {
+        let events = gateway.admin_get("/api/v1/events?limit=100").text();
+        events.contains("certificate.expired")
+    });
+    let labels = ["listener=\"web\"", "a.pem\""];
+    let end = gateway.metric("tidegate_tls_certificate_expiry_timestamp_seconds", &labels);
+    assert_eq!(end, 1_609_459_200.0);
+}

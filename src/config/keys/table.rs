@@ -246,20 +246,17 @@ const LISTENER: &[Key] = &[
     Key::table("request_headers", HEADER_EDITS, "Changes to every request, after those of the route."),
     Key::table("response_headers", HEADER_EDITS, "Changes to every response, after those of the route."),
     Key::optional_table("tls", TLS, "Serve HTTPS. Absent: clients come in the clear."),
-];
-
-const PROXY_PROTOCOL: &[Key] = &[
-    Key::required_list(
-        "trusted",
-        Form::Cidr,
-        "[\"10.0.0.0/8\"]",
-        "Networks of the proxies; everybody else is refused. Peers on a unix socket count as 127.0.0.1.",
-    ),
     Key::new(
-        "timeout",
-        DEADLINE,
-        "5s",
-        "From the connection to the last byte of the header; then it is closed.",
+        "redirect_https",
+        Form::Bool,
+        "false",
+        "On a listener without TLS: answer every request with 308 to the same over HTTPS, on its usual port. What a trusted proxy received over HTTPS is served.",
+    ),
+    Key::optional(
+        "hsts",
+        TIME,
+        "\"180d\"",
+        "On a TLS listener: tell browsers, in every response, to come by HTTPS only for so long (Strict-Transport-Security). 0s: take back what they were told.",
     ),
 ];
 
@@ -302,7 +299,7 @@ const TLS: &[Key] = &[
         "alpn",
         Form::Choice(Alpn::NAMES),
         "h2,http/1.1",
-        "Protocols that clients may agree on, preferred ones first.",
+        "Protocols that clients may agree on, preferred ones first; clients that offer none speak HTTP/1.1. `protocols` is for listeners without TLS.",
     ),
     Key::optional_table("client_auth", CLIENT_AUTH, "Certificates of clients. Absent: none is asked for."),
     Key {
@@ -373,6 +370,21 @@ const CLIENT_AUTH_CRL: Key = Key::list(
     "Lists of certificates that were revoked, in PEM. With any, each client's issuer must have one that has not run out.",
 )
 .example("[\"certs/clients.crl\"]");
+
+const PROXY_PROTOCOL: &[Key] = &[
+    Key::required_list(
+        "trusted",
+        Form::Cidr,
+        "[\"10.0.0.0/8\"]",
+        "Networks of the proxies; everybody else is refused. Peers on a unix socket count as 127.0.0.1.",
+    ),
+    Key::new(
+        "timeout",
+        DEADLINE,
+        "5s",
+        "From the connection to the last byte of the header; then it is closed.",
+    ),
+];
 
 const LIMITS: &[Key] = &[
     Key::new(

@@ -11,12 +11,12 @@ const FULL: &str = "\
 [listeners.web]
 address = 'unix:/run/web.sock'
 [listeners.web.access_log]
-[listeners.web.proxy_protocol]
-trusted = ['10.0.0.0/8']
 [listeners.web.tls]
 certificates = [{ cert = 'Cargo.toml', key = 'Cargo.toml' }]
 client_auth = { ca = 'Cargo.toml' }
 client_auth_by_name = [{ names = ['a.test'], ca = 'Cargo.toml' }]
+[listeners.web.proxy_protocol]
+trusted = ['10.0.0.0/8']
 [[routes]]
 upstream = 'app'
 rewrite = { regex = 'a', to = 'b' }

@@ -265,3 +265,11 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn a_session_is_small() {
+    // Ten thousand of them wait at a time.
+    assert!(size_of::<Secure>() <= 2048, "{}", size_of::<Secure>());
+    // And those in the clear must not pay for them.
+    assert!(size_of::<Transport>() <= 48, "{}", size_of::<Transport>());
+}

@@ -54,6 +54,26 @@ impl Object<'_> {
         push_number(self.out, record.connection_requests);
     }
 
+    fn session(&mut self, tls: &TlsRecord<'_>) {
+        self.raw("{\"version\":");
+        self.text(Some(tls.protocol.as_bytes()));
+        self.raw(",\"cipher\":");
+        self.text(Some(tls.cipher.as_bytes()));
+        self.raw(",\"group\":");
+        self.text(Some(tls.group.as_bytes()));
+        self.raw(",\"alpn\":");
+        self.text(tls.alpn);
+        self.raw(",\"server_name\":");
+        self.text(tls.server_name.map(str::as_bytes));
+        self.raw(",\"resumed\":");
+        self.boolean(tls.resumed);
+        self.raw(",\"client_subject\":");
+        self.text(tls.client.map(|client| client.subject.as_bytes()));
+        self.raw(",\"client_fingerprint\":");
+        self.text(tls.client.map(|client| client.fingerprint.as_bytes()));
+        self.raw("}");
+    }
+
     fn announced(&mut self, record: &AccessRecord<'_>) {
         self.raw(",\"proxy_protocol\":");
         let Some(announced) = &record.announced else {
@@ -76,26 +96,6 @@ impl Object<'_> {
             self.raw(name);
             self.text(value);
         }
-        self.raw("}");
-    }
-
-    fn session(&mut self, tls: &TlsRecord<'_>) {
-        self.raw("{\"version\":");
-        self.text(Some(tls.protocol.as_bytes()));
-        self.raw(",\"cipher\":");
-        self.text(Some(tls.cipher.as_bytes()));
-        self.raw(",\"group\":");
-        self.text(Some(tls.group.as_bytes()));
-        self.raw(",\"alpn\":");
-        self.text(tls.alpn);
-        self.raw(",\"server_name\":");
-        self.text(tls.server_name.map(str::as_bytes));
-        self.raw(",\"resumed\":");
-        self.boolean(tls.resumed);
-        self.raw(",\"client_subject\":");
-        self.text(tls.client.map(|client| client.subject.as_bytes()));
-        self.raw(",\"client_fingerprint\":");
-        self.text(tls.client.map(|client| client.fingerprint.as_bytes()));
         self.raw("}");
     }
 

@@ -260,7 +260,8 @@ fn the_json_line_has_every_field() {
         r#"{
         "time": "2025-11-20T22:30:00.900000Z", "duration_ms": 123.0, "head_ms": 1.0,
         "client": "203.0.113.9", "peer": "10.0.0.9:5432", "server": "[::1]:8080",
-        "proxy_protocol": null, "listener": "web", "scheme": "http", "tls": null, "connection": 7, "connection_requests": 2,
+        "proxy_protocol": null, "listener": "web", "scheme": "http", "tls": null,
+        "connection": 7, "connection_requests": 2,
         "method": "GET", "target": "/a?x=1", "version": "HTTP/1.1", "host": "example.com", "path": "/a/b",
         "referer": "/r", "user_agent": "a\"b", "request_id": "0123abcd", "route": "api", "upstream": "app",
         "status": 200, "upstream_status": 200, "content_type": "text/html",

@@ -155,6 +155,7 @@ families! {
         QUEUE_WAITING "tidegate_queue_waiting" Gauge ["upstream"] "Requests waiting for an endpoint below its max_connections.";
         QUEUE_REQUESTS "tidegate_queue_requests_total" Counter ["upstream" "result"] "Requests that found every endpoint at its max_connections: served (after a wait), full (the queue was), late (waited in vain).";
         QUEUE_WAIT "tidegate_queue_wait_seconds_total" Counter ["upstream"] "Time that served requests waited, in all.";
+        TLS_EXPIRY "tidegate_tls_certificate_expiry_timestamp_seconds" Gauge ["listener" "certificate"] "When a certificate in use runs out, in Unix time, by its file.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }

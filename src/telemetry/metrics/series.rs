@@ -131,6 +131,78 @@ impl PerRefusal {
     }
 }
 
+/// What was wrong with a PROXY protocol header, or that there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderFault {
+    /// The peer is not one of those that may send it.
+    Untrusted,
+    /// Something else came.
+    Missing,
+    /// A rule of the protocol is broken.
+    Malformed,
+    /// It is longer than allowed.
+    TooLarge,
+    /// Its checksum is not that of its bytes.
+    Checksum,
+    /// It did not come in time.
+    Timeout,
+    /// The connection ended within it.
+    Ended,
+    /// The connection ended before its first byte, as checks of a port do it.
+    Empty,
+}
+
+impl HeaderFault {
+    pub const ALL: [Self; 8] = [
+        Self::Untrusted,
+        Self::Missing,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Checksum,
+        Self::Timeout,
+        Self::Ended,
+        Self::Empty,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted",
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Checksum => "checksum",
+            Self::Timeout => "timeout",
+            Self::Ended => "ended",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// Counts by [`HeaderFault`].
+#[derive(Debug, Default)]
+pub struct PerHeaderFault(Cells<{ HeaderFault::ALL.len() }>);
+
+impl PerHeaderFault {
+    pub fn inc(&self, what: HeaderFault) {
+        self.0.0[what as usize].inc();
+    }
+
+    /// Kind and count of each that was counted at all.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        HeaderFault::ALL
+            .into_iter()
+            .map(HeaderFault::name)
+            .zip(self.0.values())
+            .filter(|(_, n)| *n > 0)
+    }
+
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
 /// How a TLS handshake went that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake(usize);
@@ -238,78 +310,6 @@ impl PerTlsFailure {
             .into_iter()
             .map(TlsFailure::name)
             .zip(self.0.values())
-    }
-}
-
-/// What was wrong with a PROXY protocol header, or that there was none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderFault {
-    /// The peer is not one of those that may send it.
-    Untrusted,
-    /// Something else came.
-    Missing,
-    /// A rule of the protocol is broken.
-    Malformed,
-    /// It is longer than allowed.
-    TooLarge,
-    /// Its checksum is not that of its bytes.
-    Checksum,
-    /// It did not come in time.
-    Timeout,
-    /// The connection ended within it.
-    Ended,
-    /// The connection ended before its first byte, as checks of a port do it.
-    Empty,
-}
-
-impl HeaderFault {
-    pub const ALL: [Self; 8] = [
-        Self::Untrusted,
-        Self::Missing,
-        Self::Malformed,
-        Self::TooLarge,
-        Self::Checksum,
-        Self::Timeout,
-        Self::Ended,
-        Self::Empty,
-    ];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Untrusted => "untrusted",
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
-            Self::Checksum => "checksum",
-            Self::Timeout => "timeout",
-            Self::Ended => "ended",
-            Self::Empty => "empty",
-        }
-    }
-}
-
-/// Counts by [`HeaderFault`].
-#[derive(Debug, Default)]
-pub struct PerHeaderFault(Cells<{ HeaderFault::ALL.len() }>);
-
-impl PerHeaderFault {
-    pub fn inc(&self, what: HeaderFault) {
-        self.0.0[what as usize].inc();
-    }
-
-    /// Kind and count of each that was counted at all.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        HeaderFault::ALL
-            .into_iter()
-            .map(HeaderFault::name)
-            .zip(self.0.values())
-            .filter(|(_, n)| *n > 0)
-    }
-
-    #[must_use]
-    pub fn sum(&self) -> u64 {
-        self.0.values().sum()
     }
 }
 
