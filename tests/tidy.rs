@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which layer may name which others. `upstream` is three layers.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("base", &[]),
     ("message", &["base"]),
     ("h1", &["message", "base"]),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("config", &["message", "base"]),
     ("routing", &["config", "message", "base"]),
     ("net", &["telemetry", "base"]),
+    ("tls", &["net", "config", "telemetry", "base"]),
     ("upstream::conn", &["h1", "net", "message", "base"]),
     (
         "upstream::shared",
@@ -39,6 +40,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "snapshot",
         &[
+            "tls",
             "config",
             "routing",
             "upstream::shared",
@@ -51,6 +53,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "proxy",
         &[
+            "tls",
             "snapshot",
             "routing",
             "upstream::shared",
@@ -67,6 +70,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "control",
         &[
+            "tls",
             "proxy",
             "snapshot",
             "routing",

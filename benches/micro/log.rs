@@ -70,6 +70,7 @@ fn record<'a>(
         announced: None,
         listener: "web",
         scheme: "http",
+        tls: None,
         connection: 123_456,
         connection_requests: 17,
         request: Some(request),

@@ -59,12 +59,14 @@ pub(super) fn prepare(
     let access = AccessWriter::start(Arc::clone(&metrics.access_log))
         .map_err(StartError::system("the access log's thread could not be started"))?;
     let directory = Directory::default();
+    let tickets = Arc::default();
     let parts = snapshot::Parts {
         registry: &registry,
         access: &access,
         // Names are resolved by a task, and that does not run yet.
         directory: &directory,
         overrides: &Overrides::default(),
+        tickets: &tickets,
     };
     let (loaded, mut snapshot) = reload::compile(loaded, 1, parts).map_err(StartError::Config)?;
     for warning in &loaded.warnings {
@@ -123,6 +125,7 @@ pub(super) fn prepare(
     let gateway = Gateway::new(Parts {
         node: place.node(),
         live,
+        tickets,
         registry,
         journal: Journal::new(Events::new(Arc::clone(&metrics))),
         metrics,

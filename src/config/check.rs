@@ -2,8 +2,11 @@
 
 use super::choices::Choice;
 use super::diagnostic::Diagnostic;
-use super::files::{Files, MAX_PAGE_BYTES};
-use super::model::{Admin, Config, Endpoint, Health, HealthKind, ListenAddress, Listener, PathPattern};
+use super::files::{Files, MAX_CRL_BYTES, MAX_PAGE_BYTES, MAX_PEM_BYTES};
+use super::model::{
+    Admin, ClientAuth, ClientAuthMode, Config, Endpoint, Health, HealthKind, ListenAddress, Listener,
+    PathPattern, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy,
+};
 use super::path::{index, join};
 use super::problems::Problems;
 use super::read::route_name;
@@ -13,6 +16,7 @@ use super::suggest;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// The keys of a route of which exactly one is written.
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
@@ -47,6 +51,7 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         checker.listener(&join("listeners", name), listener);
     }
     checker.error_pages(files);
+    checker.tls(files);
     checker.route_names();
     for (at, table) in root.tables("routes").iter().enumerate() {
         let at = index("routes", at);
@@ -178,6 +183,74 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// What TLS reads is read by whoever compiles it; here it is counted, so that a change is seen.
+    fn tls(&mut self, files: &mut Files) {
+        let config = self.config;
+        for (name, listener) in &config.listeners {
+            let Some(tls) = &listener.tls else { continue };
+            let at = join(&join("listeners", name), "tls");
+            if tls.certificates.is_empty() {
+                let told = Diagnostic::error(join(&at, "certificates"), "there is no certificate");
+                self.problems
+                    .add(told.hint("certificates = [{ cert = \"site.pem\", key = \"site.key\" }]"));
+            }
+            for (n, pair) in tls.certificates.iter().enumerate() {
+                let at = index(&join(&at, "certificates"), n);
+                self.readable(files, &pair.cert, MAX_PEM_BYTES, join(&at, "cert"));
+                self.readable(files, &pair.key, MAX_PEM_BYTES, join(&at, "key"));
+            }
+            if let Some(auth) = &tls.client_auth {
+                self.client_auth(&join(&at, "client_auth"), auth, files);
+            }
+            for (n, rule) in tls.client_auth_by_name.iter().enumerate() {
+                let at = index(&join(&at, "client_auth_by_name"), n);
+                if rule.names.is_empty() {
+                    self.error(
+                        join(&at, "names"),
+                        "there is no name: it would hold for nobody".to_owned(),
+                    );
+                }
+                self.client_auth(&at, &rule.auth, files);
+            }
+            self.suites(&at, tls);
+        }
+    }
+
+    fn client_auth(&mut self, at: &str, auth: &ClientAuth, files: &mut Files) {
+        if auth.ca.is_none() && auth.mode != ClientAuthMode::None {
+            let message =
+                "without authorities to vouch for them, certificates of clients mean nothing".to_owned();
+            self.error(join(at, "ca"), message);
+        }
+        if let Some(ca) = &auth.ca {
+            self.readable(files, ca, MAX_PEM_BYTES, join(at, "ca"));
+        }
+        for crl in &auth.crl {
+            self.readable(files, crl, MAX_CRL_BYTES, join(at, "crl"));
+        }
+    }
+
+    fn readable(&mut self, files: &mut Files, path: &Path, limit: u64, key: String) {
+        if let Err(error) = files.read(path, limit, false) {
+            self.error(key, format!("{} {error}", path.display()));
+        }
+    }
+
+    /// TLS 1.3 and 1.2 have suites of their own; a policy needs some of each version that it speaks.
+    fn suites(&mut self, at: &str, tls: &Tls) {
+        if tls.ciphers.is_empty() {
+            return;
+        }
+        let of_13 = |name: &String| TLS_SUITES[..TLS13_SUITES].contains(&name.as_str());
+        let missing = match tls.policy {
+            _ if !tls.ciphers.iter().any(of_13) => "1.3",
+            TlsPolicy::Intermediate if tls.ciphers.iter().all(of_13) => "1.2",
+            TlsPolicy::Modern | TlsPolicy::Intermediate => return,
+        };
+        let message = format!("none of these suites is for TLS {missing}, which the policy speaks");
+        self.error(join(at, "ciphers"), message);
     }
 
     fn route_names(&mut self) {

@@ -46,6 +46,8 @@ pub struct Runtime {
     pub pid_file: Option<PathBuf>,
     /// Client connections over all listeners; beyond it accepting waits. 0: no limit.
     pub max_connections: usize,
+    /// TLS handshakes in progress on one worker; beyond it they wait their turn. 0: no limit.
+    pub max_handshakes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +169,104 @@ pub struct Listener {
     pub access_log: Option<AccessLog>,
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
+    /// `None`: clients come in the clear.
+    pub tls: Option<Tls>,
+}
+
+/// What clients that ask for a name of no certificate, or for none, are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownName {
+    Reject,
+    /// The first certificate.
+    First,
+}
+
+/// Which versions of TLS are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsPolicy {
+    /// TLS 1.3.
+    Modern,
+    /// TLS 1.2 and 1.3.
+    Intermediate,
+}
+
+/// A protocol that is agreed on in the handshake (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    H2,
+    Http11,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuthMode {
+    /// No certificate is asked for.
+    None,
+    /// One that is shown must be good.
+    Optional,
+    Required,
+}
+
+/// Cipher suites by their registered names, in the order of preference.
+pub const TLS_SUITES: [&str; 9] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+];
+/// How many of [`TLS_SUITES`] are those of TLS 1.3.
+pub const TLS13_SUITES: usize = 3;
+
+/// Key-exchange groups, in the order of preference.
+pub const TLS_GROUPS: [&str; 5] = [
+    "X25519MLKEM768",
+    "X25519",
+    "secp256r1",
+    "secp384r1",
+    "SecP256r1MLKEM768",
+];
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// At least one.
+    pub certificates: Vec<CertificateFiles>,
+    pub default: UnknownName,
+    pub policy: TlsPolicy,
+    /// Names of [`TLS_SUITES`]; empty: all of the policy.
+    pub ciphers: Vec<String>,
+    /// Names of [`TLS_GROUPS`]; empty: the usual ones.
+    pub groups: Vec<String>,
+    pub alpn: Vec<Alpn>,
+    pub client_auth: Option<ClientAuth>,
+    /// Terms for clients that ask for certain names.
+    pub client_auth_by_name: Vec<NamedClientAuth>,
+    pub session_tickets: bool,
+}
+
+/// A chain and its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    pub mode: ClientAuthMode,
+    /// There, unless the mode is none.
+    pub ca: Option<PathBuf>,
+    pub crl: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedClientAuth {
+    /// Names and `*.` wildcards.
+    pub names: Vec<String>,
+    pub auth: ClientAuth,
 }
 
 /// A protocol that a listener speaks without TLS.
@@ -220,6 +320,8 @@ pub struct Limits {
     /// Bytes per second below which a client is cut, as a mean over `body_idle` while it sends a body and over
     /// `send_timeout` while it reads a response. 0: no limit.
     pub min_rate: u64,
+    /// From the first byte on a TLS connection until it may carry requests.
+    pub handshake_timeout: Duration,
     pub connections: usize,
     pub connections_per_ip: usize,
     pub max_connection_age: Duration,

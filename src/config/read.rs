@@ -4,10 +4,10 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName,
-    Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health, Limits, Listener, Log,
-    Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts,
-    Upstream, WebSocket,
+    AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth, Config,
+    Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health,
+    Limits, Listener, Log, NamedClientAuth, Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry,
+    Rewrite, Route, Runtime, Timeouts, Tls, Upstream, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -57,6 +57,7 @@ fn runtime(t: &Table) -> Option<Runtime> {
         group: t.get("group"),
         pid_file: t.get("pid_file"),
         max_connections: t.get("max_connections")?,
+        max_handshakes: t.get("max_handshakes")?,
     })
 }
 
@@ -106,6 +107,42 @@ fn listener(t: &Table) -> Option<Listener> {
         access_log: t.table("access_log").and_then(access_log),
         request_headers: header_edits(t.table("request_headers")?)?,
         response_headers: header_edits(t.table("response_headers")?)?,
+        tls: t.table("tls").and_then(tls),
+    })
+}
+
+fn tls(t: &Table) -> Option<Tls> {
+    let files = |t: &Table| {
+        Some(CertificateFiles {
+            cert: t.get("cert")?,
+            key: t.get("key")?,
+        })
+    };
+    let named = |t: &Table| {
+        Some(NamedClientAuth {
+            names: t.list("names")?,
+            auth: client_auth(t)?,
+        })
+    };
+    let alpn = t.list("alpn")?;
+    Some(Tls {
+        certificates: t.tables("certificates").iter().filter_map(files).collect(),
+        default: chosen(t, "default")?,
+        policy: chosen(t, "policy")?,
+        ciphers: t.list("ciphers")?,
+        groups: t.list("groups")?,
+        alpn: alpn.into_iter().map(|Chosen(protocol)| protocol).collect(),
+        client_auth: t.table("client_auth").and_then(client_auth),
+        client_auth_by_name: t.tables("client_auth_by_name").iter().filter_map(named).collect(),
+        session_tickets: t.get("session_tickets")?,
+    })
+}
+
+fn client_auth(t: &Table) -> Option<ClientAuth> {
+    Some(ClientAuth {
+        mode: chosen(t, "mode")?,
+        ca: t.get("ca"),
+        crl: t.list("crl")?,
     })
 }
 
@@ -153,6 +190,7 @@ fn limits(t: &Table) -> Option<Limits> {
         keep_alive: t.get("keep_alive")?,
         requests_per_connection: t.get("requests_per_connection")?,
         min_rate: t.get("min_rate")?,
+        handshake_timeout: t.get("handshake_timeout")?,
         connections: t.get("connections")?,
         connections_per_ip: t.get("connections_per_ip")?,
         max_connection_age: t.get("max_connection_age")?,

@@ -179,6 +179,7 @@ impl Reloader {
                 access: &access,
                 directory: &gateway.names.directory,
                 overrides: &overrides,
+                tickets: &gateway.tickets,
             };
             compile(loaded, generation, parts)
         });

@@ -6,6 +6,7 @@ pub mod frames;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod scratch;
+pub mod secure;
 pub mod source;
 pub mod splice;
 pub mod transport;

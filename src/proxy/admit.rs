@@ -45,12 +45,36 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
     } else {
         unread(context)
     };
+    directed(context)?;
     client_ip::resolve(client, context);
     context.request_id = request_id(context);
     Ok(Admitted {
         about_the_server: found.asterisk,
         absolute: found.absolute,
     })
+}
+
+/// Whether the connection is one for the request's host: a certificate is for some hosts and not for others, and
+/// what one host asks of a client's certificate another may not (RFC 9110 section 7.4).
+fn directed(context: &RequestContext) -> Result<(), Reject> {
+    let (Some(session), Some(tls)) = (&context.tls, &context.listener.plan.tls) else {
+        return Ok(());
+    };
+    // Requests of HTTP/1.0 may name none; then they are for the one that the connection is for.
+    let host = match (context.host_bytes(), &session.served.name) {
+        (b"", Some(name)) => name.as_bytes(),
+        (host, _) => host,
+    };
+    // What is no text is no name of a certificate.
+    let admitted = std::str::from_utf8(host).is_ok_and(|host| tls.admits(&session.served, host));
+    if admitted {
+        Ok(())
+    } else {
+        Err(Reject::new(
+            Token::Misdirected,
+            "the connection was made for another host than the request is for",
+        ))
+    }
 }
 
 /// What a sound head says.

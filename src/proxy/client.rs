@@ -4,7 +4,9 @@
 use super::ends::{Announced, Ends};
 use super::error::{ProxyError, Side};
 use super::h2::Stream;
+use super::handshake::Secured;
 use super::view::ListenerKey;
+use crate::message::host::Scheme;
 use crate::net::alarm::Alarm;
 use crate::net::proxy_protocol::Addresses;
 use crate::net::scratch::FIRST_READ;
@@ -52,6 +54,8 @@ pub(super) struct Who {
     pub announced: Option<Rc<Announced>>,
     /// As whose endpoints are told of it; made when the first is to be told.
     behalf: OnceCell<Arc<Behalf>>,
+    /// `None` in the clear.
+    pub tls: Option<Rc<Secured>>,
     /// The peer's address; on unix sockets 127.0.0.1, because only this host can reach them.
     pub ip: IpAddr,
     /// Its text, written once per connection.
@@ -71,18 +75,32 @@ impl Deref for Client {
 }
 
 impl Client {
-    pub fn new(transport: Transport, ends: Ends, listener: ListenerKey, number: u64) -> Self {
+    pub fn new(
+        transport: Transport,
+        ends: Ends,
+        listener: ListenerKey,
+        number: u64,
+        tls: Option<Rc<Secured>>,
+    ) -> Self {
         let ip = ends.ip();
         let Ends {
             client: peer,
             server,
             announced,
         } = ends;
+        let scheme = if tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
         let ip_text = SmallVec::from_slice(ip.to_string().as_bytes());
         let port = server.map_or_else(String::new, |server| {
             format!("X-Forwarded-Port: {}\r\n", server.port())
         });
-        let lines = format!("X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: http\r\n{port}");
+        let lines = format!(
+            "X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: {}\r\n{port}",
+            scheme.text()
+        );
         let who = Who {
             forwarded_lines: lines.into_bytes().into_boxed_slice(),
             listener,
@@ -90,6 +108,7 @@ impl Client {
             server,
             announced,
             behalf: OnceCell::new(),
+            tls,
             ip,
             ip_text,
             number,
@@ -151,6 +170,20 @@ impl Link {
             Self::H2(stream) => stream.bytes_written(),
         }
     }
+}
+
+/// What a connection is refused with before any of it is read.
+pub(super) const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
+Connection: close\r\nRetry-After: 1\r\nX-Tidegate-Error: overloaded\r\n\r\n";
+
+/// Tells a client that it holds too many connections, as far as its socket takes it at once.
+pub(super) fn refuse(transport: &Transport) {
+    // Not by way of the runtime, which has not heard yet that it can be written to.
+    let _best_effort = match transport {
+        Transport::Tcp(stream) => rustix::io::write(stream, TOO_MANY_CONNECTIONS),
+        Transport::Unix(stream) => rustix::io::write(stream, TOO_MANY_CONNECTIONS),
+        Transport::Tls(_) => Ok(0),
+    };
 }
 
 impl Who {

@@ -10,7 +10,7 @@ use super::service::{self, After, Begun};
 use super::tunnel;
 use super::view::ListenerView;
 use super::worker::{Entry, Registered, Worker};
-use super::{heads, linger};
+use super::{handshake, heads, linger};
 use crate::base::task;
 use crate::h1::parse::{self, Parsed, RequestLine};
 use crate::message::head::{HeadBuf, RequestHead};
@@ -52,7 +52,26 @@ pub(super) async fn run(
     let Some(_permit) = admit(&worker, &listener, &transport, &ends) else {
         return;
     };
-    let mut client = Box::new(Client::new(transport, ends, entry.listener, number));
+    let (transport, tls) = match &listener.plan.tls {
+        None => (transport, None),
+        Some(tls) => {
+            // Boxed, so that a connection that serves does not hold the room of its handshake.
+            let work = Box::pin(handshake::run(
+                &worker,
+                &listener,
+                tls,
+                transport,
+                Vec::new(),
+                ends.client,
+            ));
+            entry.served_here().await;
+            match work.await {
+                Some((transport, tls)) => (transport, Some(tls)),
+                None => return,
+            }
+        }
+    };
+    let mut client = Box::new(Client::new(transport, ends, entry.listener, number, tls));
     let Some(spoken) = spoken(&worker, &entry, &mut client, &listener).await else {
         return;
     };
@@ -69,13 +88,18 @@ pub(super) async fn run(
     }
 }
 
-/// Which protocol a connection without TLS speaks; `None` to close it.
+/// Which protocol a connection speaks: over TLS what was agreed on (RFC 7301), else what its first bytes say. `None` to
+/// close it.
 async fn spoken(
     worker: &Worker,
     entry: &Entry,
     client: &mut Client,
     listener: &ListenerView,
 ) -> Option<Preface> {
+    if let Some(tls) = &client.tls {
+        let h2 = tls.alpn.as_deref() == Some(b"h2");
+        return Some(if h2 { Preface::H2 } else { Preface::H1 });
+    }
     let protocols = listener.plan.protocols;
     if !protocols.h2c {
         return Some(Preface::H1);
@@ -105,7 +129,9 @@ fn admit(
         .admit_client(&listener.plan.name, peer.ip(), limit);
     if permit.is_none() {
         listener.series.connections_refused.inc(Refusal::Client);
-        client::refuse(transport);
+        if listener.plan.tls.is_none() {
+            client::refuse(transport);
+        }
     }
     permit.map(Some)
 }

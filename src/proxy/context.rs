@@ -4,6 +4,7 @@
 use super::client::{Client, Link};
 use super::ends::Announced;
 use super::error::{ProxyError, Side};
+use super::handshake::Secured;
 use super::heads;
 use super::service::{Begun, Rest};
 use super::view::{ListenerView, RouteView};
@@ -11,6 +12,7 @@ use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span};
+use crate::message::host::Scheme;
 use crate::message::token::Token;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
 use crate::telemetry::metrics::RouteSeries;
@@ -75,6 +77,8 @@ pub(super) struct RequestContext {
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
     pub announced: Option<Rc<Announced>>,
+    /// `None` in the clear.
+    pub tls: Option<Rc<Secured>>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -137,6 +141,7 @@ impl RequestContext {
             peer: client.peer,
             server: client.server,
             announced: client.announced.clone(),
+            tls: client.tls.clone(),
             client_ip: client.ip,
             trusted: false,
             connection: client.number,
@@ -258,6 +263,15 @@ impl RequestContext {
         };
     }
 
+    /// How the client came.
+    pub const fn scheme(&self) -> Scheme {
+        if self.tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }
+    }
+
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
         let wire = match &client.link {
@@ -303,7 +317,8 @@ impl RequestContext {
             server: self.server,
             announced: self.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
-            scheme: super::prepare::SCHEME.text(),
+            scheme: self.scheme().text(),
+            tls: self.tls.as_deref().map(Secured::record),
             connection: self.connection,
             connection_requests: self.connection_requests,
             request: head,

@@ -39,7 +39,7 @@ impl Ends {
     pub fn of(transport: &Transport, peer: Option<SocketAddr>) -> Option<Self> {
         let server = match transport {
             Transport::Tcp(stream) => Some(stream.local_addr().ok()?),
-            Transport::Unix(_) => None,
+            Transport::Unix(_) | Transport::Tls(_) => None,
         };
         Some(Self {
             client: peer,

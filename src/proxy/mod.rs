@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | 0 | [`worker`] | a thread with its own runtime, sockets, connections and pools; [`board`] is what others see of it |
 //! | 1 | `accept` | a connection is accepted, and placed on the worker that has room; `ends` says who connects |
+//! | 1a | `handshake` | on a TLS listener: which certificate, on which terms, or why not |
 //! | 2 | `connection`, `h2` | heads are read one after another, or come at once on streams; [`client`](self) is who asks |
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
@@ -36,6 +37,7 @@ mod flow;
 mod forward;
 mod h2;
 mod handle;
+mod handshake;
 mod hash_key;
 mod heads;
 mod hold;

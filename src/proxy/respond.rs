@@ -5,7 +5,7 @@ use super::context::RequestContext;
 use super::error::ProxyError;
 use super::handle::Done;
 use super::heads::{self, BorrowedEdits};
-use super::prepare::{self, Prepared, SCHEME};
+use super::prepare::{self, Prepared};
 use crate::h1::write;
 use crate::message::error_page;
 use crate::message::fields;
@@ -112,7 +112,7 @@ fn put_back(
     });
     let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];
     let seen = Seen {
-        scheme: SCHEME,
+        scheme: context.scheme(),
         host,
         endpoint: &authorities,
     };

@@ -7,6 +7,7 @@ use super::accept::{self, Accepted};
 use super::board::{Board, Peer, WorkerStatus};
 use super::connection;
 use super::explain::{self, Explanation, Question};
+use super::handshake::Handshakes;
 use super::view::{ListenerKey, View, Views};
 use crate::base::clock::Millis;
 use crate::base::task;
@@ -200,6 +201,7 @@ pub(super) struct Worker {
     streams: RefCell<Slab<Rc<Entry>>>,
     accepting: RefCell<HashMap<SocketId, AbortHandle>>,
     next_connection: Cell<u64>,
+    pub handshakes: Handshakes,
 }
 
 impl Worker {
@@ -224,6 +226,7 @@ impl Worker {
             streams: RefCell::default(),
             accepting: RefCell::default(),
             next_connection: Cell::new(0),
+            handshakes: Handshakes::default(),
         })
     }
 

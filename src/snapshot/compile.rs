@@ -12,6 +12,8 @@ use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
+use crate::tls::server::ServerTls;
+use crate::tls::tickets::TicketRing;
 use crate::upstream::shared::check::CheckPlan;
 use crate::upstream::shared::dial;
 use crate::upstream::shared::names::Directory;
@@ -32,6 +34,8 @@ pub struct Parts<'a> {
     pub directory: &'a Directory,
     /// Laid over the configuration.
     pub overrides: &'a Overrides,
+    /// Keys of TLS sessions.
+    pub tickets: &'a Arc<TicketRing>,
 }
 
 /// Compiles a configuration. Touches no socket; error pages are read from their files.
@@ -91,6 +95,7 @@ pub fn compile(
     let snapshot = Snapshot {
         generation,
         max_connections: config.runtime.max_connections,
+        max_handshakes: config.runtime.max_handshakes,
         listeners: listeners.into_iter().flatten().collect(),
         routes: routes.into_iter().flatten().collect(),
         upstreams,
@@ -139,7 +144,13 @@ fn listener_plan(
         .filter(|(log, _)| !log.off)
         .and_then(|(log, key)| access_log(log, &key, parts.access, found));
     let limits = &listener.limits;
+    let tls = match &listener.tls {
+        // Without it the listener would be one in the clear: better none at all.
+        Some(tls) => Some(server_tls(name, tls, &key, parts, found)?),
+        None => None,
+    };
     Some(Arc::new(ListenerPlan {
+        tls,
         name: name.into(),
         address: listener.address.clone(),
         head_limits: HeadLimits {
@@ -168,6 +179,17 @@ fn listener_plan(
             found,
         ),
     }))
+}
+
+fn server_tls(
+    name: &str,
+    tls: &model::Tls,
+    key: &str,
+    parts: Parts<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Arc<ServerTls>> {
+    let now = jiff::Timestamp::now().as_second();
+    ServerTls::load(name, tls, &format!("{key}.tls"), parts.tickets, now, found)
 }
 
 fn access_log(

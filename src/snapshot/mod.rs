@@ -22,6 +22,7 @@ use crate::routing::redirect::Redirect;
 use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::server::ServerTls;
 use crate::upstream::shared::UpstreamPlan;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Client connections over all listeners; 0: no limit.
     pub max_connections: usize,
+    /// TLS handshakes in progress on one worker; 0: no limit.
+    pub max_handshakes: usize,
     /// In the order of the configuration's names.
     pub listeners: Vec<Arc<ListenerPlan>>,
     /// In the order of the configuration; the table's route numbers index it.
@@ -50,6 +53,7 @@ impl Snapshot {
         Self {
             generation,
             max_connections: self.max_connections,
+            max_handshakes: self.max_handshakes,
             listeners: self.listeners.clone(),
             routes: self.routes.clone(),
             upstreams,
@@ -77,6 +81,8 @@ pub struct ListenerPlan {
     pub access: Option<AccessLog>,
     pub request_headers: HeaderPlan,
     pub response_headers: HeaderPlan,
+    /// `None`: clients come in the clear.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// A route, compiled.

@@ -54,6 +54,10 @@ mod rewrites;
 mod routing;
 mod slow_start;
 mod timeouts;
+mod tls;
+mod tls_bad_input;
+mod tls_clients;
+mod tls_reload;
 mod tunnel;
 mod workers;
 

@@ -39,7 +39,7 @@ fn an_unknown_key_is_refused_with_what_was_meant() {
         told.hint.as_deref(),
         Some("there is `listeners.*.limits.keep_alive`")
     );
-    let told = only(&listener("tls = {}"));
+    let told = only(&listener("zzz = {}"));
     assert_eq!(told.hint, None);
 }
 

@@ -83,6 +83,7 @@ fn defaults_are_those_of_the_field() {
         keep_alive: Duration::from_secs(75),
         requests_per_connection: 0,
         min_rate: 100,
+        handshake_timeout: Duration::from_secs(10),
         connections: 0,
         connections_per_ip: 0,
         max_connection_age: Duration::ZERO,

@@ -87,6 +87,7 @@ fn poll_peek(cx: &mut Context<'_>, transport: &Transport, into: &mut [u8]) -> Po
         ready!(match transport {
             Transport::Tcp(stream) => stream.poll_read_ready(cx),
             Transport::Unix(stream) => stream.poll_read_ready(cx),
+            Transport::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         })?;
         match receive_now(transport, into, RecvFlags::PEEK) {
             // The readiness was of the past, and is forgotten now.
@@ -101,6 +102,8 @@ fn receive_now(transport: &Transport, into: &mut [u8], flags: RecvFlags) -> io::
     match transport {
         Transport::Tcp(stream) => stream.try_io(Interest::READABLE, || receive_from(stream, into, flags)),
         Transport::Unix(stream) => stream.try_io(Interest::READABLE, || receive_from(stream, into, flags)),
+        // The header comes before TLS does.
+        Transport::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

@@ -64,6 +64,9 @@ families! {
         CONNECTIONS_MOVED "tidegate_connections_moved_total" Counter ["listener"] "Accepted connections handed to a less loaded worker.";
         LISTENER_REQUESTS "tidegate_listener_requests_total" Counter ["listener"] "Requests begun, refused heads included.";
         HEADS_REFUSED "tidegate_heads_refused_total" Counter ["listener" "token"] "Requests refused before routing, by error token.";
+        TLS_HANDSHAKES "tidegate_tls_handshakes_total" Counter ["listener" "version" "resumed"] "TLS handshakes that succeeded, by version and whether an earlier session was resumed.";
+        TLS_HANDSHAKE_DURATION "tidegate_tls_handshake_seconds" Histogram ["listener"] "From accepting a TLS connection to the end of its handshake.";
+        TLS_FAILURES "tidegate_tls_handshake_failures_total" Counter ["listener" "reason"] "Connections to a TLS listener that came to no session, by reason: plain_http, not_tls, too_large (the ClientHello), timeout, closed (the client left), unknown_name, no_certificate (none that the client can verify), incompatible (no version, suite or group in common), alpn, client_certificate, alert (the client refused), protocol (the client broke the rules).";
         LISTENER_RECEIVED "tidegate_listener_received_bytes_total" Counter ["listener"] "Bytes read from clients: heads, bodies, tunnels.";
         LISTENER_SENT "tidegate_listener_sent_bytes_total" Counter ["listener"] "Bytes written to clients: heads, bodies, tunnels.";
         H2_CONNECTIONS "tidegate_h2_connections_total" Counter ["listener"] "Connections that spoke HTTP/2.";
@@ -98,6 +101,7 @@ families! {
         WORKER_ACCEPTED "tidegate_worker_accepted_total" Counter ["worker"] "Connections accepted by the worker.";
         WORKER_CONNECTIONS "tidegate_worker_connections_open" Gauge ["worker"] "Client connections the worker holds.";
         WORKER_REQUESTS "tidegate_worker_requests_total" Counter ["worker"] "Requests served by the worker.";
+        TLS_RUNNING "tidegate_tls_handshakes_running" Gauge ["worker"] "TLS handshakes in progress.";
         WORKER_CPU "tidegate_worker_cpu_seconds_total" Counter ["worker"] "Processor time of the worker's thread.";
         LOOP_TICKS "tidegate_loop_ticks_total" Counter ["worker"] "Ticks of the worker, ten a second; one that stands still has stalled.";
         LOOP_LAG "tidegate_loop_lag_seconds" Histogram ["worker"] "How late the worker's ticks came.";

@@ -165,6 +165,19 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
             s.add(&[l, token], n);
         }
     });
+    each(&names::TLS_HANDSHAKES, &|s, l, x| {
+        for ([version, resumed], n) in x.tls_handshakes.iter() {
+            s.add(&[l, version, resumed], n);
+        }
+    });
+    each(&names::TLS_HANDSHAKE_DURATION, &|s, l, x| {
+        s.histogram(&[l], &x.tls_handshake_seconds.counts())
+    });
+    each(&names::TLS_FAILURES, &|s, l, x| {
+        for (reason, n) in x.tls_failures.iter() {
+            s.add(&[l, reason], n);
+        }
+    });
     each(&names::LISTENER_RECEIVED, &|s, l, x| {
         s.add(&[l], x.bytes_received.get())
     });
@@ -279,6 +292,9 @@ fn workers(e: &mut Encoder, totals: &Totals) {
         s.add(&[w], x.connections_open.get())
     });
     each(&names::WORKER_REQUESTS, &|s, w, x| s.add(&[w], x.requests.get()));
+    each(&names::TLS_RUNNING, &|s, w, x| {
+        s.add(&[w], x.tls_handshakes_running.get())
+    });
     each(&names::WORKER_CPU, &|s, w, x| s.add(&[w], micros(x.cpu_us.get())));
     each(&names::LOOP_TICKS, &|s, w, x| s.add(&[w], x.loop_ticks.get()));
     each(&names::LOOP_LAG, &|s, w, x| {

@@ -20,8 +20,8 @@ pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
 pub use http2::{Abuse, PerAbuse, PerCode, RESET_CODES};
 pub use process_wide::{AccessLogSeries, ControlSeries, DnsResult, ReloadResult};
 pub use series::{
-    CLASSES, EndpointSeries, HeaderFault, ListenerSeries, NoRetry, PerClass, PerHeaderFault, PerNoRetry,
-    PerRefusal, PerToken, Refusal, RouteSeries, WorkerSeries,
+    CLASSES, EndpointSeries, Handshake, HeaderFault, ListenerSeries, NoRetry, PerClass, PerHeaderFault,
+    PerNoRetry, PerRefusal, PerToken, Refusal, RouteSeries, TlsFailure, WorkerSeries,
 };
 
 use jiff::Timestamp;

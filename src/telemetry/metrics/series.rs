@@ -131,6 +131,116 @@ impl PerRefusal {
     }
 }
 
+/// How a TLS handshake went that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake(usize);
+
+impl Handshake {
+    /// Labels: version, and whether an earlier session was resumed.
+    const LABELS: [[&str; 2]; 4] = [["1.2", "no"], ["1.2", "yes"], ["1.3", "no"], ["1.3", "yes"]];
+
+    #[must_use]
+    pub const fn of(tls13: bool, resumed: bool) -> Self {
+        Self(tls13 as usize * 2 + resumed as usize)
+    }
+}
+
+/// Counts by [`Handshake`].
+#[derive(Debug, Default)]
+pub struct PerHandshake(Cells<{ Handshake::LABELS.len() }>);
+
+impl PerHandshake {
+    pub fn inc(&self, how: Handshake) {
+        self.0.0[how.0].inc();
+    }
+
+    /// Version, whether resumed, and count.
+    pub fn iter(&self) -> impl Iterator<Item = ([&'static str; 2], u64)> {
+        Handshake::LABELS.into_iter().zip(self.0.values())
+    }
+}
+
+/// Why a TLS handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// Plain HTTP came.
+    PlainHttp,
+    /// Something else that is no TLS came.
+    NotTls,
+    /// The ClientHello was larger than any is.
+    TooLarge,
+    /// `limits.handshake_timeout`.
+    Timeout,
+    /// The client left.
+    Closed,
+    /// There is no certificate for the name that was asked for.
+    UnknownName,
+    /// There is one, and none that the client can verify.
+    NoCertificate,
+    /// No version, suite or group in common.
+    Incompatible,
+    /// No protocol in common (ALPN).
+    Alpn,
+    /// The client's certificate is missing, or not good.
+    ClientCertificate,
+    /// The client ended it by an alert: it may not trust our certificate.
+    Alert,
+    /// The client broke the rules.
+    Protocol,
+}
+
+impl TlsFailure {
+    pub const ALL: [Self; 12] = [
+        Self::PlainHttp,
+        Self::NotTls,
+        Self::TooLarge,
+        Self::Timeout,
+        Self::Closed,
+        Self::UnknownName,
+        Self::NoCertificate,
+        Self::Incompatible,
+        Self::Alpn,
+        Self::ClientCertificate,
+        Self::Alert,
+        Self::Protocol,
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PlainHttp => "plain_http",
+            Self::NotTls => "not_tls",
+            Self::TooLarge => "too_large",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::UnknownName => "unknown_name",
+            Self::NoCertificate => "no_certificate",
+            Self::Incompatible => "incompatible",
+            Self::Alpn => "alpn",
+            Self::ClientCertificate => "client_certificate",
+            Self::Alert => "alert",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// Counts by [`TlsFailure`].
+#[derive(Debug, Default)]
+pub struct PerTlsFailure(Cells<{ TlsFailure::ALL.len() }>);
+
+impl PerTlsFailure {
+    pub fn inc(&self, why: TlsFailure) {
+        self.0.0[why as usize].inc();
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        TlsFailure::ALL
+            .into_iter()
+            .map(TlsFailure::name)
+            .zip(self.0.values())
+    }
+}
+
 /// What was wrong with a PROXY protocol header, or that there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderFault {
@@ -308,7 +418,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHeaderFault);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHeaderFault PerHandshake PerTlsFailure);
 
 series! {
     /// One listener.
@@ -324,6 +434,10 @@ series! {
         requests: Counter,
         /// Heads refused before routing, by token.
         heads_refused: PerToken,
+        /// TLS handshakes that succeeded, and how long they took.
+        tls_handshakes: PerHandshake,
+        tls_handshake_seconds: Histogram,
+        tls_failures: PerTlsFailure,
         /// Bytes read from and written to clients: heads, bodies, tunnels.
         bytes_received: Counter,
         bytes_sent: Counter,
@@ -392,6 +506,7 @@ series! {
         accepted: Counter,
         connections_open: Gauge,
         requests: Counter,
+        tls_handshakes_running: Gauge,
         loop_ticks: Counter,
         /// How late the worker's tick came.
         loop_lag: Histogram,

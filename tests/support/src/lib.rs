@@ -8,6 +8,7 @@
 //! - [`raw`] is a connection as bytes, with a strict response reader that doubles as an oracle;
 //! - [`backend`] scripted servers, [`ws`] WebSocket peers, [`fault`] the relay, [`net`] addresses that refuse or hang,
 //!   [`dns`] a name server with scripted answers;
+//! - [`tls`] certificates and a client of TLS, whose connections are read like any other;
 //! - [`load`] a keep-alive load client that counts what failed and why.
 
 pub mod address;
@@ -23,6 +24,7 @@ pub mod message;
 pub mod net;
 pub mod pattern;
 pub mod raw;
+pub mod tls;
 pub mod ws;
 
 pub use address::Address;
@@ -35,3 +37,4 @@ pub use gateway::{Builder, Gateway};
 pub use load::Load;
 pub use message::{Request, Response};
 pub use raw::{Broken, Conn};
+pub use tls::{Ca, Leaf, TlsClient};
