@@ -199,16 +199,3 @@ impl Who {
         Some(Arc::clone(behalf))
     }
 }
-
-/// What a connection is refused with before any of it is read.
-pub(super) const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\
-Connection: close\r\nRetry-After: 1\r\nX-Tidegate-Error: overloaded\r\n\r\n";
-
-/// Tells a client that it holds too many connections, as far as its socket takes it at once.
-pub(super) fn refuse(transport: &Transport) {
-    // Not by way of the runtime, which has not heard yet that it can be written to.
-    let _best_effort = match transport {
-        Transport::Tcp(stream) => rustix::io::write(stream, TOO_MANY_CONNECTIONS),
-        Transport::Unix(stream) => rustix::io::write(stream, TOO_MANY_CONNECTIONS),
-    };
-}
