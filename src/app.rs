@@ -128,6 +128,7 @@ pub fn check(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
         access: &access,
         directory: &Directory::default(),
         overrides: &Overrides::default(),
+        tickets: &Arc::default(),
     };
     let (mut loaded, snapshot) = reload::compile(loaded, 1, parts)?;
     let mut missing = missing_here(&loaded, &snapshot);

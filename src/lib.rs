@@ -11,6 +11,7 @@
 //! | [`config`] | configuration as written: the table of keys, readers, diagnostics |
 //! | [`routing`] | the route table: which route serves this request |
 //! | [`net`] | transports, scratch buffers, the relay pump, bind and socket options |
+//! | [`tls`] | certificates by name, session tickets, terms for clients' certificates |
 //! | [`upstream`] | endpoints: shared state, balancers, connections, the worker's pools |
 //! | [`snapshot`] | `compile`: configuration to one immutable generation, and the swap |
 //! | [`proxy`] | the life of a request, on the workers |
@@ -38,4 +39,5 @@ pub mod proxy;
 pub mod routing;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which layer may name which others. `upstream` is three layers.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("base", &[]),
     ("message", &["base"]),
     ("h1", &["message", "base"]),
@@ -19,10 +19,19 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("config", &["message", "base"]),
     ("routing", &["config", "message", "base"]),
     ("net", &["telemetry", "base"]),
-    ("upstream::conn", &["h1", "net", "message", "base"]),
+    ("tls", &["net", "config", "telemetry", "base"]),
+    ("upstream::conn", &["h1", "tls", "net", "message", "base"]),
     (
         "upstream::shared",
-        &["upstream::conn", "net", "config", "telemetry", "message", "base"],
+        &[
+            "upstream::conn",
+            "tls",
+            "net",
+            "config",
+            "telemetry",
+            "message",
+            "base",
+        ],
     ),
     (
         "upstream::local",
@@ -39,6 +48,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "snapshot",
         &[
+            "tls",
             "config",
             "routing",
             "upstream::shared",
@@ -51,6 +61,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "proxy",
         &[
+            "tls",
             "snapshot",
             "routing",
             "upstream::shared",
@@ -67,6 +78,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "control",
         &[
+            "tls",
             "proxy",
             "snapshot",
             "routing",

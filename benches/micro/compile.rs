@@ -57,6 +57,7 @@ pub fn config_compile(c: &mut Criterion) {
                                 access: &access,
                                 directory: &directory,
                                 overrides: &Overrides::default(),
+                                tickets: &std::sync::Arc::default(),
                             },
                         )
                         .is_ok(),

@@ -70,6 +70,7 @@ fn record<'a>(
         announced: None,
         listener: "web",
         scheme: "http",
+        tls: None,
         connection: 123_456,
         connection_requests: 17,
         request: Some(request),
@@ -87,6 +88,7 @@ fn record<'a>(
         bytes_received: 612,
         bytes_sent: 4_311,
         body_bytes_sent: 4_096,
+        queued: Duration::ZERO,
         attempts,
         tunnel: false,
     }

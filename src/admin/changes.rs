@@ -19,6 +19,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -36,6 +37,26 @@ struct EndpointWanted {
     #[serde(default, deserialize_with = "named")]
     deadline: Option<Option<String>>,
     reason: Option<String>,
+    r#for: Option<String>,
+    until: Option<String>,
+}
+
+/// The moment at which a change is taken back: `"for":"2h"` from now on, or `"until":"2026-12-24T18:00:00Z"`; without
+/// either never.
+pub(super) fn end(lasts: Option<&str>, until: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    match (lasts, until) {
+        (Some(_), Some(_)) => Err(unprocessable(
+            "it has `for` and `until`: which of them?".to_owned(),
+        )),
+        (Some(text), None) => Timestamp::now()
+            .checked_add(duration(text)?)
+            .map(Some)
+            .map_err(|_| unprocessable(format!("{text:?} is beyond the calendar"))),
+        (None, Some(text)) => text.parse().map(Some).map_err(|_| {
+            unprocessable(format!("{text:?} is no moment")).hint("such as \"2026-12-24T18:00:00Z\"")
+        }),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Tells `null` from absence.
@@ -52,6 +73,8 @@ struct BalanceWanted {
     /// Of `hash`; absent: the file's.
     key: Option<String>,
     reason: Option<String>,
+    r#for: Option<String>,
+    until: Option<String>,
 }
 
 /// Another state or weight of an endpoint.
@@ -78,6 +101,7 @@ pub async fn endpoint(
             Some(Some(text)) => Wish::To(duration(&text)?),
         },
         reason: wanted.reason,
+        until: end(wanted.r#for.as_deref(), wanted.until.as_deref())?,
     };
     let key = key(&upstream, &address);
     let known = status::upstream(&api.gateway, &upstream).is_some_and(|upstream| {
@@ -151,6 +175,7 @@ pub async fn balance(
         upstreams: vec![upstream.into()],
         algorithm: Some(algorithm(&wanted.balance, wanted.key.as_deref())?),
         reason: wanted.reason,
+        until: end(wanted.r#for.as_deref(), wanted.until.as_deref())?,
     };
     submit(&api, actor, params.dry_run, Action::ChangeBalance(wish)).await
 }
@@ -174,6 +199,7 @@ pub async fn forget_balance(
         upstreams: vec![upstream.into()],
         algorithm: None,
         reason: None,
+        until: None,
     };
     submit(&api, actor, params.dry_run, Action::ChangeBalance(wish)).await
 }

@@ -2,7 +2,7 @@
 //! upstream. The same facts as elsewhere in this API, in the shapes that are expected there.
 
 use super::Api;
-use super::changes::{algorithm, duration, named, no_upstream, read, unprocessable, wish};
+use super::changes::{algorithm, duration, end, named, no_upstream, read, unprocessable, wish};
 use super::paging::Params;
 use super::problem::Problem;
 use super::writes::submit;
@@ -32,6 +32,8 @@ struct AlgorithmWanted {
     #[serde(default)]
     params: AlgorithmParams,
     reason: Option<String>,
+    r#for: Option<String>,
+    until: Option<String>,
 }
 
 /// What some algorithms need.
@@ -91,6 +93,7 @@ pub async fn balancer_algorithm(
         upstreams: named_upstreams(&api, wanted.upstream.as_deref())?,
         algorithm: Some(algorithm),
         reason: wanted.reason,
+        until: end(wanted.r#for.as_deref(), wanted.until.as_deref())?,
     };
     submit(&api, actor, params.dry_run, Action::ChangeBalance(wish)).await
 }
@@ -118,11 +121,13 @@ fn picks_of(endpoint: &EndpointStatus) -> Value {
         "share": endpoint.share,
         "in_flight": endpoint.in_flight,
         "open_websockets": endpoint.open_websockets,
-        "weight_now": endpoint.weight,
+        "weight_now": endpoint.weight_now,
         "ewma_ms": endpoint.score.map(|score| score.latency_ms),
         "score": endpoint.score,
         "failures": endpoint.failures,
         "errors": endpoint.errors,
+        "last_error": endpoint.last_error,
+        "last_error_at": endpoint.last_error_at,
         "latency": endpoint.latency,
     })
 }
@@ -148,7 +153,30 @@ struct ThresholdsWanted {
     recovery_timeout: Option<Option<Time>>,
     #[serde(default, deserialize_with = "named")]
     max_attempts: Option<Option<u32>>,
+    /// Named by scripts for other systems; see [`not_here`].
+    latency_ms: Option<Value>,
+    quorum: Option<Value>,
     reason: Option<String>,
+    r#for: Option<String>,
+    until: Option<String>,
+}
+
+/// What there is no threshold for, and what does that work.
+fn not_here(wanted: &ThresholdsWanted) -> Result<(), Problem> {
+    let other = if wanted.latency_ms.is_some() {
+        (
+            "latency_ms: no latency takes an endpoint out",
+            "`adaptive` and `least_time` give slow endpoints less, a probe fails after detection_timeout",
+        )
+    } else if wanted.quorum.is_some() {
+        (
+            "quorum: one gateway decides for itself",
+            "it belongs to a cluster of gateways",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Problem::bad_request(other.0.to_owned()).hint(other.1))
 }
 
 /// `"500ms"`, or a number of seconds.
@@ -176,7 +204,9 @@ pub async fn failover_config(State(api): State<Api>) -> Json<Value> {
     let first = upstreams.first().map(|upstream| &upstream.now);
     // One answer for all of them, where there is one.
     let all = first.filter(|first| upstreams.iter().all(|upstream| upstream.now == **first));
-    Json(json!({ "thresholds": all, "upstreams": upstreams }))
+    // Keys that others have: no latency takes an endpoint out, and one gateway decides for itself.
+    let others = json!({ "latency_ms": null, "quorum": 1 });
+    Json(json!({ "thresholds": all, "upstreams": upstreams, "fixed": others }))
 }
 
 /// Other thresholds for one upstream, or for all; kept over reloads and restarts.
@@ -191,6 +221,7 @@ pub async fn failover_thresholds(
 ) -> Result<Json<Value>, Problem> {
     let example = "{\"upstream\":\"chat\",\"detection_timeout\":\"500ms\",\"fall\":2}";
     let wanted: ThresholdsWanted = read(&body, example)?;
+    not_here(&wanted)?;
     let wish = ThresholdWish {
         upstreams: named_upstreams(&api, wanted.upstream.as_deref())?,
         detection_timeout: time(wanted.detection_timeout)?,
@@ -201,6 +232,7 @@ pub async fn failover_thresholds(
         recovery_timeout: time(wanted.recovery_timeout)?,
         max_attempts: wish(wanted.max_attempts),
         reason: wanted.reason,
+        until: end(wanted.r#for.as_deref(), wanted.until.as_deref())?,
     };
     submit(&api, actor, params.dry_run, Action::ChangeThresholds(wish)).await
 }

@@ -96,11 +96,12 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";
     post "/api/v1/config/reload" ADMIN writes::reload, ["dry_run"], "Loads the configuration anew; with dry_run says what would change";
+    post "/api/v1/tls/reload" ADMIN writes::reload_tls, ["dry_run"], "Reads certificates, keys and lists of revoked ones anew; bad ones are refused and the old ones kept";
     get "/api/v1/clustering/load-balancer/config" VIEWER clustering::balancer_config, [], "How each upstream balances, and how it could";
     put "/api/v1/clustering/load-balancer/algorithm" OPERATOR clustering::balancer_algorithm, ["dry_run"], "Another algorithm for one upstream, or for all that there are";
     get "/api/v1/clustering/load-balancer/stats" VIEWER clustering::balancer_stats, [], "Picks and load of each endpoint";
     get "/api/v1/clustering/failover/config" VIEWER clustering::failover_config, [], "When endpoints of each upstream are taken for failed, and what is done about it";
-    put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts";
+    put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts. `latency_ms` and `quorum` are refused: no latency takes an endpoint out, and one gateway decides for itself";
     get "/api/v1/clustering/failover/history" VIEWER clustering::failover_history, FEED, "Endpoints that went and came: what found out, how fast, what it cost; the oldest first";
     get "/api/v1/events" VIEWER reads::events, FEED, "What happened to the gateway, the oldest first";
     get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";
@@ -170,7 +171,7 @@ async fn around(State(api): State<Api>, request: Request, next: Next) -> Respons
         for (name, value) in headers {
             if let Some(name) = name
                 && !response.headers().contains_key(&name)
-                && name != axum::http::header::CONTENT_LENGTH
+                && name != http::header::CONTENT_LENGTH
             {
                 response.headers_mut().insert(name, value);
             }

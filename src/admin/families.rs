@@ -11,6 +11,25 @@ pub(super) fn resilience(snapshot: &Snapshot, encoder: &mut Encoder) {
     ejections(snapshot, encoder);
     breakers(snapshot, encoder);
     queues(snapshot, encoder);
+    encoder.family(&catalogue::UPSTREAM_UNVERIFIED, |samples| {
+        for plan in &snapshot.upstreams {
+            if let Some(tls) = &plan.dial.tls {
+                samples.add(&[&plan.name], u64::from(!tls.is_verified()));
+            }
+        }
+    });
+}
+
+/// When certificates run out.
+pub(super) fn certificates(snapshot: &Snapshot, encoder: &mut Encoder) {
+    encoder.family(&catalogue::TLS_EXPIRY, |samples| {
+        for listener in &snapshot.listeners {
+            for certificate in listener.tls.iter().flat_map(|tls| tls.certificates()) {
+                let file = certificate.path.display().to_string();
+                samples.add(&[&listener.name, &file], certificate.not_after);
+            }
+        }
+    });
 }
 
 fn ejections(snapshot: &Snapshot, encoder: &mut Encoder) {

@@ -92,6 +92,7 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
         }
     });
     families::resilience(&snapshot, encoder);
+    families::certificates(&snapshot, encoder);
     health::view::families(&snapshot, encoder);
     let draining = api.gateway.phase() == Phase::Draining;
     encoder.family(&catalogue::DRAINING, |samples| samples.add(&[], draining));

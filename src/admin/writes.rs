@@ -31,6 +31,18 @@ pub async fn reload(
     submit(&api, actor, params.dry_run, Action::Reload).await
 }
 
+/// Reads certificates, keys and lists of revoked ones anew.
+///
+/// # Errors
+/// 422 with every problem when they are refused, 503 when too many commands wait.
+pub async fn reload_tls(
+    State(api): State<Api>,
+    Extension(actor): Extension<Actor>,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    submit(&api, actor, params.dry_run, Action::ReloadTls).await
+}
+
 /// Opens log files anew.
 ///
 /// # Errors
@@ -105,7 +117,7 @@ pub(super) async fn submit(
     dry_run: bool,
     action: Action,
 ) -> Result<Json<Value>, Problem> {
-    let of_the_file = action == Action::Reload;
+    let of_the_file = matches!(action, Action::Reload | Action::ReloadTls);
     let command = Command {
         actor,
         dry_run,

@@ -59,12 +59,14 @@ pub(super) fn prepare(
     let access = AccessWriter::start(Arc::clone(&metrics.access_log))
         .map_err(StartError::system("the access log's thread could not be started"))?;
     let directory = Directory::default();
+    let tickets = Arc::default();
     let parts = snapshot::Parts {
         registry: &registry,
         access: &access,
         // Names are resolved by a task, and that does not run yet.
         directory: &directory,
         overrides: &Overrides::default(),
+        tickets: &tickets,
     };
     let (loaded, mut snapshot) = reload::compile(loaded, 1, parts).map_err(StartError::Config)?;
     for warning in &loaded.warnings {
@@ -88,7 +90,13 @@ pub(super) fn prepare(
     let place = Place::take(options, &loaded)?;
     let (overrides, damaged) = kept_overrides(&place);
     if !overrides.is_empty() {
-        let upstreams = snapshot::upstreams(&loaded.config, &registry, &directory, &overrides);
+        let upstreams = snapshot::upstreams(
+            &loaded.config,
+            &snapshot.dials(),
+            &registry,
+            &directory,
+            &overrides,
+        );
         snapshot = snapshot.with_upstreams(1, upstreams);
     }
     let pid_file = runtime.pid_file.as_deref().map(PidFile::write).transpose()?;
@@ -123,6 +131,7 @@ pub(super) fn prepare(
     let gateway = Gateway::new(Parts {
         node: place.node(),
         live,
+        tickets,
         registry,
         journal: Journal::new(Events::new(Arc::clone(&metrics))),
         metrics,

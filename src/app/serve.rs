@@ -12,7 +12,9 @@ use crate::control::gateway::Phase;
 use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
-use crate::control::{Gateway, discovery, dns, drains, health, outlier, systemd, watch as files};
+use crate::control::{
+    Gateway, certificates, discovery, dns, drains, health, outlier, systemd, unverified, watch as files,
+};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
 use serde_json::{Map, Value, json};
@@ -77,6 +79,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     task::spawn(health::fail_open::run(Arc::clone(&gateway)));
     task::spawn(outlier::run(Arc::clone(&gateway)));
     task::spawn(follow::run(Arc::clone(&gateway)));
+    task::spawn(certificates::run(Arc::clone(&gateway)));
     let api = Api {
         gateway: Arc::clone(&gateway),
         commands: commands.clone(),
@@ -196,6 +199,7 @@ fn announce(gateway: &Gateway, ready_file: Option<ReadyFile>) -> Result<(), Star
         "",
         format!("serving with {workers} workers"),
     );
+    unverified::tell(gateway);
     Ok(())
 }
 

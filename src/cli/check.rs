@@ -61,11 +61,28 @@ fn summary(loaded: &Loaded) -> String {
         .values()
         .map(|upstream| upstream.endpoints.len())
         .sum();
+    let discovering = config
+        .upstreams
+        .values()
+        .filter(|upstream| upstream.discover.is_some());
+    // How many there are is known when the names have been looked up.
+    let endpoints = match discovering.count() {
+        0 => count(endpoints, "endpoint"),
+        n => format!(
+            "{} and those that {} by DNS",
+            count(endpoints, "endpoint"),
+            if n == 1 {
+                "1 upstream discovers".to_owned()
+            } else {
+                format!("{n} upstreams discover")
+            }
+        ),
+    };
     [
         count(config.listeners.len(), "listener"),
         count(config.routes.len(), "route"),
         count(config.upstreams.len(), "upstream"),
-        count(endpoints, "endpoint"),
+        endpoints,
         count(loaded.warnings.len(), "warning"),
     ]
     .join(", ")

@@ -3,7 +3,14 @@
 use super::{EXIT_USAGE, complain, run};
 use crate::app::{RunOptions, Surroundings};
 use crate::control::reload::Source;
-use std::path::PathBuf;
+use crate::control::state_dir::StateDir;
+use crate::tls::certificate::{Certificate, fingerprint};
+use crate::tls::{provider, self_signed};
+use anyhow::Context as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
@@ -32,18 +39,17 @@ pub(super) struct ProxyArgs {
 }
 
 pub(super) fn proxy(args: &ProxyArgs, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
-    for (asked, flag) in [
-        (args.sticky, "--sticky"),
-        (args.tls_self_signed, "--tls-self-signed"),
-    ] {
-        if asked {
-            complain(&format!("tidegate: {flag} is not available in this version"));
-            return Ok(ExitCode::from(EXIT_USAGE));
-        }
+    if args.sticky {
+        complain("tidegate: --sticky is not available in this version");
+        return Ok(ExitCode::from(EXIT_USAGE));
     }
+    let certificate = args
+        .tls_self_signed
+        .then(|| self_signed(args, &surroundings))
+        .transpose()?;
     let source = Source::Text {
         name: "command line".to_owned(),
-        text: config_text(args),
+        text: config_text(args, certificate.as_ref()),
         environment: surroundings.environment.clone(),
     };
     run::start(RunOptions {
@@ -53,7 +59,67 @@ pub(super) fn proxy(args: &ProxyArgs, surroundings: Surroundings) -> anyhow::Res
     })
 }
 
-fn config_text(args: &ProxyArgs) -> String {
+/// Certificate and key.
+type Pair = (PathBuf, PathBuf);
+
+/// The self-signed certificate of this host: the same at each start, so that a browser is asked about it once, until
+/// it runs out or is for another address.
+fn self_signed(args: &ProxyArgs, surroundings: &Surroundings) -> anyhow::Result<Pair> {
+    let state = StateDir::open(&surroundings.state_candidates(None))
+        .context("a self-signed certificate needs a place to be kept")?;
+    let path = |extension: &str| state.path().join(format!("self-signed.{extension}"));
+    let (cert, key) = (path("pem"), path("key"));
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    if let Ok(address) = args.listen.parse::<std::net::SocketAddr>()
+        && !address.ip().is_unspecified()
+        && !address.ip().is_loopback()
+    {
+        names.push(address.ip().to_string());
+    }
+    let now = jiff::Zoned::now();
+    let seconds = now.timestamp().as_second();
+    let kept = Certificate::load(&cert, &key, &provider::plain(), seconds);
+    let good = |kept: &Certificate| kept.not_after > seconds && names.iter().all(|name| kept.covers(name));
+    let kept = match kept {
+        Ok((kept, _)) if good(&kept) => kept,
+        _ => {
+            let (made, secret) = self_signed::make(&names, now.date())?;
+            write_private(&key, &secret)?;
+            write_private(&cert, &made)?;
+            Certificate::load(&cert, &key, &provider::plain(), seconds)?.0
+        }
+    };
+    let leaf = kept.key.end_entity_cert()?;
+    complain(&format!(
+        "tidegate: HTTPS with the self-signed certificate {}, which browsers will ask about; SHA-256 {}",
+        cert.display(),
+        fingerprint(leaf)
+    ));
+    Ok((cert, key))
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let written = std::fs::remove_file(path)
+        .or_else(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+        .and_then(|()| {
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+        })
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("{} can't be written", path.display()))
+}
+
+fn config_text(args: &ProxyArgs, certificate: Option<&Pair>) -> String {
     let endpoints: Vec<toml::Value> = args.to.iter().map(|address| endpoint(address).into()).collect();
     let mut text = format!(
         "[listeners.proxy]\naddress = {}\n[upstreams.app]\nbalance = {}\nendpoints = {}\n[[routes]]\nname = \"all\"\n\
@@ -62,6 +128,14 @@ fn config_text(args: &ProxyArgs) -> String {
         toml::Value::from(args.balance.as_str()),
         toml::Value::from(endpoints),
     );
+    if let Some((cert, key)) = certificate {
+        let path = |path: &Path| toml::Value::from(path.display().to_string());
+        text.push_str(&format!(
+            "[listeners.proxy.tls]\ndefault = \"first\"\ncertificates = [{{ cert = {}, key = {} }}]\n",
+            path(cert),
+            path(key)
+        ));
+    }
     if let Some(admin) = &args.admin {
         text.push_str(&format!(
             "[admin]\naddress = {}\n",
@@ -98,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_arguments_become_a_configuration() {
-        let text = config_text(&args(&["127.0.0.1:3000", "http://app.internal:3001/"]));
+        let text = config_text(&args(&["127.0.0.1:3000", "http://app.internal:3001/"]), None);
         let loaded = load_text("command line", &text, &Environment::default()).unwrap();
         let endpoints = &loaded.config.upstreams["app"].endpoints;
         let texts: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.text.as_str()).collect();
@@ -109,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_argument_cannot_write_into_the_configuration() {
-        let text = config_text(&args(&["\"]\n[admin]\naddress = \"0.0.0.0:1"]));
+        let text = config_text(&args(&["\"]\n[admin]\naddress = \"0.0.0.0:1"]), None);
         assert!(load_text("command line", &text, &Environment::default()).is_err());
     }
 }

@@ -46,6 +46,9 @@ pub(super) struct ReloadArgs {
     /// Say what would change, change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Read only certificates and keys anew, not the configuration
+    #[arg(long)]
+    tls: bool,
 }
 
 #[derive(Debug, Args)]
@@ -113,12 +116,10 @@ fn explain_path(args: &ExplainArgs) -> String {
 }
 
 pub(super) fn reload(args: &ReloadArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
-    let path = if args.dry_run {
-        "/api/v1/config/reload?dry_run=true"
-    } else {
-        "/api/v1/config/reload"
-    };
-    let answer = ask(&args.reach, surroundings, "POST", path)?;
+    let what = if args.tls { "tls" } else { "config" };
+    let dry_run = if args.dry_run { "?dry_run=true" } else { "" };
+    let path = format!("/api/v1/{what}/reload{dry_run}");
+    let answer = ask(&args.reach, surroundings, "POST", &path)?;
     if answer.status == 422 {
         complain(&show::rejected(&answer.body));
         return Ok(ExitCode::from(EXIT_USAGE));

@@ -1,18 +1,23 @@
 //! What only shows when keys are looked at together: references, contradictions, files that are named.
 
+mod connections;
+
 use super::choices::Choice;
 use super::diagnostic::Diagnostic;
-use super::files::{Files, MAX_PAGE_BYTES};
-use super::model::{Admin, Config, Endpoint, Health, HealthKind, ListenAddress, Listener, PathPattern};
+use super::files::{Files, MAX_CRL_BYTES, MAX_PAGE_BYTES, MAX_PEM_BYTES};
+use super::model::{
+    Admin, ClientAuth, ClientAuthMode, Config, Endpoint, Health, HealthKind, ListenAddress, Listener,
+    PathPattern, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy,
+};
 use super::path::{index, join};
 use super::problems::Problems;
 use super::read::route_name;
 use super::settings::Table;
 use super::source::{Origin, Sources};
 use super::suggest;
-use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// The keys of a route of which exactly one is written.
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
@@ -47,6 +52,7 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         checker.listener(&join("listeners", name), listener);
     }
     checker.error_pages(files);
+    checker.tls(files);
     checker.route_names();
     for (at, table) in root.tables("routes").iter().enumerate() {
         let at = index("routes", at);
@@ -54,6 +60,7 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         checker.route(&at, table);
     }
     checker.upstreams();
+    checker.upstream_tls(files);
     let routes_misread = root.tables("routes").is_empty() && checker.problems.any_error();
     if !checker.lost && !routes_misread {
         checker.usage();
@@ -133,26 +140,25 @@ impl Checker<'_> {
                 "uri_bytes is larger than header_bytes, which counts the request line too".to_owned();
             self.error(join(&join(at, "limits"), "uri_bytes"), message);
         }
+        let silent = !listener.protocols.h1 && !listener.protocols.h2c;
+        if silent && !self.problems.any_under(&join(at, "protocols")) {
+            let message = "no protocol is spoken here".to_owned();
+            self.error(join(at, "protocols"), message);
+        }
         if let Some(proxy_protocol) = &listener.proxy_protocol {
             self.proxy_protocol(&join(at, "proxy_protocol"), &proxy_protocol.trusted);
+        }
+        if listener.redirect_https && listener.tls.is_some() {
+            let message = "redirect_https is for listeners without tls and has no effect here".to_owned();
+            self.warning(join(at, "redirect_https"), message, None);
+        }
+        if listener.hsts.is_some() && listener.tls.is_none() {
+            let message = "browsers heed hsts over HTTPS only: it has no effect without tls".to_owned();
+            self.warning(join(at, "hsts"), message, None);
         }
         if listener.mode.is_some() && matches!(listener.address, ListenAddress::Tcp(_)) {
             let message = "mode is for unix sockets and has no effect here".to_owned();
             self.warning(join(at, "mode"), message, None);
-        }
-    }
-
-    fn proxy_protocol(&mut self, at: &str, trusted: &[IpNet]) {
-        let at = join(at, "trusted");
-        if trusted.is_empty() && !self.problems.any_under(&at) {
-            let message =
-                "nobody is trusted to send PROXY protocol headers: every connection would be refused";
-            let told = Diagnostic::error(at, message);
-            self.problems
-                .add(told.hint("name the networks of the proxies, such as [\"10.0.0.0/8\"]"));
-        } else if let Some(net) = trusted.iter().find(|net| net.prefix_len() == 0) {
-            let message = format!("{net} trusts everybody: who can connect can claim any client address");
-            self.warning(at, message, None);
         }
     }
 
@@ -173,6 +179,74 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// What TLS reads is read by whoever compiles it; here it is counted, so that a change is seen.
+    fn tls(&mut self, files: &mut Files) {
+        let config = self.config;
+        for (name, listener) in &config.listeners {
+            let Some(tls) = &listener.tls else { continue };
+            let at = join(&join("listeners", name), "tls");
+            if tls.certificates.is_empty() {
+                let told = Diagnostic::error(join(&at, "certificates"), "there is no certificate");
+                self.problems
+                    .add(told.hint("certificates = [{ cert = \"site.pem\", key = \"site.key\" }]"));
+            }
+            for (n, pair) in tls.certificates.iter().enumerate() {
+                let at = index(&join(&at, "certificates"), n);
+                self.readable(files, &pair.cert, MAX_PEM_BYTES, join(&at, "cert"));
+                self.readable(files, &pair.key, MAX_PEM_BYTES, join(&at, "key"));
+            }
+            if let Some(auth) = &tls.client_auth {
+                self.client_auth(&join(&at, "client_auth"), auth, files);
+            }
+            for (n, rule) in tls.client_auth_by_name.iter().enumerate() {
+                let at = index(&join(&at, "client_auth_by_name"), n);
+                if rule.names.is_empty() {
+                    self.error(
+                        join(&at, "names"),
+                        "there is no name: it would hold for nobody".to_owned(),
+                    );
+                }
+                self.client_auth(&at, &rule.auth, files);
+            }
+            self.suites(&at, tls);
+        }
+    }
+
+    fn client_auth(&mut self, at: &str, auth: &ClientAuth, files: &mut Files) {
+        if auth.ca.is_none() && auth.mode != ClientAuthMode::None {
+            let message =
+                "without authorities to vouch for them, certificates of clients mean nothing".to_owned();
+            self.error(join(at, "ca"), message);
+        }
+        if let Some(ca) = &auth.ca {
+            self.readable(files, ca, MAX_PEM_BYTES, join(at, "ca"));
+        }
+        for crl in &auth.crl {
+            self.readable(files, crl, MAX_CRL_BYTES, join(at, "crl"));
+        }
+    }
+
+    fn readable(&mut self, files: &mut Files, path: &Path, limit: u64, key: String) {
+        if let Err(error) = files.read(path, limit, false) {
+            self.error(key, format!("{} {error}", path.display()));
+        }
+    }
+
+    /// TLS 1.3 and 1.2 have suites of their own; a policy needs some of each version that it speaks.
+    fn suites(&mut self, at: &str, tls: &Tls) {
+        if tls.ciphers.is_empty() {
+            return;
+        }
+        let of_13 = |name: &String| TLS_SUITES[..TLS13_SUITES].contains(&name.as_str());
+        let missing = match tls.policy {
+            _ if !tls.ciphers.iter().any(of_13) => "1.3",
+            TlsPolicy::Intermediate if tls.ciphers.iter().all(of_13) => "1.2",
+            TlsPolicy::Modern | TlsPolicy::Intermediate => return,
+        };
+        let message = format!("none of these suites is for TLS {missing}, which the policy speaks");
+        self.error(join(at, "ciphers"), message);
     }
 
     fn route_names(&mut self) {

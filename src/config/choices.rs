@@ -1,8 +1,9 @@
 //! The words that enumerations have in a configuration, both ways.
 
 use super::model::{
-    AddressFamily, Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth,
-    LogFormat, LogLevel, ProxyVersion, RequestIdPolicy, Role,
+    AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash, EncodedSlash, HealthKind,
+    InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role, TlsPolicy,
+    UnknownName,
 };
 
 /// An enumeration written as one of a few words.
@@ -38,9 +39,14 @@ choices! {
     LogFormat { "text" Text, "json" Json }
     RequestIdPolicy { "generate" Generate, "if_trusted" IfTrusted, "always_keep" AlwaysKeep, "off" Off }
     AddressFamily { "any" Any, "ipv4" Ipv4, "ipv6" Ipv6 }
+    Protocol { "h1" H1, "h2c" H2c }
     DotSegments { "resolve" Resolve, "reject" Reject, "keep" Keep }
     DoubleSlash { "merge" Merge, "reject" Reject, "keep" Keep }
     EncodedSlash { "reject" Reject, "keep" Keep, "decode" Decode }
+    UnknownName { "reject" Reject, "first" First }
+    TlsPolicy { "modern" Modern, "intermediate" Intermediate }
+    Alpn { "h2" H2, "http/1.1" Http11 }
+    ClientAuthMode { "none" None, "optional" Optional, "required" Required }
     HealthKind { "http" Http, "tcp" Tcp, "websocket" Websocket }
     InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections,

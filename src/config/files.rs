@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 /// Bytes of one error page.
 pub const MAX_PAGE_BYTES: u64 = 1 << 20;
+/// Bytes of one file with certificates or a key.
+pub const MAX_PEM_BYTES: u64 = 1 << 20;
+/// Bytes of one file with lists of revoked certificates.
+pub const MAX_CRL_BYTES: u64 = 16 << 20;
 /// Bytes of one secret file.
 pub const MAX_SECRET_BYTES: u64 = 64 << 10;
 

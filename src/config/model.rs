@@ -46,6 +46,8 @@ pub struct Runtime {
     pub pid_file: Option<PathBuf>,
     /// Client connections over all listeners; beyond it accepting waits. 0: no limit.
     pub max_connections: usize,
+    /// TLS handshakes in progress on one worker; beyond it they wait their turn. 0: no limit.
+    pub max_handshakes: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +151,7 @@ pub struct Listener {
     pub address: ListenAddress,
     /// Permission bits of a unix-socket listener, e.g. 0o660.
     pub mode: Option<u32>,
+    pub protocols: Protocols,
     /// Pending connections the kernel keeps; at least 1.
     pub backlog: u32,
     pub trusted_proxies: Vec<IpNet>,
@@ -166,6 +169,123 @@ pub struct Listener {
     pub access_log: Option<AccessLog>,
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,
+    /// `None`: clients come in the clear.
+    pub tls: Option<Tls>,
+    /// Answer every request by a redirect to the same over HTTPS.
+    pub redirect_https: bool,
+    /// How long browsers are told to come by HTTPS only.
+    pub hsts: Option<Duration>,
+}
+
+/// What clients that ask for a name of no certificate, or for none, are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownName {
+    Reject,
+    /// The first certificate.
+    First,
+}
+
+/// Which versions of TLS are spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsPolicy {
+    /// TLS 1.3.
+    Modern,
+    /// TLS 1.2 and 1.3.
+    Intermediate,
+}
+
+/// A protocol that is agreed on in the handshake (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    H2,
+    Http11,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuthMode {
+    /// No certificate is asked for.
+    None,
+    /// One that is shown must be good.
+    Optional,
+    Required,
+}
+
+/// Cipher suites by their registered names, in the order of preference.
+pub const TLS_SUITES: [&str; 9] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+];
+/// How many of [`TLS_SUITES`] are those of TLS 1.3.
+pub const TLS13_SUITES: usize = 3;
+
+/// Key-exchange groups, in the order of preference.
+pub const TLS_GROUPS: [&str; 5] = [
+    "X25519MLKEM768",
+    "X25519",
+    "secp256r1",
+    "secp384r1",
+    "SecP256r1MLKEM768",
+];
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// At least one.
+    pub certificates: Vec<CertificateFiles>,
+    pub default: UnknownName,
+    pub policy: TlsPolicy,
+    /// Names of [`TLS_SUITES`]; empty: all of the policy.
+    pub ciphers: Vec<String>,
+    /// Names of [`TLS_GROUPS`]; empty: the usual ones.
+    pub groups: Vec<String>,
+    pub alpn: Vec<Alpn>,
+    pub client_auth: Option<ClientAuth>,
+    /// Terms for clients that ask for certain names.
+    pub client_auth_by_name: Vec<NamedClientAuth>,
+    pub session_tickets: bool,
+}
+
+/// A chain and its key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    pub mode: ClientAuthMode,
+    /// There, unless the mode is none.
+    pub ca: Option<PathBuf>,
+    pub crl: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedClientAuth {
+    /// Names and `*.` wildcards.
+    pub names: Vec<String>,
+    pub auth: ClientAuth,
+}
+
+/// A protocol that a listener speaks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    H1,
+    /// HTTP/2 by prior knowledge.
+    H2c,
+}
+
+/// The protocols that a listener speaks without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    pub h1: bool,
+    pub h2c: bool,
 }
 
 /// Who sends PROXY protocol headers.
@@ -204,9 +324,30 @@ pub struct Limits {
     /// Bytes per second below which a client is cut, as a mean over `body_idle` while it sends a body and over
     /// `send_timeout` while it reads a response. 0: no limit.
     pub min_rate: u64,
+    /// From the first byte on a TLS connection until it may carry requests.
+    pub handshake_timeout: Duration,
     pub connections: usize,
     pub connections_per_ip: usize,
     pub max_connection_age: Duration,
+    pub h2: H2Limits,
+}
+
+/// Bounds of HTTP/2 connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct H2Limits {
+    /// Requests at once on a connection.
+    pub streams: u32,
+    /// Bytes of a request body ahead of the endpoint.
+    pub window: u32,
+    /// The same for all of a connection.
+    pub connection_window: u32,
+    /// Bytes of a response that wait for the connection.
+    pub send_buffer: usize,
+    /// Largest frame taken.
+    pub frame_bytes: u32,
+    /// Silence after which a PING is sent; zero: never.
+    pub ping: Duration,
+    pub ping_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -432,6 +573,8 @@ pub struct Upstream {
     pub discover: Option<Discover>,
     /// The PROXY protocol header that connections begin with; `None`: none.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// `None`: endpoints are spoken to in the clear.
+    pub tls: Option<UpstreamTls>,
     pub pool: Pool,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,
@@ -439,8 +582,24 @@ pub struct Upstream {
     pub retry: Retry,
     pub breaker: Breaker,
     pub queue: Queue,
+    pub drain: Drain,
     /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
     pub slow_start: Duration,
+}
+
+/// TLS to endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name asked for, and to be in the certificate; `None`: the host of the endpoint's address, or of the name
+    /// that it was discovered by.
+    pub server_name: Option<String>,
+    /// Whom to trust; `None`: whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// What the gateway shows; both or none.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Whether certificates are looked at.
+    pub verify: bool,
 }
 
 /// When an upstream is left alone. Never, by `Default`.
@@ -454,6 +613,13 @@ pub struct Breaker {
     pub min_requests: u64,
     pub window: Duration,
     pub open_for: Duration,
+}
+
+/// How endpoints leave that are told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// When what still runs there is cut, where whoever says so names no time; zero: never.
+    pub deadline: Duration,
 }
 
 /// Requests that find every endpoint at its `max_connections`.

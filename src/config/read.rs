@@ -4,9 +4,10 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, Config, Discover, Dns, DnsName,
-    Endpoint, EndpointAddress, Forwarded, HeaderEdits, Health, Limits, Listener, Log, Outlier, PathPolicy,
-    Pool, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Upstream, WebSocket,
+    AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth, Config,
+    Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health,
+    Limits, Listener, Log, NamedClientAuth, Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry,
+    Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -56,6 +57,7 @@ fn runtime(t: &Table) -> Option<Runtime> {
         group: t.get("group"),
         pid_file: t.get("pid_file"),
         max_connections: t.get("max_connections")?,
+        max_handshakes: t.get("max_handshakes")?,
     })
 }
 
@@ -92,6 +94,7 @@ fn listener(t: &Table) -> Option<Listener> {
     Some(Listener {
         address: t.get("address")?,
         mode: t.get("mode").map(|Mode(bits)| bits),
+        protocols: protocols(t)?,
         backlog: t.get("backlog")?,
         trusted_proxies: t.list("trusted_proxies")?,
         proxy_protocol: t.table("proxy_protocol").and_then(accept_proxy),
@@ -104,6 +107,53 @@ fn listener(t: &Table) -> Option<Listener> {
         access_log: t.table("access_log").and_then(access_log),
         request_headers: header_edits(t.table("request_headers")?)?,
         response_headers: header_edits(t.table("response_headers")?)?,
+        tls: t.table("tls").and_then(tls),
+        redirect_https: t.get("redirect_https")?,
+        hsts: t.get("hsts"),
+    })
+}
+
+fn tls(t: &Table) -> Option<Tls> {
+    let files = |t: &Table| {
+        Some(CertificateFiles {
+            cert: t.get("cert")?,
+            key: t.get("key")?,
+        })
+    };
+    let named = |t: &Table| {
+        Some(NamedClientAuth {
+            names: t.list("names")?,
+            auth: client_auth(t)?,
+        })
+    };
+    let alpn = t.list("alpn")?;
+    Some(Tls {
+        certificates: t.tables("certificates").iter().filter_map(files).collect(),
+        default: chosen(t, "default")?,
+        policy: chosen(t, "policy")?,
+        ciphers: t.list("ciphers")?,
+        groups: t.list("groups")?,
+        alpn: alpn.into_iter().map(|Chosen(protocol)| protocol).collect(),
+        client_auth: t.table("client_auth").and_then(client_auth),
+        client_auth_by_name: t.tables("client_auth_by_name").iter().filter_map(named).collect(),
+        session_tickets: t.get("session_tickets")?,
+    })
+}
+
+fn client_auth(t: &Table) -> Option<ClientAuth> {
+    Some(ClientAuth {
+        mode: chosen(t, "mode")?,
+        ca: t.get("ca"),
+        crl: t.list("crl")?,
+    })
+}
+
+fn protocols(t: &Table) -> Option<Protocols> {
+    let spoken: Vec<Chosen<Protocol>> = t.list("protocols")?;
+    let has = |protocol: Protocol| spoken.iter().any(|Chosen(spoken)| *spoken == protocol);
+    Some(Protocols {
+        h1: has(Protocol::H1),
+        h2c: has(Protocol::H2c),
     })
 }
 
@@ -142,10 +192,29 @@ fn limits(t: &Table) -> Option<Limits> {
         keep_alive: t.get("keep_alive")?,
         requests_per_connection: t.get("requests_per_connection")?,
         min_rate: t.get("min_rate")?,
+        handshake_timeout: t.get("handshake_timeout")?,
         connections: t.get("connections")?,
         connections_per_ip: t.get("connections_per_ip")?,
         max_connection_age: t.get("max_connection_age")?,
+        h2: h2_limits(t)?,
     })
+}
+
+fn h2_limits(t: &Table) -> Option<H2Limits> {
+    Some(H2Limits {
+        streams: t.get("h2_streams")?,
+        window: size(t, "h2_window")?,
+        connection_window: size(t, "h2_connection_window")?,
+        send_buffer: usize::try_from(t.get::<u64>("h2_send_buffer")?).ok()?,
+        frame_bytes: size(t, "h2_frame_bytes")?,
+        ping: t.get("h2_ping")?,
+        ping_timeout: t.get("h2_ping_timeout")?,
+    })
+}
+
+/// A size whose form keeps it in 32 bits.
+fn size(t: &Table, key: &str) -> Option<u32> {
+    u32::try_from(t.get::<u64>(key)?).ok()
 }
 
 fn path_policy(t: &Table) -> Option<PathPolicy> {
@@ -257,13 +326,25 @@ fn upstream(t: &Table) -> Option<Upstream> {
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
         proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
+        tls: t.table("tls").and_then(upstream_tls),
         pool: pool(t.table("pool")?)?,
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,
         retry: retry(t.table("retry")?)?,
         breaker: breaker(t.table("breaker")?)?,
         queue: queue(t.table("queue")?)?,
+        drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
+    })
+}
+
+fn upstream_tls(t: &Table) -> Option<UpstreamTls> {
+    Some(UpstreamTls {
+        server_name: t.get("server_name"),
+        ca: t.get("ca"),
+        cert: t.get("cert"),
+        key: t.get("key"),
+        verify: t.get("verify")?,
     })
 }
 
@@ -325,6 +406,12 @@ fn breaker(t: &Table) -> Option<Breaker> {
         min_requests: t.get("min_requests")?,
         window: t.get("window")?,
         open_for: t.get("open_for")?,
+    })
+}
+
+fn drain(t: &Table) -> Option<Drain> {
+    Some(Drain {
+        deadline: t.get("deadline")?,
     })
 }
 

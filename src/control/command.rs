@@ -5,6 +5,8 @@ use super::overrides::{BalanceWish, EndpointWish, ThresholdWish};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{LogLevel, Role};
 use crate::upstream::shared::EndpointKey;
+use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +31,8 @@ pub enum Actor {
     },
     /// The admin API without tokens.
     Anonymous,
+    /// The time that somebody gave a change is over.
+    Expiry,
 }
 
 impl fmt::Display for Actor {
@@ -39,6 +43,7 @@ impl fmt::Display for Actor {
             Self::Token { name, .. } => write!(f, "token {name}"),
             Self::ControlSocket { uid } => write!(f, "control socket uid {uid}"),
             Self::Anonymous => f.write_str("anonymous"),
+            Self::Expiry => f.write_str("expiry"),
         }
     }
 }
@@ -47,6 +52,8 @@ impl fmt::Display for Actor {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Reload,
+    /// Certificates, keys and what belongs to them are read anew; the configuration is not.
+    ReloadTls,
     /// Another level of the application log, back to the configured one after `revert_after`.
     SetLogLevel {
         level: LogLevel,
@@ -62,6 +69,8 @@ pub enum Action {
     ChangeBalance(BalanceWish),
     /// Other thresholds of some upstreams than the file's.
     ChangeThresholds(ThresholdWish),
+    /// Changes whose time is over are taken back: those that were to end at these moments.
+    Expire(BTreeSet<Timestamp>),
 }
 
 impl Action {
@@ -70,11 +79,13 @@ impl Action {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Reload => "config.reload",
+            Self::ReloadTls => "tls.reload",
             Self::SetLogLevel { .. } => "log.level",
             Self::ReopenLogs => "log.reopen",
             Self::ChangeEndpoint { .. } => "endpoint.change",
             Self::ChangeBalance(_) => "balance.change",
             Self::ChangeThresholds(_) => "thresholds.change",
+            Self::Expire(_) => "overrides.expire",
         }
     }
 
@@ -82,7 +93,11 @@ impl Action {
     #[must_use]
     pub fn target(&self) -> String {
         match self {
-            Self::Reload | Self::SetLogLevel { .. } | Self::ReopenLogs => String::new(),
+            Self::Reload
+            | Self::ReloadTls
+            | Self::SetLogLevel { .. }
+            | Self::ReopenLogs
+            | Self::Expire(_) => String::new(),
             Self::ChangeEndpoint { endpoint, .. } => endpoint.to_string(),
             Self::ChangeBalance(wish) => wish.upstreams.join(", "),
             Self::ChangeThresholds(wish) => wish.upstreams.join(", "),
@@ -93,7 +108,11 @@ impl Action {
     #[must_use]
     pub fn wish(&self) -> Option<(String, Option<&str>)> {
         match self {
-            Self::Reload | Self::SetLogLevel { .. } | Self::ReopenLogs => None,
+            Self::Reload
+            | Self::ReloadTls
+            | Self::SetLogLevel { .. }
+            | Self::ReopenLogs
+            | Self::Expire(_) => None,
             Self::ChangeEndpoint { wish, .. } => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeBalance(wish) => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeThresholds(wish) => Some((wish.to_string(), wish.reason.as_deref())),

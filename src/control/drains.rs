@@ -244,6 +244,7 @@ mod tests {
             by: String::new(),
             since,
             reason: None,
+            until: None,
         }
     }
 

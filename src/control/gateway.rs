@@ -12,6 +12,7 @@ use crate::proxy::board::Board;
 use crate::proxy::worker::SocketId;
 use crate::snapshot::Live;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::tickets::TicketRing;
 use crate::upstream::shared::{Overrides, Registry};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -110,6 +111,8 @@ impl Drop for AdminSocket {
 pub struct Gateway {
     pub node: Node,
     pub live: Arc<Live>,
+    /// Keys of TLS sessions: they outlive every configuration.
+    pub tickets: Arc<TicketRing>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub board: Arc<Board>,
@@ -138,6 +141,7 @@ pub struct Gateway {
 pub struct Parts {
     pub node: Node,
     pub live: Arc<Live>,
+    pub tickets: Arc<TicketRing>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub board: Arc<Board>,
@@ -156,6 +160,7 @@ impl Gateway {
         Arc::new(Self {
             node: parts.node,
             live: parts.live,
+            tickets: parts.tickets,
             registry: parts.registry,
             metrics: parts.metrics,
             board: parts.board,

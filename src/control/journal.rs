@@ -158,6 +158,10 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         (Action::Reload, Outcome::Applied { .. }) => "config.applied",
         (Action::Reload, Outcome::Unchanged { .. } | Outcome::Done) => "config.unchanged",
         (Action::Reload, Outcome::Rejected(_)) => "config.rejected",
+        (Action::ReloadTls, _) if command.dry_run => "tls.checked",
+        (Action::ReloadTls, Outcome::Applied { .. }) => "tls.applied",
+        (Action::ReloadTls, Outcome::Unchanged { .. } | Outcome::Done) => "tls.unchanged",
+        (Action::ReloadTls, Outcome::Rejected(_)) => "tls.rejected",
         (Action::SetLogLevel { .. }, _) => "log.level_changed",
         (Action::ReopenLogs, _) => "log.reopened",
         (_, Outcome::Rejected(_)) => "change.rejected",
@@ -170,6 +174,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         },
         (Action::ChangeBalance(_), _) => "balance.changed",
         (Action::ChangeThresholds(_), _) => "thresholds.changed",
+        (Action::Expire(_), _) => "overrides.expired",
     }
 }
 

@@ -3,9 +3,10 @@
 //! Reloads that wait together are one: each reads the files as they are when it starts, so the first of them
 //! does what all of them ask for.
 
-use super::command::{Action, Actor, Commands, Outcome, Submitted};
+use super::command::{Action, Actor, Command, Commands, Outcome, Submitted};
 use super::discovery;
 use super::gateway::Gateway;
+use super::overrides::expiry::Ends;
 use super::overriding;
 use super::reload::{self, Reloaded, Reloader, Watched};
 use super::systemd;
@@ -13,6 +14,7 @@ use crate::config::model::{LogFormat, LogLevel};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{LogControl, Style};
 use crate::telemetry::metrics::ReloadResult;
+use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub struct Mutator {
     waiting: VecDeque<Submitted>,
     /// When the log's level goes back to the configured one.
     revert_level_at: Option<Instant>,
+    /// When which overrides end.
+    ends: Ends,
     /// When the workers have let go of what a change removed.
     forget_at: Option<Instant>,
 }
@@ -65,6 +69,7 @@ impl Mutator {
             inbox,
             waiting: VecDeque::new(),
             revert_level_at: None,
+            ends: Ends::default(),
             forget_at: None,
         };
         (mutator, commands, changes)
@@ -72,6 +77,7 @@ impl Mutator {
 
     /// Carries out commands until nobody can send any.
     pub async fn run(mut self) {
+        self.follow_ends();
         loop {
             if let Some(next) = self.waiting.pop_front() {
                 self.carry_out(next).await;
@@ -93,7 +99,30 @@ impl Mutator {
                     reload::forget_removed_series(&self.gateway);
                 }
                 () = sleep_until(revert_at) => self.revert_level(),
+                () = sleep_until(self.ends.next()) => self.expire().await,
             }
+        }
+    }
+
+    fn follow_ends(&mut self) {
+        let overrides = self.gateway.overrides.load();
+        self.ends.follow(&overrides, Timestamp::now(), Instant::now());
+    }
+
+    /// Takes back the overrides whose time is over.
+    async fn expire(&mut self) {
+        let command = Command {
+            actor: Actor::Expiry,
+            dry_run: false,
+            action: Action::Expire(self.ends.over(Instant::now())),
+        };
+        let outcome = overriding::carry_out(&self.gateway, &command).await;
+        self.gateway.journal.record(&command, &outcome);
+        if let Outcome::Rejected(_) = outcome {
+            // The gateway is ending: what is kept is taken back at the next start.
+            self.ends = Ends::default();
+        } else {
+            self.follow_ends();
         }
     }
 
@@ -105,9 +134,20 @@ impl Mutator {
     async fn carry_out(&mut self, next: Submitted) {
         let outcome = match &next.command.action {
             Action::Reload => return self.reload(next).await,
-            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) | Action::ChangeThresholds(_) => {
-                overriding::carry_out(&self.gateway, &next.command).await
+            Action::ReloadTls => {
+                let outcome = self.reloader.reload_tls(next.command.dry_run).await;
+                if !next.command.dry_run {
+                    self.after_reload(&outcome);
+                }
+                outcome
             }
+            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) | Action::ChangeThresholds(_) => {
+                let outcome = overriding::carry_out(&self.gateway, &next.command).await;
+                self.follow_ends();
+                outcome
+            }
+            // Nobody asks for it: the mutator does it by itself.
+            Action::Expire(_) => Outcome::Done,
             Action::SetLogLevel { level, revert_after } => {
                 if !next.command.dry_run {
                     self.set_level(*level, *revert_after);

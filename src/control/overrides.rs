@@ -5,6 +5,7 @@
 //! listed, can be taken back, and holds again as soon as the file has that endpoint again, because whoever drained
 //! a server does not expect a deployment that rewrites the file to undo it.
 
+pub mod expiry;
 pub mod file;
 
 use super::change::{Change, ChangeKind};
@@ -15,7 +16,7 @@ use crate::upstream::shared::overrides::{
     Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides, Thresholds,
 };
 use crate::upstream::shared::{AdminState, EndpointKey, UpstreamPlan};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -27,6 +28,8 @@ pub const MAX_WEIGHT: u32 = 1_000_000;
 /// Largest number of probes or failures in a row, and of tries, as in the file.
 const MAX_STREAK: u32 = 1000;
 const MAX_ATTEMPTS: u32 = 8;
+/// Longest time after which a change is taken back by itself.
+const LONGEST: SignedDuration = SignedDuration::from_hours(365 * 24);
 /// Characters that a reason may have.
 pub const MAX_REASON: usize = 500;
 
@@ -73,6 +76,8 @@ pub struct EndpointWish {
     /// From now on; of a drain or a maintenance.
     pub deadline: Wish<Duration>,
     pub reason: Option<String>,
+    /// When what is told here is taken back.
+    pub until: Option<Timestamp>,
 }
 
 impl EndpointWish {
@@ -84,6 +89,7 @@ impl EndpointWish {
             weight: Wish::Reset,
             deadline: Wish::Keep,
             reason: None,
+            until: None,
         }
     }
 }
@@ -102,6 +108,7 @@ impl fmt::Display for EndpointWish {
             Wish::Reset => told.push("no deadline".to_owned()),
             Wish::To(deadline) => told.push(format!("deadline {}", quantity::write_duration(deadline))),
         }
+        told.extend(self.until.map(|until| format!("until {until}")));
         f.write_str(&told.join(", "))
     }
 }
@@ -113,17 +120,22 @@ pub struct BalanceWish {
     /// `None`: the file's.
     pub algorithm: Option<Algorithm>,
     pub reason: Option<String>,
+    pub until: Option<Timestamp>,
 }
 
 impl fmt::Display for BalanceWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.algorithm {
-            None => f.write_str("the algorithm of the file"),
-            Some(Algorithm { balance, key: None }) => f.write_str(balance.name()),
+            None => f.write_str("the algorithm of the file")?,
+            Some(Algorithm { balance, key: None }) => f.write_str(balance.name())?,
             Some(Algorithm {
                 balance,
                 key: Some(key),
-            }) => write!(f, "{} by {key}", balance.name()),
+            }) => write!(f, "{} by {key}", balance.name())?,
+        }
+        match self.until {
+            Some(until) => write!(f, ", until {until}"),
+            None => Ok(()),
         }
     }
 }
@@ -140,6 +152,8 @@ pub struct ThresholdWish {
     pub recovery_timeout: Wish<Duration>,
     pub max_attempts: Wish<u32>,
     pub reason: Option<String>,
+    /// Of all the thresholds that are told for the upstream.
+    pub until: Option<Timestamp>,
 }
 
 impl ThresholdWish {
@@ -200,6 +214,7 @@ impl fmt::Display for ThresholdWish {
             ("error_rate", self.error_rate.told(|rate| rate.to_string())),
             ("recovery_timeout", time(self.recovery_timeout)),
             ("max_attempts", self.max_attempts.told(|n| n.to_string())),
+            ("until", self.until.map(|until| until.to_string())),
         ];
         let told = told
             .into_iter()
@@ -216,12 +231,20 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn says<T>(&self, value: T, reason: Option<&String>) -> Override<T> {
+    fn says<T>(&self, value: T, reason: Option<&String>, until: Option<Timestamp>) -> Override<T> {
         Override {
             value,
             by: self.by.clone(),
             since: self.at,
             reason: reason.cloned(),
+            until,
+        }
+    }
+
+    fn check_until(&self, until: Option<Timestamp>) -> Result<(), Refused> {
+        match until {
+            Some(until) if until <= self.at || until.duration_since(self.at) > LONGEST => Err(Refused::Until),
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -239,6 +262,10 @@ pub enum Refused {
     TooHeavy,
     #[error("a deadline belongs to draining or maintenance")]
     NoDrain,
+    #[error("a change ends within 365 days from now on, and not before now")]
+    Until,
+    #[error("nothing is told that could end: what goes back to the file stays there")]
+    NothingEnds,
     #[error("{0}")]
     Threshold(&'static str),
     #[error("a reason has at most {MAX_REASON} characters")]
@@ -273,6 +300,11 @@ pub fn with_endpoint(
         return Err(Refused::TooHeavy);
     }
     check_reason(wish.reason.as_ref())?;
+    asked.check_until(wish.until)?;
+    let tells = !matches!(wish.state, None | Some(AdminState::Active)) || matches!(wish.weight, Wish::To(_));
+    if wish.until.is_some() && !tells {
+        return Err(Refused::NothingEnds);
+    }
     let old = before.endpoint(key).cloned().unwrap_or_default();
     let new = EndpointOverride {
         leave: leave(old.leave, wish, asked)?,
@@ -303,24 +335,26 @@ fn leave(
     };
     let new = Leave { state, deadline };
     let of_the_weight_alone = wish.state.is_none() && wish.deadline == Wish::Keep;
+    let says_no_more = wish.reason.is_none() && wish.until.is_none();
     Ok(Some(match old {
-        Some(old) if old.value == new && (wish.reason.is_none() || of_the_weight_alone) => old,
+        Some(old) if old.value == new && (says_no_more || of_the_weight_alone) => old,
         // It has been so since then, whoever says it once more.
         Some(old) if old.value.state == state => Override {
             since: old.since,
             reason: wish.reason.clone().or(old.reason),
-            ..asked.says(new, None)
+            ..asked.says(new, None, wish.until.or(old.until))
         },
-        Some(_) | None => asked.says(new, wish.reason.as_ref()),
+        Some(_) | None => asked.says(new, wish.reason.as_ref(), wish.until),
     }))
 }
 
 fn weight(old: Option<Override<u32>>, wish: &EndpointWish, asked: &Asked) -> Option<Override<u32>> {
+    let says_no_more = wish.reason.is_none() && wish.until.is_none();
     match (wish.weight, old) {
         (Wish::Keep, old) => old,
         (Wish::Reset, _) => None,
-        (Wish::To(weight), Some(old)) if old.value == weight && wish.reason.is_none() => Some(old),
-        (Wish::To(weight), _) => Some(asked.says(weight, wish.reason.as_ref())),
+        (Wish::To(weight), Some(old)) if old.value == weight && says_no_more => Some(old),
+        (Wish::To(weight), _) => Some(asked.says(weight, wish.reason.as_ref(), wish.until)),
     }
 }
 
@@ -335,6 +369,8 @@ pub fn with_balance(
     asked: &Asked,
 ) -> Result<Overrides, Refused> {
     check_reason(wish.reason.as_ref())?;
+    asked.check_until(wish.until)?;
+    let says_no_more = wish.reason.is_none() && wish.until.is_none();
     let mut after = before.clone();
     for upstream in &wish.upstreams {
         let known = plans.iter().any(|plan| plan.name == *upstream);
@@ -344,10 +380,8 @@ pub fn with_balance(
             return Err(Refused::NoUpstream(upstream.clone()));
         }
         let new = match (&wish.algorithm, old) {
-            (Some(algorithm), Some(old)) if old.value == *algorithm && wish.reason.is_none() => {
-                Some(old.clone())
-            }
-            (Some(algorithm), _) => Some(asked.says(algorithm.clone(), wish.reason.as_ref())),
+            (Some(algorithm), Some(old)) if old.value == *algorithm && says_no_more => Some(old.clone()),
+            (Some(algorithm), _) => Some(asked.says(algorithm.clone(), wish.reason.as_ref(), wish.until)),
             (None, _) => None,
         };
         after.set_balance(upstream.clone(), new);
@@ -367,6 +401,7 @@ pub fn with_thresholds(
 ) -> Result<Overrides, Refused> {
     check_reason(wish.reason.as_ref())?;
     wish.check()?;
+    asked.check_until(wish.until)?;
     let mut after = before.clone();
     for upstream in &wish.upstreams {
         let old = before.thresholds(upstream);
@@ -375,8 +410,12 @@ pub fn with_thresholds(
         }
         let old_value = old.map(|old| old.value).unwrap_or_default();
         let value = wish.applied_to(old_value);
-        if value != old_value {
-            after.set_thresholds(upstream.clone(), asked.says(value, wish.reason.as_ref()));
+        let until = wish.until.or_else(|| old.and_then(|old| old.until));
+        if value == Thresholds::default() && wish.until.is_some() {
+            return Err(Refused::NothingEnds);
+        }
+        if value != old_value || until != old.and_then(|old| old.until) {
+            after.set_thresholds(upstream.clone(), asked.says(value, wish.reason.as_ref(), until));
         }
     }
     bounded(after)

@@ -1,11 +1,12 @@
 //! Carrying out a change of endpoints or balancers: new overrides, kept on disk, and one swap. Routes, listeners
 //! and files are not looked at: what an operator asks of an endpoint does not wait for a good configuration.
 
+use super::change::Change;
 use super::command::{Action, Command, Outcome};
 use super::drains;
 use super::failover::{FailOver, Trigger};
 use super::gateway::{Gateway, Phase};
-use super::overrides::{self, Asked, file};
+use super::overrides::{self, Asked, EndpointWish, Wish, expiry, file};
 use super::status;
 use crate::config::diagnostic::Diagnostic;
 use crate::snapshot;
@@ -24,11 +25,15 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
     };
     let after = match &command.action {
         Action::ChangeEndpoint { endpoint, wish } => {
-            overrides::with_endpoint(&before, &live.upstreams, endpoint, wish, &asked)
+            let wish = with_usual_deadline(gateway, &before, endpoint, wish);
+            overrides::with_endpoint(&before, &live.upstreams, endpoint, &wish, &asked)
         }
         Action::ChangeBalance(wish) => overrides::with_balance(&before, &live.upstreams, wish, &asked),
         Action::ChangeThresholds(wish) => overrides::with_thresholds(&before, &live.upstreams, wish, &asked),
-        Action::Reload | Action::SetLogLevel { .. } | Action::ReopenLogs => return Outcome::Done,
+        Action::Expire(ends) => Ok(expiry::without(&before, |until| ends.contains(&until))),
+        Action::Reload | Action::ReloadTls | Action::SetLogLevel { .. } | Action::ReopenLogs => {
+            return Outcome::Done;
+        }
     };
     let after = match after {
         Ok(after) => after,
@@ -45,7 +50,13 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         return Outcome::Rejected(vec![Diagnostic::error("", "the gateway is ending")]);
     }
     let config = &gateway.running.load_full().config;
-    let upstreams = snapshot::upstreams(config, &gateway.registry, &gateway.names.directory, &after);
+    let upstreams = snapshot::upstreams(
+        config,
+        &live.dials(),
+        &gateway.registry,
+        &gateway.names.directory,
+        &after,
+    );
     let mut warnings = overrides::warnings(&live.upstreams, &upstreams);
     if let Action::ChangeThresholds(wish) = &command.action {
         warnings.extend(overrides::idle_thresholds(&live.upstreams, wish));
@@ -54,7 +65,7 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
     let generation = generation + 1;
     if !command.dry_run {
         warnings.extend(keep(gateway, &after).await);
-        note(gateway, command, &live.upstreams, &upstreams);
+        note(gateway, command, &changes, &live.upstreams, &upstreams);
         put_in_force(gateway, generation, upstreams, after);
     }
     Outcome::Applied {
@@ -62,6 +73,32 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         changes,
         warnings,
     }
+}
+
+/// A wish to leave that names no deadline has that of the upstream, `drain.deadline`.
+fn with_usual_deadline(
+    gateway: &Gateway,
+    before: &Overrides,
+    key: &EndpointKey,
+    wish: &EndpointWish,
+) -> EndpointWish {
+    let leaves = matches!(wish.state, Some(AdminState::Draining | AdminState::Maintenance));
+    let anew = before.admin_of(key) == AdminState::Active;
+    let config = &gateway.running.load().config;
+    let usual = config
+        .upstreams
+        .get(&*key.upstream)
+        .map(|upstream| upstream.drain.deadline);
+    let mut wish = wish.clone();
+    if let Some(usual) = usual
+        && leaves
+        && anew
+        && wish.deadline == Wish::Keep
+        && !usual.is_zero()
+    {
+        wish.deadline = Wish::To(usual);
+    }
+    wish
 }
 
 fn put_in_force(gateway: &Gateway, generation: u64, upstreams: Vec<Arc<UpstreamPlan>>, overrides: Overrides) {
@@ -94,27 +131,42 @@ async fn keep(gateway: &Gateway, overrides: &Overrides) -> Option<Diagnostic> {
     }
 }
 
-/// Puts an endpoint that an operator took away, or gave back, into the history.
-fn note(gateway: &Gateway, command: &Command, before: &[Arc<UpstreamPlan>], after: &[Arc<UpstreamPlan>]) {
-    let Action::ChangeEndpoint { endpoint: key, wish } = &command.action else {
-        return;
+/// Puts endpoints that an operator took away, or gave back, into the history.
+fn note(
+    gateway: &Gateway,
+    command: &Command,
+    changes: &[Change],
+    before: &[Arc<UpstreamPlan>],
+    after: &[Arc<UpstreamPlan>],
+) {
+    let why = match &command.action {
+        Action::ChangeEndpoint { wish, .. } => wish.reason.as_deref().unwrap_or("no reason given"),
+        Action::Expire(_) => "the time it was given is over",
+        _ => return,
     };
-    let (Some(old), Some(new)) = (find(before, key), find(after, key)) else {
-        return;
-    };
-    if old.admin == new.admin {
-        return;
+    for change in changes.iter().filter(|change| change.object == "endpoint") {
+        let Some((upstream, address)) = change.name.split_once('/') else {
+            continue;
+        };
+        let key = EndpointKey {
+            upstream: upstream.into(),
+            address: address.into(),
+        };
+        let (Some(old), Some(new)) = (find(before, &key), find(after, &key)) else {
+            continue;
+        };
+        if old.admin != new.admin {
+            gateway.failovers.record(FailOver {
+                key,
+                trigger: Trigger::Manual,
+                from: status::condition(old).name(),
+                to: status::condition(new).name(),
+                reason: format!("by {}: {why}", command.actor),
+                detection_ms: None,
+                in_flight: new.state.load(),
+            });
+        }
     }
-    let why = wish.reason.as_deref().unwrap_or("no reason given");
-    gateway.failovers.record(FailOver {
-        key: key.clone(),
-        trigger: Trigger::Manual,
-        from: status::condition(old).name(),
-        to: status::condition(new).name(),
-        reason: format!("by {}: {why}", command.actor),
-        detection_ms: None,
-        in_flight: new.state.load(),
-    });
 }
 
 fn find<'a>(plans: &'a [Arc<UpstreamPlan>], key: &EndpointKey) -> Option<&'a EndpointPlan> {

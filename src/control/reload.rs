@@ -5,6 +5,7 @@ use super::change::{self, Change, ChangeKind};
 use super::command::Outcome;
 use super::gateway::{AdminSocket, Gateway, Phase};
 use super::listeners::{BindError, socket_address};
+use super::unverified;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{Admin, ListenAddress};
 use crate::config::{self, Environment, Loaded, Rejected};
@@ -148,6 +149,60 @@ impl Reloader {
         }
     }
 
+    /// Reads what TLS of the configuration in force is made of anew, and serves it if it is sound.
+    pub async fn reload_tls(&self, dry_run: bool) -> Outcome {
+        let (gateway, access) = (Arc::clone(&self.gateway), self.access.clone());
+        let (running, live) = (gateway.running.load_full(), gateway.live.load());
+        let (config, before) = (running.clone(), live.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let parts = Parts {
+                registry: &gateway.registry,
+                access: &access,
+                directory: &gateway.names.directory,
+                overrides: &gateway.overrides.load_full(),
+                tickets: &gateway.tickets,
+            };
+            snapshot::certificates(&before, &config.config, parts)
+        });
+        let (listeners, warnings) = match reading.await {
+            Ok(Ok(Some(read))) => read,
+            Ok(Ok(None)) => {
+                return Outcome::Unchanged {
+                    generation: live.generation,
+                };
+            }
+            Ok(Err(diagnostics)) => return Outcome::Rejected(placed(diagnostics, &running)),
+            Err(panic) => {
+                return Outcome::Rejected(vec![Diagnostic::error("", format!("internal error: {panic}"))]);
+            }
+        };
+        let generation = live.generation + 1;
+        let changed = live
+            .listeners
+            .iter()
+            .zip(&listeners)
+            .filter(|(old, new)| !Arc::ptr_eq(old, new));
+        let changes = changed
+            .map(|(_, new)| Change {
+                object: "certificates",
+                name: new.name.to_string(),
+                change: ChangeKind::Changed,
+            })
+            .collect();
+        if !dry_run {
+            if self.gateway.phase() == Phase::Draining {
+                return Outcome::Rejected(vec![Diagnostic::error("", "the gateway is ending")]);
+            }
+            self.gateway.live.swap(live.with_listeners(generation, listeners));
+            self.gateway.plane().workers.snapshot_moved();
+        }
+        Outcome::Applied {
+            generation,
+            changes,
+            warnings: placed(warnings, &running),
+        }
+    }
+
     fn seen(&mut self, now: Tried) -> bool {
         let seen = self.tried == now;
         self.tried = now;
@@ -179,6 +234,7 @@ impl Reloader {
                 access: &access,
                 directory: &gateway.names.directory,
                 overrides: &overrides,
+                tickets: &gateway.tickets,
             };
             compile(loaded, generation, parts)
         });
@@ -234,6 +290,7 @@ impl Reloader {
             AdminMove::Goes => gateway.replace_admin(None),
             AdminMove::To(socket) => gateway.replace_admin(Some(socket)),
         }
+        unverified::tell(gateway);
         let warnings = loaded.warnings.clone();
         gateway.running.store(Arc::new(loaded));
         forget_removed_series(gateway);

@@ -15,7 +15,7 @@ pub enum BodyKind {
     Length(u64),
     /// Chunked transfer coding.
     Chunked,
-    /// Everything until the peer closes; responses only.
+    /// Everything until the peer closes the connection, responses only, or in HTTP/2 ends the stream.
     UntilClose,
 }
 
@@ -142,7 +142,7 @@ pub fn parse_length(text: &[u8]) -> Option<u64> {
     (length <= MAX_LENGTH).then_some(length)
 }
 
-/// What a request must satisfy beyond its syntax and its body's framing: Host exactly once in HTTP/1.1 and at
+/// What a request must satisfy beyond its syntax and its body's framing: Host exactly once from HTTP/1.1 on and at
 /// most once in HTTP/1.0, no switch to HTTP/2, a Connection field of sane length. What Host says is the
 /// matter of [`super::host`].
 ///
@@ -152,7 +152,7 @@ pub fn check_request(head: &RequestHead) -> Result<(), Reject> {
     if head.buf.repeats(Name::Host) {
         return Err(Reject::new(Token::BadHost, "Host more than once"));
     }
-    if head.version == Version::H11 && !head.buf.has(Name::Host) {
+    if head.version >= Version::H11 && !head.buf.has(Name::Host) {
         return Err(Reject::new(Token::BadHost, "no Host"));
     }
     // A gateway that lets this pass has an HTTP/2 connection behind it that no rule of its own sees.

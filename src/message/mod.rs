@@ -8,6 +8,8 @@ pub mod bytes;
 pub mod causes;
 pub mod edits;
 pub mod error_page;
+pub mod fields;
+pub mod flatten;
 pub mod framing;
 pub mod head;
 pub mod hop;

@@ -2,9 +2,12 @@
 //! how addresses are bound.
 
 pub mod alarm;
+pub mod frames;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod scratch;
+pub mod secure;
+pub mod source;
 pub mod splice;
 pub mod transport;
 pub mod wire;

@@ -1,27 +1,46 @@
 //! A byte stream to a client or an endpoint.
 
+use super::secure::Secure;
+use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// TCP or a unix socket.
+/// TCP or a unix socket, or TLS over one of them.
 #[derive(Debug)]
 pub enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Boxed: the others must not pay for its size.
+    Tls(Box<Secure>),
 }
 
 impl Transport {
     /// Reads once; 0 is the end of the stream.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(into);
+        let mut buf = match self {
+            Self::Tls(secure) => return secure.poll_read(cx, into),
+            Self::Tcp(_) | Self::Unix(_) => ReadBuf::new(into),
+        };
         ready!(match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Self::Tls(_) => Poll::Ready(Ok(())),
         })?;
         Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Ready when reading is worth a try; there may be nothing all the same.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(secure) => secure.poll_readable(cx),
+        }
     }
 
     /// Writes once; a stream that takes nothing is an error.
@@ -29,6 +48,7 @@ impl Transport {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(secure) => secure.poll_write(cx, bytes),
         }
     }
 
@@ -40,6 +60,7 @@ impl Transport {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Tls(secure) => secure.poll_write_vectored(cx, parts),
         }
     }
 
@@ -48,7 +69,61 @@ impl Transport {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(secure) => secure.poll_shutdown(cx),
         }
+    }
+
+    /// Bytes that were counted as written and that the socket has not taken.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tls(secure) => secure.unsent(),
+        }
+    }
+
+    /// Writes what [`Self::unsent`] tells of; ready when nothing is left.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(secure) => secure.poll_drain(cx),
+        }
+    }
+
+    /// Our address; `None` on unix sockets.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+            Self::Tls(secure) => secure.socket().local_addr(),
+        }
+    }
+
+    /// Whether bytes, or the end of the stream, wait in the kernel. They stay there.
+    pub(super) fn has_bytes(&self) -> bool {
+        let peek = |fd: std::os::fd::BorrowedFd<'_>| {
+            let mut byte = [0];
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            !matches!(
+                rustix::net::recv(fd, &mut byte, flags),
+                Err(rustix::io::Errno::AGAIN)
+            )
+        };
+        match self {
+            Self::Tcp(stream) => peek(stream.as_fd()),
+            Self::Unix(stream) => peek(stream.as_fd()),
+            Self::Tls(secure) => secure.stirs(),
+        }
+    }
+
+    /// Writes what the socket takes now, for who is about to close it.
+    pub(super) fn try_write(&self, bytes: &[u8]) {
+        let _best_effort = match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tls(_) => Ok(0),
+        };
     }
 
     /// Whether an idle connection has something to read: the end of the stream, or bytes nobody asked for. Costs a
@@ -60,16 +135,21 @@ impl Transport {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut byte),
             Self::Unix(stream) => stream.try_read(&mut byte),
+            Self::Tls(secure) => return secure.stirs(),
         };
         !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Makes dropping the stream reset the connection instead of ending it in order, so that the other side
     /// cannot take a cut answer for a whole one.
-    pub fn reset_on_drop(&self) {
-        if let Self::Tcp(stream) = self {
-            // Failing leaves an ordinary close, which is the best that is left to do.
-            let _ignored = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+    pub fn reset_on_drop(&mut self) {
+        match self {
+            Self::Tcp(stream) => {
+                // Failing leaves an ordinary close, which is the best that is left to do.
+                let _ignored = socket2::SockRef::from(&*stream).set_linger(Some(std::time::Duration::ZERO));
+            }
+            Self::Unix(_) => {}
+            Self::Tls(secure) => secure.reset_on_drop(),
         }
     }
 }

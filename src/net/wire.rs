@@ -94,7 +94,7 @@ impl Wire {
     /// Whether something still waits to be written.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
-        self.sent < self.unsent.len()
+        self.sent < self.unsent.len() || self.transport.unsent() > 0
     }
 
     /// Bytes that wait to be written.
@@ -160,7 +160,7 @@ impl Wire {
             self.unsent = Vec::new();
             self.sent = 0;
         }
-        Poll::Ready(Ok(()))
+        self.transport.poll_drain(cx)
     }
 
     /// Whether both rests are empty.

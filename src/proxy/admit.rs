@@ -1,6 +1,6 @@
 //! Whether a request may be served at all, and what it is about: framing, host, path, who asks.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::client_ip;
 use super::context::{RequestContext, Text};
 use super::error::ProxyError;
@@ -33,21 +33,48 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
     // Until its framing is understood, nothing that follows can be taken for a request.
     context.rest = Rest::Unknown;
     let found = inspect(context.head()?, &context.listener.plan.path_policy)?;
-    context.body = found.body;
+    context.body = match &client.link {
+        Link::H1(_) => found.body,
+        Link::H2(stream) => stream.body(found.body),
+    };
     context.query = found.query;
     context.host = found.host;
     context.path = found.path;
-    context.rest = if found.expects_continue && found.body != BodyKind::None {
+    context.rest = if found.expects_continue && context.body != BodyKind::None {
         Rest::Unknown
     } else {
         unread(context)
     };
+    directed(context)?;
     client_ip::resolve(client, context);
     context.request_id = request_id(context);
     Ok(Admitted {
         about_the_server: found.asterisk,
         absolute: found.absolute,
     })
+}
+
+/// Whether the connection is one for the request's host: a certificate is for some hosts and not for others, and
+/// what one host asks of a client's certificate another may not (RFC 9110 section 7.4).
+fn directed(context: &RequestContext) -> Result<(), Reject> {
+    let (Some(session), Some(tls)) = (&context.tls, &context.listener.plan.tls) else {
+        return Ok(());
+    };
+    // Requests of HTTP/1.0 may name none; then they are for the one that the connection is for.
+    let host = match (context.host_bytes(), &session.served.name) {
+        (b"", Some(name)) => name.as_bytes(),
+        (host, _) => host,
+    };
+    // What is no text is no name of a certificate.
+    let admitted = std::str::from_utf8(host).is_ok_and(|host| tls.admits(&session.served, host));
+    if admitted {
+        Ok(())
+    } else {
+        Err(Reject::new(
+            Token::Misdirected,
+            "the connection was made for another host than the request is for",
+        ))
+    }
 }
 
 /// What a sound head says.

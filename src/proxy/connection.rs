@@ -1,21 +1,23 @@
 //! A client connection from accept to close: one request after another, in order.
 
 use super::accept::Accepted;
-use super::client::{self, Client};
+use super::client::{self, Client, Link};
 use super::ends::Ends;
 use super::error::ProxyError;
+use super::h2::{self, Preface};
 use super::pace::Pace;
 use super::service::{self, After, Begun};
 use super::tunnel;
 use super::view::ListenerView;
 use super::worker::{Entry, Registered, Worker};
-use super::{heads, linger};
+use super::{handshake, heads, linger};
 use crate::base::task;
 use crate::h1::parse::{self, Parsed, RequestLine};
 use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::FIRST_READ;
 use crate::net::transport::Transport;
+use crate::net::wire::Wire;
 use crate::telemetry::metrics::{ListenerSeries, Refusal};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -24,7 +26,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// How long a new connection may take for its first byte while the gateway drains.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. Dropping the future cuts the connection; everything it holds is counted off.
 pub(super) async fn run(
@@ -50,14 +52,55 @@ pub(super) async fn run(
     let Some(_permit) = admit(&worker, &listener, &transport, &ends) else {
         return;
     };
+    let (transport, tls) = match &listener.plan.tls {
+        None => (transport, None),
+        Some(tls) => {
+            entry.served_here().await;
+            // Boxed, so that a connection that serves does not hold the room of its handshake.
+            match Box::pin(handshake::run(&worker, &listener, tls, transport, &ends)).await {
+                Some((transport, secured)) => (transport, Some(secured)),
+                None => return,
+            }
+        }
+    };
+    let mut client = Box::new(Client::new(transport, ends, tls, entry.listener, number));
+    let Some(spoken) = spoken(&worker, &entry, &mut client, &listener).await else {
+        return;
+    };
     drop(listener);
-    let mut client = Box::new(Client::new(transport, ends, entry.listener, number));
+    if spoken == Preface::H2 {
+        return Box::pin(h2::serve(&worker, &entry, *client)).await;
+    }
     let tunnel = requests(&worker, &entry, &mut client).await;
     if let Some(tunnel) = tunnel {
         // The tunnel is a small task of its own: it may live for hours, and holds nothing it does not need.
         let held = (registered, count, open, _permit);
         let task = task::spawn_local(tunnel::run(tunnel, client, entry.clone(), held));
         entry.adopt(&task);
+    }
+}
+
+/// Which protocol a connection speaks: over TLS what was agreed on (RFC 7301), else what its first bytes say. `None` to
+/// close it.
+async fn spoken(
+    worker: &Worker,
+    entry: &Entry,
+    client: &mut Client,
+    listener: &ListenerView,
+) -> Option<Preface> {
+    if let Some(tls) = &client.tls {
+        let h2 = tls.alpn.as_deref() == Some(b"h2");
+        return Some(if h2 { Preface::H2 } else { Preface::H1 });
+    }
+    let protocols = listener.plan.protocols;
+    if !protocols.h2c {
+        return Some(Preface::H1);
+    }
+    entry.served_here().await;
+    match Box::pin(h2::preface(worker, client, &listener.plan)).await {
+        Preface::Gone => None,
+        Preface::H1 if !protocols.h1 => None,
+        spoken => Some(spoken),
     }
 }
 
@@ -78,7 +121,10 @@ fn admit(
         .admit_client(&listener.plan.name, peer.ip(), limit);
     if permit.is_none() {
         listener.series.connections_refused.inc(Refusal::Client);
-        client::refuse(transport);
+        // On a TLS listener it would be no answer, and a handshake costs too much for one.
+        if listener.plan.tls.is_none() {
+            client::refuse(transport);
+        }
     }
     permit.map(Some)
 }
@@ -180,15 +226,29 @@ impl Reading {
         let Some(listener) = view.listener(client.listener) else {
             return Poll::Ready(Next::Close);
         };
-        if client.wire.has_unsent() {
+        let Client {
+            link: Link::H1(wire),
+            alarm,
+            ..
+        } = client
+        else {
+            return Poll::Ready(Next::Close);
+        };
+        if wire.has_unsent() {
             // The end of the last response. Nothing is read before it is gone: who asks and does not read the answers
             // would have them gather here without end.
-            if !ready!(linger::poll_flush(cx, client, &mut self.taken, &listener.plan)) {
+            if !ready!(linger::poll_flush(
+                cx,
+                wire,
+                alarm,
+                &mut self.taken,
+                &listener.plan
+            )) {
                 return Poll::Ready(Next::Close);
             }
         }
         loop {
-            match self.read(cx, listener, client) {
+            match self.read(cx, listener, wire) {
                 Poll::Ready(Some(next)) => {
                     self.listener = Some(listener.clone());
                     return Poll::Ready(next);
@@ -208,23 +268,18 @@ impl Reading {
     }
 
     /// One step: parses what is carried, or reads. `None`: something came, go on.
-    fn read(
-        &mut self,
-        cx: &mut Context<'_>,
-        listener: &ListenerView,
-        client: &mut Client,
-    ) -> Poll<Option<Next>> {
+    fn read(&mut self, cx: &mut Context<'_>, listener: &ListenerView, wire: &mut Wire) -> Poll<Option<Next>> {
         let limits = &listener.plan.head_limits;
-        if self.first_byte.is_none() && !client.wire.carried().is_empty() {
+        if self.first_byte.is_none() && !wire.carried().is_empty() {
             self.first_byte = Some(Instant::now());
             let mut buf = heads::take();
-            let parsed = parse::parse_request(client.wire.carried(), limits, &mut self.scanned, &mut buf);
+            let parsed = parse::parse_request(wire.carried(), limits, &mut self.scanned, &mut buf);
             let (used, next) = taken(&parsed, buf);
-            client.wire.consume(used);
+            wire.consume(used);
             return Poll::Ready(next);
         }
         let scanned = &mut self.scanned;
-        let read = ready!(client.wire.poll_more(cx, FIRST_READ, |bytes| {
+        let read = ready!(wire.poll_more(cx, FIRST_READ, |bytes| {
             let mut buf = heads::take();
             let parsed = parse::parse_request(bytes, limits, scanned, &mut buf);
             taken(&parsed, buf)

@@ -1,9 +1,10 @@
 //! What is known about one request while it runs. When the context drops, however that comes about, the request
 //! is counted and its access record is written: exactly one per request.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::ends::Announced;
 use super::error::{ProxyError, Side};
+use super::handshake::Secured;
 use super::heads;
 use super::service::{Begun, Rest};
 use super::view::{ListenerView, RouteView};
@@ -11,6 +12,7 @@ use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span};
+use crate::message::host::Scheme;
 use crate::message::token::Token;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
 use crate::telemetry::metrics::RouteSeries;
@@ -74,6 +76,8 @@ pub(super) struct RequestContext {
     pub head_done: Instant,
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// `None` in the clear.
+    pub tls: Option<Rc<Secured>>,
     pub announced: Option<Rc<Announced>>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
@@ -90,6 +94,8 @@ pub(super) struct RequestContext {
     pub query: Option<Span>,
     pub request_id: SmallVec<[u8; 32]>,
     pub attempts: SmallVec<[Attempt; 1]>,
+    /// Time in the upstream's line.
+    pub queued: Duration,
     /// 0 until an answer's head was written.
     pub status: u16,
     pub token: Option<Token>,
@@ -134,6 +140,7 @@ impl RequestContext {
             head_done,
             peer: client.peer,
             server: client.server,
+            tls: client.tls.clone(),
             announced: client.announced.clone(),
             client_ip: client.ip,
             trusted: false,
@@ -146,6 +153,7 @@ impl RequestContext {
             query: None,
             request_id: SmallVec::new(),
             attempts: SmallVec::new(),
+            queued: Duration::ZERO,
             status: 0,
             token: None,
             detail: None,
@@ -154,7 +162,7 @@ impl RequestContext {
             ended: EndedBy::Client,
             ended_at: None,
             read_before: client.counted_read,
-            written_before: client.wire.bytes_written,
+            written_before: client.link.bytes_written(),
             bytes_received: 0,
             bytes_sent: 0,
             head_bytes_sent: 0,
@@ -255,14 +263,31 @@ impl RequestContext {
         };
     }
 
+    /// How the client came.
+    pub const fn scheme(&self) -> Scheme {
+        if self.tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        }
+    }
+
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
+        let wire = match &client.link {
+            Link::H1(wire) => wire,
+            Link::H2(stream) => {
+                self.bytes_received = stream.bytes_read();
+                self.bytes_sent = stream.bytes_written();
+                return;
+            }
+        };
         // What is carried belongs to the next request.
-        let read = client.wire.bytes_read - client.wire.carried().len() as u64;
+        let read = wire.bytes_read - wire.carried().len() as u64;
         self.bytes_received = read - self.read_before.min(read);
-        client.counted_read = read;
         // The rest of an own answer goes out before the next request is looked at.
-        self.bytes_sent = client.wire.bytes_written - self.written_before + client.wire.unsent();
+        self.bytes_sent = wire.bytes_written - self.written_before + wire.unsent();
+        client.counted_read = read;
     }
 
     /// Ends the attempt that runs, if one does.
@@ -292,7 +317,8 @@ impl RequestContext {
             server: self.server,
             announced: self.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
-            scheme: super::prepare::SCHEME.text(),
+            scheme: self.scheme().text(),
+            tls: self.tls.as_deref().map(Secured::record),
             connection: self.connection,
             connection_requests: self.connection_requests,
             request: head,
@@ -310,6 +336,7 @@ impl RequestContext {
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
+            queued: self.queued,
             attempts,
             tunnel: self.tunnel,
         });

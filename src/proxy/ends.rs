@@ -38,8 +38,8 @@ impl Ends {
     /// As the kernel has them. `None` when the connection is gone already.
     pub fn of(transport: &Transport, peer: Option<SocketAddr>) -> Option<Self> {
         let server = match transport {
-            Transport::Tcp(stream) => Some(stream.local_addr().ok()?),
             Transport::Unix(_) => None,
+            Transport::Tcp(_) | Transport::Tls(_) => Some(transport.local_addr()?),
         };
         Some(Self {
             client: peer,

@@ -3,7 +3,7 @@
 //! Every turn polls the request body upward and the response downward, so early answers, 100 (Continue) and
 //! bidirectional streams need no special case.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::error::{ProxyError, Side};
 use super::flow::{Flow, FlowError, Framing};
 use super::heads;
@@ -11,6 +11,9 @@ use super::pace::Pace;
 use super::upload::Upload;
 use crate::h1::body::ChunkLimits;
 use crate::h1::parse::{self, HeadLimits, Parsed};
+use crate::h1::write;
+use crate::message::edits::Edits;
+use crate::message::fields;
 use crate::message::framing::BodyKind;
 use crate::message::head::{ResponseHead, Version};
 use crate::message::token::{Reject, Token};
@@ -18,6 +21,7 @@ use crate::net::scratch::{self, FIRST_READ};
 use crate::upstream::conn::Conn;
 use crate::upstream::local::LocalEndpoint;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -121,10 +125,15 @@ impl<'a> Exchange<'a> {
                 head(out);
                 let body_from = out.len();
                 out.extend_from_slice(self.upload.sent_before());
-                if let Some(up) = &mut self.upload.flow {
-                    let carried = self.client.wire.carried();
-                    let used = up.feed(carried, out).map_err(up_error)?;
-                    self.client.wire.consume(used);
+                match (&mut self.upload.flow, &mut self.client.link) {
+                    (None, _) => {}
+                    (Some(up), Link::H1(wire)) => {
+                        let used = up.feed(wire.carried(), out).map_err(up_error)?;
+                        wire.consume(used);
+                    }
+                    (Some(up), Link::H2(stream)) => {
+                        up.take_arrived(cx, &mut stream.inbound, out).map_err(up_error)?;
+                    }
                 }
                 let before = self.conn.wire.bytes_written;
                 match self.conn.wire.send(cx, &[out]) {
@@ -154,34 +163,45 @@ impl<'a> Exchange<'a> {
         .await
     }
 
-    /// Sends the response's head with what has arrived of its body.
+    /// Sends the response's head, with what has arrived of its body where both go into one send. Returns how many
+    /// bytes the head took.
     pub async fn send_response(
         &mut self,
+        response: &ResponseHead,
+        edits: &Edits,
         body: BodyKind,
         framing: Framing,
-        head: impl FnOnce(&mut Vec<u8>),
     ) -> Result<u64, ProxyError> {
-        let mut head = Some(head);
         let mut flow = Flow::new(body, framing, ChunkLimits::response(&RESPONSE_HEAD));
-        let sent = poll_fn(|cx| {
-            let Some(head) = head.take() else {
-                return Poll::Ready(Ok(0));
-            };
-            scratch::with_out(|out| {
-                head(out);
-                let head_bytes = out.len() as u64;
-                let fed = flow.feed(self.conn.wire.carried(), out);
-                let sent = self
-                    .client
-                    .wire
-                    .send(cx, &[out])
-                    .map_err(|error| ProxyError::client_gone(&error));
-                let used = fed.map_err(down_error)?;
-                self.conn.wire.consume(used);
-                Poll::Ready(sent.map(|_| head_bytes))
-            })
-        })
-        .await?;
+        let sent = match &mut self.client.link {
+            Link::H1(wire) => {
+                let announced = match (body, framing) {
+                    (_, Framing::Chunked) => BodyKind::Chunked,
+                    // A body without length goes to the end of the connection.
+                    (BodyKind::Chunked, Framing::Plain) => BodyKind::UntilClose,
+                    (body, Framing::Plain) => body,
+                };
+                let conn = &mut self.conn.wire;
+                poll_fn(|cx| {
+                    Poll::Ready(scratch::with_out(|out| {
+                        write::response_head(response, edits, announced, out);
+                        let head_bytes = out.len() as u64;
+                        let fed = flow.feed(conn.carried(), out);
+                        let sent = wire
+                            .send(cx, &[out])
+                            .map_err(|error| ProxyError::client_gone(&error));
+                        conn.consume(fed.map_err(down_error)?);
+                        sent.map(|_| head_bytes)
+                    }))
+                })
+                .await?
+            }
+            Link::H2(stream) => {
+                let (fields, head_bytes) = fields::of_response(response, edits, body);
+                stream.send_head(response.status, fields, head_bytes, flow.is_end())?;
+                head_bytes
+            }
+        };
         self.down = Down::Body(flow);
         Ok(sent)
     }
@@ -212,7 +232,12 @@ impl<'a> Exchange<'a> {
         if self.up_broken {
             return Poll::Pending;
         }
-        match ready!(up.poll(cx, &mut self.client.wire, &mut self.conn.wire)) {
+        let conn = &mut self.conn.wire;
+        let polled = match &mut self.client.link {
+            Link::H1(wire) => up.poll(cx, wire, conn),
+            Link::H2(stream) => up.poll(cx, &mut stream.inbound, conn),
+        };
+        match ready!(polled) {
             Ok(()) => {
                 self.upload.finish();
                 Poll::Ready(Ok(()))
@@ -289,20 +314,35 @@ impl<'a> Exchange<'a> {
         }
         let mut edits = heads::edits();
         crate::message::hop::drop_hop_by_hop(&head.buf, &mut edits);
-        let sent = scratch::with_out(|out| {
-            crate::h1::write::response_head(&head, &edits, BodyKind::None, out);
-            self.client.wire.send(cx, &[out])
-        });
+        let sent = match &mut self.client.link {
+            Link::H1(wire) => scratch::with_out(|out| {
+                write::response_head(&head, &edits, BodyKind::None, out);
+                wire.send(cx, &[out])
+                    .map(drop)
+                    .map_err(|error| ProxyError::client_gone(&error))
+            }),
+            Link::H2(stream) => {
+                let (fields, _) = fields::of_response(&head, &edits, BodyKind::None);
+                stream.send_interim(head.status, fields)
+            }
+        };
         heads::give(head.buf);
-        sent.map(drop).map_err(|error| ProxyError::client_gone(&error))
+        sent
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
         let Down::Body(flow) = &mut self.down else {
             return Poll::Pending;
         };
-        flow.poll(cx, &mut self.conn.wire, &mut self.client.wire)
-            .map_err(down_error)
+        let conn = &mut self.conn.wire;
+        match &mut self.client.link {
+            Link::H1(wire) => flow.poll(cx, conn, wire),
+            Link::H2(stream) => match stream.outbound() {
+                Some(outbound) => flow.poll_to_stream(cx, conn, outbound),
+                None => Poll::Ready(Err(FlowError::Write(io::ErrorKind::NotConnected.into()))),
+            },
+        }
+        .map_err(down_error)
     }
 
     /// Nothing can move: may this go on, is the client still there, and is there time?
@@ -327,34 +367,23 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// With the request read, the client's side tells of its end; what it pipelines is kept, one read of it.
+    /// With the request read, the client's side tells of its end.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ProxyError> {
-        let wire = &mut self.client.wire;
-        if self.upload.flow.is_some() || self.client.half_closed || !wire.carried().is_empty() {
-            return Ok(());
-        }
-        match wire.poll_more(cx, FIRST_READ, |_| (0, ())) {
-            Poll::Pending | Poll::Ready(Ok(Some(()))) => Ok(()),
-            // Half-closed: it has asked and still listens.
-            Poll::Ready(Ok(None)) if !self.end_means_gone => {
-                self.client.half_closed = true;
-                Ok(())
-            }
-            Poll::Ready(Ok(None)) => Err(ProxyError::new(Token::ClientClosed, Side::Client)),
-            Poll::Ready(Err(error)) => Err(ProxyError::client_gone(&error)),
+        match self.upload.flow {
+            Some(_) => Ok(()),
+            None => self.client.watch(cx, self.end_means_gone),
         }
     }
 
     /// The deadline that comes first, and what it means when it passes.
     fn next_deadline(&mut self, now: Instant) -> Option<(Instant, ProxyError)> {
         let bounds = self.bounds;
+        let (read, written) = (self.client.link.bytes_read(), self.client.link.bytes_written());
         let mut first = First::default();
         first.offer(bounds.total, || {
             ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
         });
-        let up_since = self
-            .up_pace
-            .note(self.client.wire.bytes_read + self.conn.wire.bytes_written, now);
+        let up_since = self.up_pace.note(read + self.conn.wire.bytes_written, now);
         let waits_for_client = self
             .upload
             .flow
@@ -365,12 +394,8 @@ impl<'a> Exchange<'a> {
                 ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.body_idle")
             });
             first.offer(
-                self.up_pace.too_slow_at(
-                    self.client.wire.bytes_read,
-                    bounds.min_rate,
-                    bounds.body_idle,
-                    now,
-                ),
+                self.up_pace
+                    .too_slow_at(read, bounds.min_rate, bounds.body_idle, now),
                 || ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.min_rate"),
             );
         } else {
@@ -384,9 +409,7 @@ impl<'a> Exchange<'a> {
             }
             Down::Head { .. } => {}
             Down::Body(flow) => {
-                let since = self
-                    .down_pace
-                    .note(self.conn.wire.bytes_read + self.client.wire.bytes_written, now);
+                let since = self.down_pace.note(self.conn.wire.bytes_read + written, now);
                 if flow.held_up {
                     first.offer(Bounds::after(since, bounds.send), || {
                         ProxyError::late(
@@ -396,12 +419,8 @@ impl<'a> Exchange<'a> {
                         )
                     });
                     first.offer(
-                        self.down_pace.too_slow_at(
-                            self.client.wire.bytes_written,
-                            bounds.min_rate,
-                            bounds.send,
-                            now,
-                        ),
+                        self.down_pace
+                            .too_slow_at(written, bounds.min_rate, bounds.send, now),
                         || ProxyError::late(Token::AbortedClient, Side::Client, "listeners.limits.min_rate"),
                     );
                 } else {

@@ -3,11 +3,16 @@
 use super::upload::Kept;
 use crate::h1::body::{BodyDecoder, ChunkLimits, Step};
 use crate::h1::write;
+use crate::message::fields;
 use crate::message::framing::BodyKind;
 use crate::message::token::{Reject, Token};
+use crate::net::frames::Outbound;
 use crate::net::scratch::{FIRST_READ, ReadSize};
+use crate::net::source::Source;
 use crate::net::splice::{self, Splice};
 use crate::net::wire::Wire;
+use bytes::Bytes;
+use http::HeaderMap;
 use std::io;
 use std::task::{Context, Poll, ready};
 
@@ -34,6 +39,9 @@ pub(super) enum FlowError {
 /// Where a body's bytes go.
 pub(super) trait Put {
     fn put(&mut self, parts: &[&[u8]]) -> io::Result<()>;
+
+    /// Fields behind the body, as lines; where it goes as payload alone there is no place for them.
+    fn trailers(&mut self, _: &[u8]) {}
 }
 
 /// Behind a head that is being written, so that both leave in one send.
@@ -56,6 +64,10 @@ impl<P: Put> Put for Keeping<'_, P> {
     fn put(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         self.kept.add(parts);
         self.to.put(parts)
+    }
+
+    fn trailers(&mut self, lines: &[u8]) {
+        self.to.trailers(lines);
     }
 }
 
@@ -87,6 +99,26 @@ impl Put for ToWire<'_, '_> {
             self.failed = self.wire.send(self.cx, parts).err();
         }
         Ok(())
+    }
+}
+
+/// Payload and trailers for frames of HTTP/2.
+#[derive(Default)]
+struct ToFrames {
+    payload: Vec<u8>,
+    trailers: HeaderMap,
+}
+
+impl Put for ToFrames {
+    fn put(&mut self, parts: &[&[u8]]) -> io::Result<()> {
+        for part in parts {
+            self.payload.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    fn trailers(&mut self, lines: &[u8]) {
+        self.trailers = fields::map_of_lines(lines);
     }
 }
 
@@ -204,6 +236,7 @@ impl Flow {
     /// What came in one read becomes one chunk.
     fn make_chunk(&mut self, bytes: &[u8], to: &mut impl Put) -> Result<usize, FlowError> {
         self.decoder.skip(bytes.len() as u64);
+        self.within_limit()?;
         let mut line = Vec::with_capacity(18);
         write::chunk_size(bytes.len() as u64, &mut line);
         to.put(&[&line, bytes, b"\r\n"]).map_err(FlowError::Write)?;
@@ -219,18 +252,24 @@ impl Flow {
                 to.put(&[&bytes[data]]).map_err(FlowError::Write)?;
                 Ok(consumed)
             }
-            // A plain sink has no place for trailers.
-            Step::Framing { consumed } | Step::Trailers { consumed, .. } => Ok(consumed),
+            Step::Framing { consumed } => Ok(consumed),
+            Step::Trailers { consumed, lines } => {
+                to.trailers(&lines);
+                Ok(consumed)
+            }
             Step::NeedMore | Step::End => Ok(0),
         }
     }
 
-    /// The source has ended.
-    fn end_of_source(&mut self, to: &mut impl Put) -> Result<(), FlowError> {
+    /// The source has ended, with these lines behind it.
+    fn end_of_source(&mut self, trailers: &[u8], to: &mut impl Put) -> Result<(), FlowError> {
         self.decoder.at_eof().map_err(FlowError::Malformed)?;
         if self.source == BodyKind::UntilClose && self.framing == Framing::Chunked {
-            let mut last = Vec::with_capacity(8);
-            write::last_chunk(b"", &mut last);
+            let mut last = Vec::with_capacity(8 + trailers.len());
+            write::last_chunk(trailers, &mut last);
+            if let Some(kept) = &mut self.kept {
+                kept.add(&[&last]);
+            }
             to.put(&[&last]).map_err(FlowError::Write)?;
         }
         Ok(())
@@ -238,10 +277,10 @@ impl Flow {
 
     /// Moves what can be moved. Ready when the whole body was read and written. Nothing is read while something
     /// waits to be written: the slower side sets the pace, and one read is all that is ever held.
-    pub fn poll(
+    pub fn poll<S: Source>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Wire,
+        from: &mut S,
         to: &mut Wire,
     ) -> Poll<Result<(), FlowError>> {
         let mut budget = BYTES_PER_TURN;
@@ -252,6 +291,7 @@ impl Flow {
                 ready!(to.poll_flush(cx)).map_err(FlowError::Write)?;
                 self.held_up = false;
             }
+            from.release();
             if self.decoder.is_end() {
                 return Poll::Ready(Ok(()));
             }
@@ -266,13 +306,146 @@ impl Flow {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let moved = if self.splices(from, to) {
-                ready!(self.move_past(cx, from, to))?
-            } else {
-                ready!(self.read(cx, from, to))?
+            let moved = match from.wire() {
+                Some(wire) if self.splices(wire, to) => ready!(self.move_past(cx, wire, to))?,
+                _ => ready!(self.read(cx, from, to))?,
             };
             budget = budget.saturating_sub(moved);
         }
+    }
+
+    /// Takes what is there of the body already, so that it leaves with its head.
+    pub fn take_arrived<S: Source>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+        out: &mut Vec<u8>,
+    ) -> Result<(), FlowError> {
+        let most = out.len() + FIRST_READ;
+        while !self.decoder.is_end() && out.len() < most {
+            let read = from.poll_more(cx, FIRST_READ, |bytes| match self.feed(bytes, out) {
+                Ok(used) => (used, Ok(())),
+                Err(error) => (bytes.len(), Err(error)),
+            });
+            match read {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Err(FlowError::Read(error)),
+                Poll::Ready(Ok(Some(fed))) => fed?,
+                Poll::Ready(Ok(None)) => match self.poll_source_end(cx, from, out) {
+                    Poll::Pending => break,
+                    Poll::Ready(ended) => return ended,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved to a stream of HTTP/2, as [`Self::poll`] does to a wire. Nothing is read before there
+    /// is room for it, and no room is kept while there is nothing to read.
+    pub fn poll_to_stream<S: Source>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+        to: &mut Outbound,
+    ) -> Poll<Result<(), FlowError>> {
+        let mut budget = BYTES_PER_TURN;
+        loop {
+            self.held_up = false;
+            from.release();
+            if self.decoder.is_end() {
+                let ended = if to.is_ended() {
+                    Ok(())
+                } else {
+                    to.end(HeaderMap::new())
+                };
+                return Poll::Ready(ended.map_err(FlowError::Write));
+            }
+            if budget == 0 {
+                to.give_back();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let mut want = from.carried().len().min(self.size.get());
+            if want == 0 {
+                if from.poll_readable(cx).map_err(FlowError::Read)?.is_pending() {
+                    to.give_back();
+                    return Poll::Pending;
+                }
+                want = self.size.get();
+            }
+            let room = to.poll_room(cx, want).map_err(FlowError::Write)?;
+            let Poll::Ready(room) = room else {
+                self.held_up = true;
+                return Poll::Pending;
+            };
+            let Poll::Ready(moved) = self.send_read(cx, from, to, room)? else {
+                to.give_back();
+                return Poll::Pending;
+            };
+            if moved == self.size.get() {
+                self.size.grow();
+            }
+            budget = budget.saturating_sub(moved);
+        }
+    }
+
+    /// What is carried, or else one read, of at most `room` bytes, as a frame. Returns its size.
+    fn send_read<S: Source>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+        to: &mut Outbound,
+        room: usize,
+    ) -> Poll<Result<usize, FlowError>> {
+        let mut frames = ToFrames::default();
+        let moved = if from.carried().is_empty() {
+            let read = from.poll_more(cx, room, |bytes| {
+                let bytes = &bytes[..bytes.len().min(room)];
+                frames.payload.reserve_exact(bytes.len());
+                match self.feed(bytes, &mut frames) {
+                    Ok(used) => (used, Ok(bytes.len())),
+                    Err(error) => (bytes.len(), Err(error)),
+                }
+            });
+            match ready!(read).map_err(FlowError::Read)? {
+                Some(moved) => moved?,
+                None => {
+                    self.decoder.at_eof().map_err(FlowError::Malformed)?;
+                    frames.trailers = ready!(from.poll_trailers(cx))
+                        .map_err(FlowError::Read)?
+                        .as_ref()
+                        .map(fields::passed_on)
+                        .unwrap_or_default();
+                    0
+                }
+            }
+        } else {
+            let bytes = &from.carried()[..from.carried().len().min(room)];
+            frames.payload.reserve_exact(bytes.len());
+            let used = self.feed(bytes, &mut frames)?;
+            from.consume(used);
+            used
+        };
+        let end = self.decoder.is_end();
+        let ToFrames { payload, trailers } = frames;
+        let last = end && trailers.is_empty();
+        to.send(Bytes::from(payload), last).map_err(FlowError::Write)?;
+        if end && !last {
+            to.end(trailers).map_err(FlowError::Write)?;
+        }
+        Poll::Ready(Ok(moved))
+    }
+
+    /// The source has ended: what is behind the body follows.
+    fn poll_source_end<S: Source>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+        to: &mut impl Put,
+    ) -> Poll<Result<(), FlowError>> {
+        let trailers = ready!(from.poll_trailers(cx)).map_err(FlowError::Read)?;
+        let lines = trailers.as_ref().map(fields::trailer_lines).unwrap_or_default();
+        Poll::Ready(self.end_of_source(&lines, to))
     }
 
     /// Whether the body is large and needs no look at its bytes.
@@ -324,10 +497,10 @@ impl Flow {
     }
 
     /// One read, written on at once. Returns its size.
-    fn read(
+    fn read<S: Source>(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Wire,
+        from: &mut S,
         to: &mut Wire,
     ) -> Poll<Result<usize, FlowError>> {
         let size = self.size.get();
@@ -346,7 +519,7 @@ impl Flow {
                 Poll::Ready(to.check().map(|()| moved))
             }
             None => {
-                self.end_of_source(&mut to)?;
+                ready!(self.poll_source_end(cx, from, &mut to))?;
                 Poll::Ready(to.check().map(|()| 0))
             }
         }

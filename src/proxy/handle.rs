@@ -4,6 +4,7 @@ use super::client::Client;
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::{admit, forward, hash_key, respond};
+use crate::message::names::Name;
 use crate::message::token::{Reject, Token};
 use crate::routing::{Match, RouteInput};
 use crate::snapshot::ActionPlan;
@@ -27,6 +28,9 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
     if admitted.about_the_server {
         return Ok(respond::options(client, context));
     }
+    if context.listener.plan.redirect_https && !came_by_https(context) {
+        return respond::to_https(client, context);
+    }
     let matched = route(context)?;
     limit_body(context)?;
     let Some(route) = context.route.clone() else {
@@ -37,6 +41,16 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
         ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),
         ActionPlan::Respond(fixed) => respond::fixed(client, context, &route.plan, fixed, &matched),
     }
+}
+
+/// Whether the client came by HTTPS, to us or, by his word, to a proxy that is trusted.
+fn came_by_https(context: &RequestContext) -> bool {
+    let told = || {
+        let head = context.request.as_ref()?;
+        head.buf.get(Name::XForwardedProto)
+    };
+    context.tls.is_some()
+        || (context.trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
 /// Finds the route and, where it has several targets, the one for this request.

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | 0 | [`worker`] | a thread with its own runtime, sockets, connections and pools; [`board`] is what others see of it |
 //! | 1 | `accept` | a connection is accepted, and placed on the worker that has room; `ends` says who connects |
-//! | 2 | `connection` | heads are read one after another; [`client`](self) is what lives between them |
+//! | 1a | `handshake` | on a TLS listener: which certificate, on which terms, or why not |
+//! | 2 | `connection`, `h2` | heads are read one after another, or come at once on streams; [`client`](self) is who asks |
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
 //! | 5 | `admit` | framing, host, path, `client_ip`, request id |
@@ -34,7 +35,9 @@ pub mod explain;
 mod faults;
 mod flow;
 mod forward;
+mod h2;
 mod handle;
+mod handshake;
 mod hash_key;
 mod heads;
 mod hold;

@@ -12,17 +12,14 @@ use crate::message::edits::Edits;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, Version};
 use crate::message::hop;
-use crate::message::host::Scheme;
 use crate::message::names::Name;
 use crate::routing::Match;
 use crate::routing::rewrite::Applied;
 use crate::routing::variables::RequestVariables;
 use crate::snapshot::HostHeader;
 use crate::snapshot::RoutePlan;
+use crate::tls::client_auth::tells_identity;
 use std::io::Write;
-
-/// What clients speak to our listeners, as long as none of them terminates TLS.
-pub(super) const SCHEME: Scheme = Scheme::Http;
 
 /// A prepared request.
 #[derive(Debug)]
@@ -61,6 +58,7 @@ pub(super) fn request(
     let listener = &context.listener.plan;
     let edited = !route.request_headers.is_empty() || !listener.request_headers.is_empty();
     forwarded(client, context, head, edited, &mut edits);
+    identity(context, head, &mut edits);
     request_id(context, head, &mut edits);
     let rewritten = set_target(context, route, matched, absolute, &mut edits)?;
     if let HostHeader::Name(name) = &route.host {
@@ -94,7 +92,7 @@ pub(super) fn variables<'a>(
         host: context.host_bytes(),
         path: context.path_bytes(),
         query: context.query_bytes(),
-        scheme: SCHEME.text(),
+        scheme: context.scheme().text(),
         listener: &context.listener.plan.name,
         route: context.route.as_ref().map_or("", |route| &route.plan.name),
         upstream: context
@@ -192,6 +190,20 @@ fn drop_claims(head: &RequestHead, edits: &mut Edits) {
     }
 }
 
+/// What the client's certificate says of it, where it was asked for one; a client's own word on that is dropped.
+fn identity(context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
+    for index in 0..head.buf.fields.len() {
+        if head.buf.fields[index].id == Name::Other && tells_identity(head.buf.name(index)) {
+            edits.drop_index(index);
+        }
+    }
+    if let Some(session) = &context.tls {
+        for (name, value) in &session.told {
+            edits.add(name, value);
+        }
+    }
+}
+
 fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
     let trusted = context.trusted;
     edits.add_with(b"X-Forwarded-For", |out| {
@@ -213,7 +225,7 @@ fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, ed
     // A trusted proxy knows better than we do how the client came to it.
     let given = |name| trusted && head.buf.has(name);
     if !given(Name::XForwardedProto) {
-        edits.add(b"X-Forwarded-Proto", b"http");
+        edits.add(b"X-Forwarded-Proto", context.scheme().text().as_bytes());
     }
     if !given(Name::XForwardedHost) {
         forwarded_host(head, edits);
@@ -241,10 +253,11 @@ fn forwarded_element(client: &Client, context: &RequestContext, head: &RequestHe
             out.extend_from_slice(b", ");
         }
     }
+    let proto = context.scheme().text();
     // Writing to memory cannot fail.
     let _ok = match client.ip {
-        std::net::IpAddr::V4(v4) => write!(out, "for={v4};proto=http"),
-        std::net::IpAddr::V6(v6) => write!(out, "for=\"[{v6}]\";proto=http"),
+        std::net::IpAddr::V4(v4) => write!(out, "for={v4};proto={proto}"),
+        std::net::IpAddr::V6(v6) => write!(out, "for=\"[{v6}]\";proto={proto}"),
     };
     if let Some(host) = head.buf.get(Name::Host) {
         // Valid hosts have no quote and no backslash.

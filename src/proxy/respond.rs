@@ -1,19 +1,20 @@
 //! The response as the client sees it: an endpoint's with its edits, or our own.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::handle::Done;
 use super::heads::{self, BorrowedEdits};
-use super::prepare::{self, Prepared, SCHEME};
+use super::prepare::{self, Prepared};
 use crate::h1::write;
 use crate::message::error_page;
+use crate::message::fields;
 use crate::message::framing::is_bodiless;
 use crate::message::head::{HeadBuf, Method, ResponseHead, Version};
 use crate::message::hop;
 use crate::message::host::parse_host;
 use crate::message::names::Name;
-use crate::message::token::Token;
+use crate::message::token::{Reject, Token};
 use crate::net::scratch;
 use crate::routing::Match;
 use crate::routing::redirect::Redirect;
@@ -21,6 +22,9 @@ use crate::routing::rewrite::{Backward, Seen};
 use crate::snapshot::{FixedResponse, RoutePlan};
 use crate::telemetry::access::EndedBy;
 use std::task::{Context, Waker};
+
+/// RFC 6797.
+const HSTS: &str = "Strict-Transport-Security";
 
 /// What changes in an endpoint's response: hop-by-hop fields go, paths are put back, then the route's edits, then
 /// the listener's.
@@ -54,6 +58,10 @@ pub(super) fn edits(
         put_back(context, &response.buf, &backward, &mut edits)?;
     }
     let listener = &context.listener.plan;
+    if let Some(hsts) = &listener.hsts {
+        edits.drop_named(&response.buf, HSTS.as_bytes());
+        edits.add(HSTS.as_bytes(), hsts.as_bytes());
+    }
     if !route.response_headers.is_empty() || !listener.response_headers.is_empty() {
         let variables = prepare::variables(context, matched)?;
         route
@@ -78,6 +86,8 @@ fn name_protocols(head: &HeadBuf, edits: &mut BorrowedEdits) {
 fn connection(context: &RequestContext, keep_alive: bool, say: impl FnOnce(&[u8])) {
     let version = context.request.as_ref().map_or(Version::H11, |head| head.version);
     match (keep_alive, version) {
+        // It has no such field.
+        (_, Version::H2) => {}
         (false, _) => say(b"close"),
         (true, Version::H10) => say(b"keep-alive"),
         (true, _) => {}
@@ -109,7 +119,7 @@ fn put_back(
     });
     let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];
     let seen = Seen {
-        scheme: SCHEME,
+        scheme: context.scheme(),
         host,
         endpoint: &authorities,
     };
@@ -153,6 +163,12 @@ fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done
         .is_some_and(|head| head.method == Method::Head);
     let date = crate::base::http_date::now();
     fields.push(("Date", date.as_bytes()));
+    let listener = context.listener.clone();
+    if let Some(hsts) = &listener.plan.hsts
+        && !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(HSTS))
+    {
+        fields.push((HSTS, hsts.as_bytes()));
+    }
     connection(context, keep_alive, |value| {
         fields.push((
             "Connection",
@@ -163,15 +179,30 @@ fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done
             },
         ))
     });
+    let sends_body = !is_head && !is_bodiless(status);
+    let wire = match &mut client.link {
+        Link::H1(wire) => wire,
+        Link::H2(stream) => {
+            let length = (!is_bodiless(status)).then_some(body.len());
+            let (fields, head_bytes) = fields::of_own(&fields, length);
+            context.head_bytes_sent = head_bytes;
+            let sent = stream.answer(status, fields, head_bytes, if sends_body { body } else { b"" });
+            return sent_own(context, status, sent.is_ok(), keep_alive);
+        }
+    };
     let written = scratch::with_out(|out| {
         write::simple_response(status, &fields, body, !is_head, out);
-        let sends_body = !is_head && !is_bodiless(status);
         context.head_bytes_sent = (out.len() - if sends_body { body.len() } else { 0 }) as u64;
         // The task is polled again for whatever comes next on this connection.
-        client.wire.send(&mut Context::from_waker(Waker::noop()), &[out])
+        wire.send(&mut Context::from_waker(Waker::noop()), &[out])
     });
+    sent_own(context, status, written.is_ok(), keep_alive)
+}
+
+/// Notes an answer of our own.
+fn sent_own(context: &mut RequestContext, status: u16, sent: bool, keep_alive: bool) -> Done {
     context.status = status;
-    if written.is_err() {
+    if !sent {
         context.ended = EndedBy::Client;
         return Done::Answered { keep_alive: false };
     }
@@ -243,6 +274,29 @@ pub(super) fn options(client: &mut Client, context: &mut RequestContext) -> Done
             keep_alive,
         },
     )
+}
+
+/// The same over HTTPS, on its usual port.
+pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Result<Done, ProxyError> {
+    if context.host_bytes().is_empty() {
+        return Err(Reject::new(Token::BadHost, "without a host there is nowhere to redirect to").into());
+    }
+    let mut location = b"https://".to_vec();
+    location.extend_from_slice(context.host_bytes());
+    location.extend_from_slice(context.path_bytes());
+    if let Some(query) = context.query_bytes() {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    let keep_alive = context.may_keep_alive();
+    let fields: Vec<(&str, &[u8])> = vec![("Location", &location)];
+    let own = Own {
+        status: 308,
+        fields,
+        body: b"",
+        keep_alive,
+    };
+    Ok(send(client, context, own))
 }
 
 pub(super) fn redirect(

@@ -3,6 +3,10 @@
 //! What was never sent may go anywhere, whatever its method. What was sent is sent again only if doing it twice is
 //! as good as once, all of it is still here, there is another endpoint, and the budget allows. When one of that
 //! fails, the client gets the very answer, or error, that there is.
+//!
+//! The client gets what the last try came to, as with nginx and Envoy: an answer that was turned down is gone, and when
+//! the retry fails, that failure is told. Both stand in the log. To keep the first answer, its connection would have
+//! to be held, at an endpoint that has said that it can't take more.
 
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};

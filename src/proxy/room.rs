@@ -7,7 +7,6 @@ use super::exchange::Bounds;
 use crate::base::clock::Millis;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
-use crate::net::scratch::FIRST_READ;
 use crate::snapshot::RoutePlan;
 use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::queue::Place;
@@ -18,7 +17,7 @@ use std::time::Instant;
 /// An endpoint that was not tried, with a place at it.
 pub(super) async fn find(
     client: &mut Client,
-    context: &RequestContext,
+    context: &mut RequestContext,
     route: &RoutePlan,
     upstream: &LocalUpstream,
     tried: &[usize],
@@ -34,8 +33,11 @@ pub(super) async fn find(
             Taken::Full => {}
         }
     }
+    let begun = Instant::now();
     // Rare, and not small: out of the way of those who need not wait.
-    Box::pin(wait(client, context, route, upstream, tried)).await
+    let found = Box::pin(wait(client, context, route, upstream, tried)).await;
+    context.queued += begun.elapsed();
+    found
 }
 
 async fn wait(
@@ -115,15 +117,5 @@ fn watch_client(
     context: &RequestContext,
 ) -> Result<(), ProxyError> {
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
-    if !bodiless || client.half_closed || !client.wire.carried().is_empty() {
-        return Ok(());
-    }
-    match client.wire.poll_more(cx, FIRST_READ, |_| (0, ())) {
-        Poll::Pending | Poll::Ready(Ok(Some(()))) => Ok(()),
-        Poll::Ready(Ok(None)) => {
-            client.half_closed = true;
-            Ok(())
-        }
-        Poll::Ready(Err(error)) => Err(ProxyError::client_gone(&error)),
-    }
+    if bodiless { client.watch(cx, false) } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
 //! The outer shell around one request: it always ends with an answer or a cut connection, and with exactly one
 //! record.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
 use super::flow::Flow;
@@ -92,8 +92,10 @@ pub(super) async fn refuse(client: &mut Client, begun: Begun, error: ProxyError)
 async fn fail(client: &mut Client, context: &mut RequestContext, error: &ProxyError) -> After {
     context.failed(error);
     if context.status != 0 {
-        if context.ends_by_close {
-            client.wire.transport.reset_on_drop();
+        match &mut client.link {
+            Link::H1(wire) if context.ends_by_close => wire.transport.reset_on_drop(),
+            Link::H1(_) => {}
+            Link::H2(stream) => stream.fail(error),
         }
         return After::Close;
     }
@@ -111,14 +113,24 @@ const SENT_AT_ONCE: u64 = 14_600;
 
 /// After a whole answer: a request body that nobody read is read and thrown away, if it is short.
 async fn finish(client: &mut Client, context: &mut RequestContext, keep_alive: bool) -> After {
-    match std::mem::take(&mut context.rest) {
+    let rest = std::mem::take(&mut context.rest);
+    if let Link::H2(_) = client.link {
+        // What is left of the request is the stream's, which ends here.
+        linger::flush(client, &context.listener.plan).await;
+        return After::Close;
+    }
+    match rest {
         Rest::Nothing if keep_alive => After::KeepAlive,
         Rest::Nothing => {
             linger::flush(client, &context.listener.plan).await;
             // Bytes that nobody will read, here already or still to come, must not cost the client this answer.
             context.note_bytes(client);
             let delivered = context.bytes_sent <= SENT_AT_ONCE;
-            if delivered && client.wire.carried().is_empty() && !client.wire.transport.stirs() {
+            let quiet = match &client.link {
+                Link::H1(wire) => wire.carried().is_empty() && !wire.transport.stirs(),
+                Link::H2(_) => true,
+            };
+            if delivered && quiet {
                 After::Close
             } else {
                 After::Linger

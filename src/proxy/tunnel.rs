@@ -4,7 +4,7 @@
 //! the record it will write, and nothing of the snapshot. Half-close is kept: when one side ends its direction,
 //! the other is told, and may go on sending.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
 use super::exchange::RESPONSE_HEAD;
@@ -57,11 +57,15 @@ impl Tunnel {
 
     /// Moves both directions; ready when both have ended or one has failed.
     fn poll(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<Result<(), ProxyError>> {
-        let up = self.up.poll(cx, &mut client.wire, &mut self.conn.wire);
+        let Link::H1(wire) = &mut client.link else {
+            // No stream becomes a tunnel yet.
+            return Poll::Ready(Err(ProxyError::new(Token::Internal, Side::Gateway)));
+        };
+        let up = self.up.poll(cx, wire, &mut self.conn.wire);
         if let Poll::Ready(Err(error)) = up {
             return Poll::Ready(Err(up_error(&error)));
         }
-        let down = self.down.poll(cx, &mut self.conn.wire, &mut client.wire);
+        let down = self.down.poll(cx, &mut self.conn.wire, wire);
         if let Poll::Ready(Err(error)) = down {
             return Poll::Ready(Err(down_error(&error)));
         }
@@ -77,7 +81,7 @@ impl Tunnel {
     }
 
     fn moved(&self, client: &Client) -> u64 {
-        client.wire.bytes_read + self.conn.wire.bytes_read
+        client.link.bytes_read() + self.conn.wire.bytes_read
     }
 }
 

@@ -71,8 +71,9 @@ impl Upload {
                     bodiless: true,
                 };
             }
-            BodyKind::Chunked => Framing::Chunked,
-            BodyKind::Length(_) | BodyKind::UntilClose => Framing::Plain,
+            // To its stream's end, in HTTP/2.
+            BodyKind::Chunked | BodyKind::UntilClose => Framing::Chunked,
+            BodyKind::Length(_) => Framing::Plain,
         };
         let limits = ChunkLimits::request(&context.listener.plan.head_limits);
         let mut flow = Flow::new(context.body, framing, limits).limited(context.body_limit());

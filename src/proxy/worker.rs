@@ -7,6 +7,7 @@ use super::accept::{self, Accepted};
 use super::board::{Board, Peer, WorkerStatus};
 use super::connection;
 use super::explain::{self, Explanation, Question};
+use super::handshake::Handshakes;
 use super::view::{ListenerKey, View, Views};
 use crate::base::clock::Millis;
 use crate::base::task;
@@ -169,6 +170,13 @@ impl Entry {
         .await;
     }
 
+    /// Has the task look around.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
     /// The connection goes on in another task.
     pub fn adopt(&self, task: &JoinHandle<()>) {
         *self.abort.borrow_mut() = Some(task.abort_handle());
@@ -189,8 +197,11 @@ pub(super) struct Worker {
     pub access: AccessSink,
     views: RefCell<Views>,
     connections: RefCell<Slab<Rc<Entry>>>,
+    /// Requests of HTTP/2 connections, each a task of its own.
+    streams: RefCell<Slab<Rc<Entry>>>,
     accepting: RefCell<HashMap<SocketId, AbortHandle>>,
     next_connection: Cell<u64>,
+    pub handshakes: Handshakes,
 }
 
 impl Worker {
@@ -212,8 +223,10 @@ impl Worker {
             access,
             views,
             connections: RefCell::default(),
+            streams: RefCell::default(),
             accepting: RefCell::default(),
             next_connection: Cell::new(0),
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -276,11 +289,14 @@ impl Worker {
     }
 
     fn wake(&self, which: impl Fn(&Entry) -> bool) {
-        for (_, entry) in self.connections.borrow().iter() {
-            if which(entry)
-                && let Some(waker) = &*entry.waker.borrow()
-            {
-                waker.wake_by_ref();
+        for (_, entry) in self
+            .connections
+            .borrow()
+            .iter()
+            .chain(self.streams.borrow().iter())
+        {
+            if which(entry) {
+                entry.wake();
             }
         }
     }
@@ -306,6 +322,26 @@ impl Worker {
         *entry.abort.borrow_mut() = Some(task.abort_handle());
     }
 
+    /// Starts serving a stream of one of this worker's connections.
+    pub fn register_stream<F: Future<Output = ()> + 'static>(
+        self: &Rc<Self>,
+        listener: ListenerKey,
+        serve: impl FnOnce(Rc<Entry>, RegisteredStream) -> F,
+    ) {
+        let entry = Rc::new(Entry {
+            listener,
+            waker: RefCell::default(),
+            abort: RefCell::default(),
+        });
+        let slot = self.streams.borrow_mut().insert(entry.clone());
+        let registered = RegisteredStream {
+            worker: self.clone(),
+            slot,
+        };
+        let task = task::spawn_local(serve(entry.clone(), registered));
+        *entry.abort.borrow_mut() = Some(task.abort_handle());
+    }
+
     fn count_connections(&self) {
         let count = self.connections.borrow().len();
         self.status.connections.store(count, Ordering::Relaxed);
@@ -323,6 +359,7 @@ impl Worker {
             .connections
             .borrow()
             .iter()
+            .chain(self.streams.borrow().iter())
             .map(|(_, entry)| entry.clone())
             .collect();
         for entry in entries {
@@ -387,5 +424,18 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.worker.connections.borrow_mut().try_remove(self.slot);
         self.worker.count_connections();
+    }
+}
+
+/// A stream's place in its worker, as [`Registered`] is a connection's.
+#[derive(Debug)]
+pub(super) struct RegisteredStream {
+    worker: Rc<Worker>,
+    slot: usize,
+}
+
+impl Drop for RegisteredStream {
+    fn drop(&mut self) {
+        self.worker.streams.borrow_mut().try_remove(self.slot);
     }
 }

@@ -12,13 +12,15 @@ use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
+use crate::tls::server::ServerTls;
+use crate::tls::tickets::TicketRing;
 use crate::upstream::shared::check::CheckPlan;
-use crate::upstream::shared::dial;
+use crate::upstream::shared::dial::{self, Dials};
 use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
-    EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
+    Dial, EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub struct Parts<'a> {
     pub directory: &'a Directory,
     /// Laid over the configuration.
     pub overrides: &'a Overrides,
+    /// Keys of TLS sessions.
+    pub tickets: &'a Arc<TicketRing>,
 }
 
 /// Compiles a configuration. Touches no socket; error pages are read from their files.
@@ -83,14 +87,24 @@ pub fn compile(
             found.push(Diagnostic::error(key, error.to_string()));
         }
     }
+    let dials: Vec<(Arc<str>, Dial)> = config
+        .upstreams
+        .iter()
+        .filter_map(|(name, upstream)| Some((name.as_str().into(), dial::load(name, upstream, &mut found)?)))
+        .collect();
     let (Some(table), false) = (table, found.iter().any(|d| d.severity == Severity::Error)) else {
         return Err(found);
     };
     // Last, when nothing can fail any more: a refused configuration makes no endpoints known.
-    let upstreams = upstreams(config, parts.registry, parts.directory, parts.overrides);
+    let dials = dials
+        .into_iter()
+        .map(|(name, dial)| (name.clone(), parts.registry.dial(&name, dial)))
+        .collect();
+    let upstreams = upstreams(config, &dials, parts.registry, parts.directory, parts.overrides);
     let snapshot = Snapshot {
         generation,
         max_connections: config.runtime.max_connections,
+        max_handshakes: config.runtime.max_handshakes,
         listeners: listeners.into_iter().flatten().collect(),
         routes: routes.into_iter().flatten().collect(),
         upstreams,
@@ -103,6 +117,7 @@ pub fn compile(
 #[must_use]
 pub fn upstreams(
     config: &Config,
+    dials: &Dials,
     registry: &Registry,
     directory: &Directory,
     overrides: &Overrides,
@@ -111,9 +126,47 @@ pub fn upstreams(
     upstreams
         .map(|(name, upstream)| {
             let upstream = overrides.over(name, upstream);
-            upstream_plan(name, &upstream, registry, directory, overrides)
+            let dial = dials.get(name.as_str());
+            upstream_plan(name, &upstream, dial, registry, directory, overrides)
         })
         .collect()
+}
+
+/// The listeners of a live snapshot with the files of their TLS read anew, and warnings about those. `None`: nothing
+/// in them has changed.
+///
+/// # Errors
+/// All errors and warnings, when there is an error among them; keys are placed by the caller.
+#[allow(clippy::type_complexity)]
+pub fn certificates(
+    live: &Snapshot,
+    config: &Config,
+    parts: Parts<'_>,
+) -> Result<Option<(Vec<Arc<ListenerPlan>>, Vec<Diagnostic>)>, Vec<Diagnostic>> {
+    let mut found = Vec::new();
+    let mut changed = false;
+    let mut listeners = Vec::with_capacity(live.listeners.len());
+    for plan in &live.listeners {
+        let written = config.listeners.get(&*plan.name);
+        let (Some(before), Some(tls)) = (&plan.tls, written.and_then(|written| written.tls.as_ref())) else {
+            listeners.push(plan.clone());
+            continue;
+        };
+        let key = format!("listeners.{}", plan.name);
+        let Some(now) = server_tls(&plan.name, tls, &key, parts, &mut found) else {
+            continue;
+        };
+        if now.fingerprint() == before.fingerprint() {
+            listeners.push(plan.clone());
+        } else {
+            changed = true;
+            listeners.push(Arc::new(plan.with_tls(now)));
+        }
+    }
+    if found.iter().any(|d| d.severity == Severity::Error) {
+        return Err(found);
+    }
+    Ok(changed.then_some((listeners, found)))
 }
 
 fn listener_plan(
@@ -139,7 +192,16 @@ fn listener_plan(
         .filter(|(log, _)| !log.off)
         .and_then(|(log, key)| access_log(log, &key, parts.access, found));
     let limits = &listener.limits;
+    let tls = match &listener.tls {
+        // Without it the listener would be one in the clear: better none at all.
+        Some(tls) => Some(server_tls(name, tls, &key, parts, found)?),
+        None => None,
+    };
+    let hsts = listener.hsts.filter(|_| tls.is_some());
     Some(Arc::new(ListenerPlan {
+        tls,
+        redirect_https: listener.redirect_https,
+        hsts: hsts.map(|age| format!("max-age={}", age.as_secs()).into()),
         name: name.into(),
         address: listener.address.clone(),
         head_limits: HeadLimits {
@@ -148,6 +210,7 @@ fn listener_plan(
             target_bytes: usize::try_from(limits.uri_bytes).unwrap_or(usize::MAX),
         },
         limits: limits.clone(),
+        protocols: listener.protocols,
         path_policy: listener.path_policy,
         trusted_proxies: listener.trusted_proxies.clone(),
         proxy_protocol: listener.proxy_protocol.clone(),
@@ -167,6 +230,17 @@ fn listener_plan(
             found,
         ),
     }))
+}
+
+fn server_tls(
+    name: &str,
+    tls: &model::Tls,
+    key: &str,
+    parts: Parts<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Arc<ServerTls>> {
+    let now = jiff::Timestamp::now().as_second();
+    ServerTls::load(name, tls, &format!("{key}.tls"), parts.tickets, now, found)
 }
 
 fn access_log(
@@ -330,6 +404,7 @@ fn fixed(
 fn upstream_plan(
     name: &str,
     upstream: &model::Upstream,
+    dial: Option<&Arc<Dial>>,
     registry: &Registry,
     directory: &Directory,
     overrides: &Overrides,
@@ -343,11 +418,19 @@ fn upstream_plan(
         .and_then(|health| CheckPlan::compile(health).ok());
     let health = check.map(Arc::new);
     let presumed = health.as_ref().map_or(Health::Unchecked, |check| check.initial());
-    let endpoints: Vec<EndpointPlan> = upstream
-        .endpoints
+    let discovered_name = dial::discovered_name(upstream);
+    let named = upstream.endpoints.iter().map(|endpoint| {
+        let server_name = dial::server_name(&endpoint.address);
+        (endpoint, server_name)
+    });
+    let discovered = discovered
         .iter()
-        .chain(&discovered)
-        .map(|endpoint| {
+        .map(|endpoint| (endpoint, discovered_name.clone()));
+    let endpoints: Vec<EndpointPlan> = named
+        .chain(discovered)
+        // Of whom it is not known how connections to them begin, nobody is connected to.
+        .filter(|_| dial.is_some())
+        .map(|(endpoint, server_name)| {
             let key = EndpointKey {
                 upstream: name.clone(),
                 address: endpoint.text.as_str().into(),
@@ -365,6 +448,7 @@ fn upstream_plan(
                 backup: endpoint.backup,
                 max_connections: endpoint.max_connections,
                 authority,
+                server_name,
             }
         })
         .collect();
@@ -377,7 +461,6 @@ fn upstream_plan(
         limited: endpoints.iter().any(|endpoint| endpoint.max_connections > 0),
         admission: registry.admission(&name),
     };
-    let dial = registry.dial(&name, dial::of(upstream));
     Arc::new(UpstreamPlan {
         name,
         balance: upstream.balance,
@@ -389,7 +472,7 @@ fn upstream_plan(
         ),
         endpoints,
         pool: upstream.pool,
-        dial,
+        dial: dial.cloned().unwrap_or_default(),
         resilience,
         health,
     })

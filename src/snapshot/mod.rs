@@ -4,12 +4,12 @@ mod compile;
 mod headers;
 mod live;
 
-pub use compile::{Parts, compile, upstreams};
+pub use compile::{Parts, certificates, compile, upstreams};
 pub use headers::HeaderPlan;
 pub use live::Live;
 
 pub use crate::config::model::{
-    AcceptProxy, Forwarded, HostHeader, Limits, RequestIdPolicy, Timeouts, WebSocket,
+    AcceptProxy, Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, Timeouts, WebSocket,
 };
 
 use crate::config::model::ListenAddress;
@@ -22,7 +22,9 @@ use crate::routing::redirect::Redirect;
 use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::server::ServerTls;
 use crate::upstream::shared::UpstreamPlan;
+use crate::upstream::shared::dial::Dials;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Client connections over all listeners; 0: no limit.
     pub max_connections: usize,
+    /// TLS handshakes in progress on one worker; 0: no limit.
+    pub max_handshakes: usize,
     /// In the order of the configuration's names.
     pub listeners: Vec<Arc<ListenerPlan>>,
     /// In the order of the configuration; the table's route numbers index it.
@@ -44,12 +48,32 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// How connections to the endpoints begin.
+    #[must_use]
+    pub fn dials(&self) -> Dials {
+        let dials = self
+            .upstreams
+            .iter()
+            .map(|plan| (plan.name.clone(), plan.dial.clone()));
+        dials.collect()
+    }
+
+    /// The same with listeners whose files were read anew.
+    #[must_use]
+    pub fn with_listeners(&self, generation: u64, listeners: Vec<Arc<ListenerPlan>>) -> Self {
+        Self {
+            listeners,
+            ..self.with_upstreams(generation, self.upstreams.clone())
+        }
+    }
+
     /// The same with other upstreams of the same names: what routes to them does not change.
     #[must_use]
     pub fn with_upstreams(&self, generation: u64, upstreams: Vec<Arc<UpstreamPlan>>) -> Self {
         Self {
             generation,
             max_connections: self.max_connections,
+            max_handshakes: self.max_handshakes,
             listeners: self.listeners.clone(),
             routes: self.routes.clone(),
             upstreams,
@@ -59,11 +83,12 @@ impl Snapshot {
 }
 
 /// A listener, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenerPlan {
     pub name: Arc<str>,
     pub address: ListenAddress,
     pub limits: Limits,
+    pub protocols: Protocols,
     pub head_limits: HeadLimits,
     pub path_policy: PathPolicy,
     pub trusted_proxies: Vec<IpNet>,
@@ -76,6 +101,21 @@ pub struct ListenerPlan {
     pub access: Option<AccessLog>,
     pub request_headers: HeaderPlan,
     pub response_headers: HeaderPlan,
+    /// `None`: clients come in the clear.
+    pub tls: Option<Arc<ServerTls>>,
+    pub redirect_https: bool,
+    /// The value of Strict-Transport-Security.
+    pub hsts: Option<Box<str>>,
+}
+
+impl ListenerPlan {
+    /// The same with certificates read anew.
+    fn with_tls(&self, tls: Arc<ServerTls>) -> Self {
+        Self {
+            tls: Some(tls),
+            ..self.clone()
+        }
+    }
 }
 
 /// A route, compiled.

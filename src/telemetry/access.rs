@@ -57,6 +57,32 @@ pub enum EndedBy {
     Gateway,
 }
 
+/// A client's TLS session.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsRecord<'a> {
+    /// `TLSv1.3`.
+    pub protocol: &'a str,
+    pub cipher: &'a str,
+    /// Of the key exchange.
+    pub group: &'a str,
+    /// What was agreed on by ALPN.
+    pub alpn: Option<&'a [u8]>,
+    pub server_name: Option<&'a str>,
+    pub resumed: bool,
+    /// Of the client's certificate, if it showed one.
+    pub client: Option<TlsClientRecord<'a>>,
+}
+
+/// What a client's certificate says.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsClientRecord<'a> {
+    pub subject: &'a str,
+    pub issuer: &'a str,
+    pub serial: &'a str,
+    /// SHA-256.
+    pub fingerprint: &'a str,
+}
+
 /// One request, complete or not. A tunnel (after 101) is one record at its end.
 ///
 /// It holds points in time as they were taken; the formats that want differences make them.
@@ -78,6 +104,8 @@ pub struct AccessRecord<'a> {
     pub listener: &'a str,
     /// `http` or `https`.
     pub scheme: &'static str,
+    /// `None` in the clear.
+    pub tls: Option<TlsRecord<'a>>,
     /// Number of the connection in this process, and of the request on it (from 1).
     pub connection: u64,
     pub connection_requests: u64,
@@ -104,6 +132,8 @@ pub struct AccessRecord<'a> {
     /// Bytes written to the client: head and body; body alone.
     pub bytes_sent: u64,
     pub body_bytes_sent: u64,
+    /// Time in line for an endpoint below its `max_connections`.
+    pub queued: Duration,
     pub attempts: &'a [AttemptRecord<'a>],
     /// The connection was upgraded and this record covers the tunnel.
     pub tunnel: bool,

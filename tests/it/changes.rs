@@ -10,7 +10,7 @@ use testkit::{Backend, Builder, Conn, Gate, Gateway, Load, Reply, Response, even
 const OPERATOR: &str = "operator-operator-operator";
 const VIEWER: &str = "viewer-viewer-viewer-viewer";
 
-const TWO: &str = r#"
+pub(crate) const TWO: &str = r#"
 [runtime]
 workers = 2
 state_dir = "@state@"
@@ -46,33 +46,33 @@ fn started(a: &Backend, b: &Backend, state: &Path) -> Gateway {
 }
 
 /// Two backends behind a gateway that keeps its state in a directory of its own.
-struct Scene {
-    a: Backend,
-    b: Backend,
-    gateway: Gateway,
+pub(crate) struct Scene {
+    pub(crate) a: Backend,
+    pub(crate) b: Backend,
+    pub(crate) gateway: Gateway,
     state: tempfile::TempDir,
 }
 
 impl Scene {
-    fn of(a: Backend, b: Backend) -> Self {
+    pub(crate) fn of(a: Backend, b: Backend) -> Self {
         let state = tempfile::tempdir().expect("directory");
         let gateway = started(&a, &b, state.path());
         Self { a, b, gateway, state }
     }
 
-    fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::of(Backend::text("a"), Backend::text("b"))
     }
 
     /// Another gateway with the same file and state.
-    fn restarted(self) -> Self {
+    pub(crate) fn restarted(self) -> Self {
         let Self { a, b, gateway, state } = self;
         assert_eq!(gateway.stop(), Some(0));
         let gateway = started(&a, &b, state.path());
         Self { a, b, gateway, state }
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> Response {
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> Response {
         let body = if body.is_null() {
             String::new()
         } else {
@@ -81,23 +81,23 @@ impl Scene {
         self.gateway.admin_call(method, path, "", &body)
     }
 
-    fn put(&self, backend: &Backend, body: &Value) -> Response {
+    pub(crate) fn put(&self, backend: &Backend, body: &Value) -> Response {
         self.call("PUT", &path(backend), body)
     }
 
-    fn shown(&self, backend: &Backend) -> Value {
+    pub(crate) fn shown(&self, backend: &Backend) -> Value {
         shown(&self.gateway, backend)
     }
 
     /// Which backends answer these many requests.
-    fn answers(&self, requests: usize) -> (usize, usize) {
+    pub(crate) fn answers(&self, requests: usize) -> (usize, usize) {
         let mut conn = self.gateway.connect();
         let texts: Vec<String> = (0..requests).map(|_| conn.get("/").text()).collect();
         let count = |name: &str| texts.iter().filter(|text| *text == name).count();
         (count("a"), count("b"))
     }
 
-    fn events(&self) -> String {
+    pub(crate) fn events(&self) -> String {
         self.gateway.admin_get("/api/v1/events?limit=1000").text()
     }
 }
@@ -108,19 +108,11 @@ fn path(backend: &Backend) -> String {
 }
 
 fn shown(gateway: &Gateway, backend: &Backend) -> Value {
-    let upstream = gateway.admin_get("/api/v1/upstreams/app").json();
-    let address = backend.address().to_string();
-    let endpoints = upstream["endpoints"].as_array().expect("endpoints");
-    let found = endpoints
-        .iter()
-        .find(|endpoint| endpoint["address"] == address.as_str());
-    found
-        .unwrap_or_else(|| panic!("no {address} in {upstream}"))
-        .clone()
+    gateway.endpoint(&backend.address())
 }
 
 #[track_caller]
-fn applied(answer: &Response) -> Value {
+pub(crate) fn applied(answer: &Response) -> Value {
     assert_eq!(answer.status, 200, "{answer}");
     let body = answer.json();
     assert_eq!(body["outcome"], "applied", "{body}");

@@ -47,7 +47,19 @@ endpoints = ["127.0.0.1:3000"]
 #[test]
 fn a_good_configuration_is_0_and_a_summary() {
     let ran = Files::new(&[("tidegate.toml", GOOD)]).check().expect(0);
-    assert!(!ran.stdout.trim().is_empty());
+    let counts = "1 listener, 1 route, 1 upstream, 1 endpoint, 0 warnings";
+    assert!(ran.stdout.contains(counts), "{}", ran.stdout);
+}
+
+#[test]
+fn endpoints_that_names_will_tell_are_counted_as_such() {
+    let discovering = GOOD.replace(
+        "endpoints =",
+        "discover = { dns = \"app.test.:80\" }\nendpoints =",
+    );
+    let ran = Files::new(&[("tidegate.toml", &discovering)]).check().expect(0);
+    let counts = "1 endpoint and those that 1 upstream discovers by DNS";
+    assert!(ran.stdout.contains(counts), "{}", ran.stdout);
 }
 
 #[test]

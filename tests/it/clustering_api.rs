@@ -182,7 +182,7 @@ fn the_balancers_stats_tell_who_was_picked() {
         "{stats}"
     );
     let first = &app["endpoints"][0];
-    for key in ["in_flight", "weight_now", "ewma_ms", "failures"] {
+    for key in ["in_flight", "weight_now", "ewma_ms", "failures", "last_error"] {
         assert!(first.get(key).is_some(), "{key}: {stats}");
     }
     assert_eq!(
@@ -256,6 +256,10 @@ fn requests_that_failed_are_counted_with_the_fail_over_and_outlive_a_restart() {
     }
     let entry = scene.entry("ejected");
     assert_eq!(entry["trigger"], "passive", "{entry}");
+    let stats = scene.get("load-balancer/stats");
+    let bad = &of(&stats, "app")["endpoints"][0];
+    assert_eq!(bad["last_error"], "upstream_reset", "{stats}");
+    assert!(bad["last_error_at"].is_string(), "{stats}");
     assert!(entry["detection_ms"].is_number(), "{entry}");
     eventually("what it cost is counted", || {
         scene.entry("ejected")["retried"].as_u64() >= Some(3)
@@ -365,9 +369,18 @@ fn thresholds_are_told_changed_and_taken_back() {
         (json!({ "detection_timeout": "soon" }), 422),
         (json!({ "recovery_timeout": 0 }), 422),
         (json!({ "quorum": 2 }), 400),
+        (json!({ "latency_ms": 200 }), 400),
+        (json!({ "moon": "full" }), 400),
         (json!({ "upstream": "none", "fall": 1 }), 404),
     ] {
         let answer = scene.put(path, &body);
         assert_eq!(answer.status, status, "{body}: {answer}");
+    }
+    for (body, word) in [
+        (json!({ "quorum": 2 }), "cluster of gateways"),
+        (json!({ "latency_ms": 200 }), "adaptive"),
+    ] {
+        let answer = scene.put(path, &body);
+        assert!(answer.text().contains(word), "{body}: {answer}");
     }
 }

@@ -224,6 +224,33 @@ fn answers_are_kept_no_shorter_and_no_longer_than_configured() {
 }
 
 #[test]
+fn that_there_is_nothing_is_believed_as_long_as_the_zone_says_within_the_limits() {
+    // (what the zone says, the limits, whether it is asked for again at once)
+    for (seconds, limits, at_once) in [
+        (3600, ("100ms", "60s"), false),
+        (3600, ("100ms", "200ms"), true),
+        (0, ("100ms", "60s"), true),
+        (0, ("30s", "60s"), false),
+    ] {
+        let server = NameServer::start();
+        server.nothing_holds_for(seconds);
+        let config = BY_NAME
+            .replace("\"100ms\"", &format!("\"{}\"", limits.0))
+            .replace("\"60s\"", &format!("\"{}\"", limits.1));
+        let gateway = with(&config, &server, 1).start();
+        eventually("it was asked for", || resolutions(&gateway, "no_such_name") > 0);
+        if at_once {
+            eventually("again and again", || server.queries(NAME) > 12);
+        } else {
+            // Both families of the first time; without the zone's word it would be tried again after a second.
+            holds_for(Duration::from_millis(1500), "not again", || {
+                server.queries(NAME) == 2
+            });
+        }
+    }
+}
+
+#[test]
 fn the_hosts_file_comes_first_and_is_followed() {
     let replicas = Backend::replicas(&["a", "b"]);
     let server = NameServer::start();

@@ -96,6 +96,7 @@ fn a_full_line_and_one_that_does_not_move_are_told_at_once_and_in_time() {
     let late = gateway.access_record("/second");
     assert_eq!(late["timeout"], "upstreams.queue.timeout", "{late}");
     assert_eq!(late["attempts"].as_array().map(Vec::len), Some(0), "{late}");
+    assert!(late["queue_ms"].as_f64() >= Some(300.0), "{late}");
     let told = queue(&gateway);
     assert_eq!((&told["full"], &told["late"]), (&1.into(), &1.into()), "{told}");
     assert_eq!(
@@ -104,6 +105,7 @@ fn a_full_line_and_one_that_does_not_move_are_told_at_once_and_in_time() {
     );
     gate.open();
     first.response_to("GET").expect(200, None);
+    assert_eq!(gateway.access_record("/first")["queue_ms"], 0.0);
     assert_eq!(gateway.get("/").status, 200);
     assert_eq!(backend.hits(), 2);
 }

@@ -175,6 +175,32 @@ fn when_a_retry_is_refused_the_very_answer_is_passed_on() {
 }
 
 #[test]
+fn when_a_retry_fails_the_client_learns_of_that_and_the_log_of_both() {
+    let a = backend(|_| Reply::new(503, "busy").header("Retry-After", "7"));
+    let refused = Refused::new();
+    let (closes, hangs) = (backend(|_| Reply::close()), backend(|_| Reply::hang()));
+    for (other, status, token) in [
+        (refused.address(), 502, "connect_failed"),
+        (closes.address(), 502, "upstream_reset"),
+        (hangs.address(), 504, "response_timeout"),
+    ] {
+        let config = CONFIG.replace("outlier =", "balance = \"first\"\noutlier =");
+        let list = format!("\"{}\", \"{other}\"", a.address());
+        let gateway = gateway(&config).with("list", list).with("retry", "").start();
+        let answer = gateway.get("/it");
+        answer.expect(status, Some(token));
+        assert_eq!(answer.header("retry-after"), None, "{answer}");
+        let outcomes = outcomes(&gateway);
+        assert_eq!(outcomes[0], "503", "{outcomes:?}");
+        // A kept connection that turns out to be dead is followed by a new one to the same endpoint.
+        assert!(
+            outcomes[1..].iter().all(|outcome| outcome == token),
+            "{outcomes:?}"
+        );
+    }
+}
+
+#[test]
 fn attempts_are_counted_with_the_first_and_have_names_that_systems_carry() {
     let refusing: Vec<Backend> = (0..3).map(|_| backend(|_| Reply::new(503, "no"))).collect();
     let good = backend(|_| Reply::ok("yes"));

@@ -19,9 +19,12 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(in crate::cli) struct DrainArgs {
     /// Endpoint, as UPSTREAM/ADDRESS, or ADDRESS for that server in every upstream
     name: String,
-    /// Cut what still runs there after so long, such as 5m [default: never]
+    /// Cut what still runs there after so long, such as 5m, or never [default: drain.deadline of the upstream]
     #[arg(long, value_name = "TIME")]
     deadline: Option<String>,
+    /// Take it back by itself after so long, such as 2h [default: never]
+    #[arg(long = "for", value_name = "TIME")]
+    lasts: Option<String>,
     /// Why, for whoever looks at it later
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -59,6 +62,9 @@ pub(in crate::cli) struct BalanceArgs {
     /// Algorithm, such as least_connections
     #[arg(required_unless_present = "reset", conflicts_with = "reset")]
     algorithm: Option<String>,
+    /// Go back to that of the configuration after so long, such as 2h [default: never]
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "reset")]
+    lasts: Option<String>,
     /// Go back to the algorithm of the configuration
     #[arg(long)]
     reset: bool,
@@ -112,7 +118,13 @@ pub(in crate::cli) fn drain(args: &DrainArgs, surroundings: &Surroundings) -> an
     };
     let mut wish = json!({ "state": state });
     if let Some(deadline) = &args.deadline {
-        wish["deadline"] = json!(deadline);
+        wish["deadline"] = match deadline.as_str() {
+            "never" => Value::Null,
+            time => json!(time),
+        };
+    }
+    if let Some(lasts) = &args.lasts {
+        wish["for"] = json!(lasts);
     }
     if let Some(reason) = &args.reason {
         wish["reason"] = json!(reason);
@@ -158,7 +170,7 @@ pub(in crate::cli) fn balance(args: &BalanceArgs, surroundings: &Surroundings) -
     let path = format!("/api/v1/upstreams/{}/balance{query}", escaped(&args.upstream));
     let answer = match &args.algorithm {
         Some(algorithm) => {
-            let wish = json!({ "balance": algorithm, "reason": args.reason });
+            let wish = json!({ "balance": algorithm, "reason": args.reason, "for": args.lasts });
             gateway.ask("PUT", &path, Some(&wish))?
         }
         None => gateway.ask("DELETE", &path, None)?,

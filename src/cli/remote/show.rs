@@ -361,8 +361,12 @@ fn said(told: &Value) -> String {
         Some(reason) => format!(": {reason}"),
         None => String::new(),
     };
+    let until = match told["until"].as_str() {
+        Some(until) => format!(" until {until}"),
+        None => String::new(),
+    };
     format!(
-        "  by {} since {}{reason}",
+        "  by {} since {}{until}{reason}",
         word(&told["by"]),
         word(&told["since"])
     )

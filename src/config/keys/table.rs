@@ -1,15 +1,19 @@
 //! The table of keys. Texts here are what operators read in the reference file, the docs, and their editors.
 
 use super::legacy;
-use super::{Key, MapKey, Shape};
+use super::{Key, MapKey, Presence, Shape};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::model::{
-    AddressFamily, Balance, Cause, DotSegments, DoubleSlash, EncodedSlash, HealthKind, InitialHealth,
-    LogFormat, LogLevel, ProxyVersion, RequestIdPolicy, Role,
+    AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash, EncodedSlash, HealthKind,
+    InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role, TLS_GROUPS,
+    TLS_SUITES, TlsPolicy, UnknownName,
 };
 
+const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+/// RFC 9113 section 6.9.1.
+const H2_LARGEST_WINDOW: u64 = i32::MAX as u64;
 /// Where zero means "no limit" and nothing else bounds the number.
 const COUNT: Form = Form::Integer {
     min: 0,
@@ -94,6 +98,12 @@ const RUNTIME: &[Key] = &[
         "Client connections over all listeners; beyond it accepting waits. 0: no limit.",
     )
     .legacy(&legacy::MAX_CONNECTIONS),
+    Key::new(
+        "max_handshakes",
+        COUNT,
+        "1024",
+        "TLS handshakes in progress on one worker, from a whole ClientHello on; beyond it they wait their turn, within `limits.handshake_timeout`. 0: no limit.",
+    ),
 ];
 
 const LOG: &[Key] = &[
@@ -168,7 +178,7 @@ const DNS: &[Key] = &[
         "min_ttl",
         DEADLINE,
         "1s",
-        "Answers are kept at least this long, even if they ask for less.",
+        "Answers are kept at least this long, even if they ask for less; also those that there is nothing.",
     ),
     Key::new("max_ttl", DEADLINE, "60s", "Answers are kept at most this long."),
     Key::new(
@@ -186,7 +196,12 @@ const LISTENER: &[Key] = &[
         "\"127.0.0.1:8080\"",
         "Address to listen on: `IP:PORT`, `[IPV6]:PORT` or `unix:/PATH`. Port 0 takes a free one and keeps it over reloads.",
     ),
-    Key::list("protocols", Form::Choice(&["h1"]), "h1", "Protocols spoken here; HTTP/1.1 is the only one so far."),
+    Key::list(
+        "protocols",
+        Form::Choice(Protocol::NAMES),
+        "h1",
+        "Protocols spoken here without TLS: h1 is HTTP/1.1, h2c is HTTP/2 by prior knowledge on the same port.",
+    ),
     Key::optional("mode", Form::Mode, "\"0660\"", "Permission bits of a unix socket. Default: by the umask."),
     Key::new(
         "backlog",
@@ -230,7 +245,131 @@ const LISTENER: &[Key] = &[
     Key::optional_table("access_log", ACCESS_LOG, "Access log of this listener. Absent: that of `log.access`."),
     Key::table("request_headers", HEADER_EDITS, "Changes to every request, after those of the route."),
     Key::table("response_headers", HEADER_EDITS, "Changes to every response, after those of the route."),
+    Key::optional_table("tls", TLS, "Serve HTTPS. Absent: clients come in the clear."),
+    Key::new(
+        "redirect_https",
+        Form::Bool,
+        "false",
+        "On a listener without TLS: answer every request with 308 to the same over HTTPS, on its usual port. What a trusted proxy received over HTTPS is served.",
+    ),
+    Key::optional(
+        "hsts",
+        TIME,
+        "\"180d\"",
+        "On a TLS listener: tell browsers, in every response, to come by HTTPS only for so long (Strict-Transport-Security). 0s: take back what they were told.",
+    ),
 ];
+
+const TLS: &[Key] = &[
+    Key {
+        shape: Shape::Tables(CERTIFICATE, None),
+        ..Key::table(
+            "certificates",
+            CERTIFICATE,
+            "Certificates with their keys, chosen by the name that a client asks for (SNI): the exact name first, then `*.` for one label. Of several for one name a client gets ECDSA before RSA, as far as it can. The files are watched, and new ones served without a break.",
+        )
+    },
+    Key::new(
+        "default",
+        Form::Choice(UnknownName::NAMES),
+        "reject",
+        "Clients that ask for no name, or for one of no certificate: refuse them, or serve them with the first certificate.",
+    ),
+    Key::new(
+        "policy",
+        Form::Choice(TlsPolicy::NAMES),
+        "intermediate",
+        "`modern` speaks TLS 1.3 only, `intermediate` TLS 1.2 as well.",
+    ),
+    Key::list(
+        "ciphers",
+        Form::Choice(&TLS_SUITES),
+        "",
+        "Cipher suites by their registered names. Empty: all of the policy, none of which is weak.",
+    )
+    .example("[\"TLS_AES_128_GCM_SHA256\"]"),
+    Key::list(
+        "groups",
+        Form::Choice(&TLS_GROUPS),
+        "",
+        "Key-exchange groups, preferred ones first. Empty: X25519MLKEM768 (safe from later quantum computers), X25519, secp256r1, secp384r1.",
+    )
+    .example("[\"X25519\", \"secp256r1\"]"),
+    Key::list(
+        "alpn",
+        Form::Choice(Alpn::NAMES),
+        "h2,http/1.1",
+        "Protocols that clients may agree on, preferred ones first; clients that offer none speak HTTP/1.1. `protocols` is for listeners without TLS.",
+    ),
+    Key::optional_table("client_auth", CLIENT_AUTH, "Certificates of clients. Absent: none is asked for."),
+    Key {
+        shape: Shape::Tables(NAMED_CLIENT_AUTH, None),
+        ..Key::table(
+            "client_auth_by_name",
+            NAMED_CLIENT_AUTH,
+            "Certificates of clients, for certain names in place of `client_auth`. A connection serves requests only for hosts with the terms that it was made under (else 421), so neither Host nor a resumed session leads around them.",
+        )
+    },
+    Key::new(
+        "session_tickets",
+        Form::Bool,
+        "true",
+        "Let clients resume sessions, at any worker and over reloads. The keys change every 6 hours.",
+    ),
+];
+
+const CERTIFICATE: &[Key] = &[
+    Key::required(
+        "cert",
+        Form::Path,
+        "\"certs/site.pem\"",
+        "The certificate and those that lead to its issuer, in PEM, its own first.",
+    ),
+    Key::required(
+        "key",
+        Form::Path,
+        "\"certs/site.key\"",
+        "Its private key, in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted.",
+    ),
+];
+
+const CLIENT_AUTH: &[Key] = &[CLIENT_AUTH_MODE, CLIENT_AUTH_CA, CLIENT_AUTH_CRL];
+
+const NAMED_CLIENT_AUTH: &[Key] = &[
+    Key {
+        presence: Presence::Required,
+        ..Key::list(
+            "names",
+            Form::Word,
+            "",
+            "Names that clients ask for: `admin.example.com`, or `*.example.com` for one label.",
+        )
+        .example("[\"admin.example.com\"]")
+    },
+    CLIENT_AUTH_MODE,
+    CLIENT_AUTH_CA,
+    CLIENT_AUTH_CRL,
+];
+
+const CLIENT_AUTH_MODE: Key = Key::new(
+    "mode",
+    Form::Choice(ClientAuthMode::NAMES),
+    "required",
+    "Whether a client must show a certificate, may, or is not asked. One that is shown must be good.",
+);
+const CLIENT_AUTH_CA: Key = Key::optional(
+    "ca",
+    Form::Path,
+    "\"certs/clients.pem\"",
+    "The authorities that issue certificates to clients, in PEM.",
+);
+const CLIENT_AUTH_CRL: Key = Key::list(
+    "crl",
+    Form::Path,
+    "",
+    "Lists of certificates that were revoked, in PEM. With any, each client's issuer must have one that has not run out.",
+)
+.example("[\"certs/clients.crl\"]");
 
 const PROXY_PROTOCOL: &[Key] = &[
     Key::required_list(
@@ -324,6 +463,12 @@ const LIMITS: &[Key] = &[
         "Bytes per second, measured over `body_idle` or `send_timeout`, below which a client that sends a body or takes a response is cut. 0: no limit.",
     ),
     Key::new(
+        "handshake_timeout",
+        DEADLINE,
+        "10s",
+        "From accepting a TLS connection to the end of its handshake; then it is closed.",
+    ),
+    Key::new(
         "connections",
         COUNT,
         "0",
@@ -339,7 +484,61 @@ const LIMITS: &[Key] = &[
         "max_connection_age",
         TIME,
         "0s",
-        "Age at which a connection is closed after the request it is at. 0s: none.",
+        "Age at which a connection is closed after the request it is at; in HTTP/2 after those that are running. 0s: none.",
+    ),
+    Key::new(
+        "h2_streams",
+        Form::Integer { min: 1, max: 65_535 },
+        "128",
+        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, and the heads of its requests.",
+    ),
+    Key::new(
+        "h2_window",
+        Form::Size {
+            min: 16 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "256KiB",
+        "Bytes of one HTTP/2 request body that a client may send before they are taken by the endpoint.",
+    ),
+    Key::new(
+        "h2_connection_window",
+        Form::Size {
+            min: 64 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "1MiB",
+        "The same for all requests of an HTTP/2 connection together.",
+    ),
+    Key::new(
+        "h2_send_buffer",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB,
+        },
+        "64KiB",
+        "Bytes of one HTTP/2 response that wait for the connection, within what the client's windows allow.",
+    ),
+    Key::new(
+        "h2_frame_bytes",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB - 1,
+        },
+        "16KiB",
+        "Largest HTTP/2 frame taken. The bound of a head, SETTINGS_MAX_HEADER_LIST_SIZE, follows from `header_bytes` and `headers`.",
+    ),
+    Key::new(
+        "h2_ping",
+        TIME,
+        "0s",
+        "Silence of an HTTP/2 client after which it is sent a PING; the connection is closed when the answer takes longer than `h2_ping_timeout`. 0s: none is sent.",
+    ),
+    Key::new(
+        "h2_ping_timeout",
+        DEADLINE,
+        "20s",
+        "Longest wait for the answer to a PING.",
     ),
 ];
 
@@ -642,6 +841,11 @@ const UPSTREAM: &[Key] = &[
         SEND_PROXY,
         "Endpoints are told by a PROXY protocol header, before anything else on each connection, whose it is: the client's address and port, as its connection or the header of a proxy in front tells them (X-Forwarded-For changes nothing), and where it connected to. A connection then serves one client's connection only, and is closed soon after that is. Probes say that they are the gateway's own: LOCAL in version 2, UNKNOWN in version 1. Absent: no header.",
     ),
+    Key::optional_table(
+        "tls",
+        UPSTREAM_TLS,
+        "Endpoints are spoken to by TLS 1.3 or 1.2, probes included, and must prove who they are. When that fails the client gets 502 `tls_failed`, and log, metrics and API say which way: expired, self_signed, unknown_issuer, wrong_name, refused, not_tls and so on. Absent: in the clear.",
+    ),
     Key::table("pool", POOL, "Connections kept for reuse."),
     Key::optional_table(
         "health",
@@ -670,9 +874,14 @@ const UPSTREAM: &[Key] = &[
         "Requests that find every endpoint at its `max_connections` wait in line, first come, first served. Who does not fit in, or waits in vain, is answered with 503 `overloaded`.",
     ),
     Key::table(
+        "drain",
+        DRAIN,
+        "How an endpoint leaves that is told to drain, or put into maintenance: it gets nothing new, and what runs there is finished.",
+    ),
+    Key::table(
         "retry",
         RETRY,
-        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is.",
+        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is; when it is, what the last try came to.",
     ),
 ];
 
@@ -720,7 +929,7 @@ const DISCOVER: &[Key] = &[
         "srv",
         Form::ServiceName,
         "\"_http._tcp.api.internal\"",
-        "Name of SRV records (RFC 2782): each address of each target with its port and weight. The lowest priority value comes first, all others are backups.",
+        "Name of SRV records (RFC 2782): each address of each target with its port and weight. The lowest priority value comes first; all others together are backups, whatever their order among themselves.",
     ),
     Key::new(
         "max_endpoints",
@@ -736,6 +945,34 @@ const DISCOVER: &[Key] = &[
         COUNT,
         "0",
         "Requests and tunnels that each of them takes at the same time, over all workers. 0: no limit.",
+    ),
+];
+
+const UPSTREAM_TLS: &[Key] = &[
+    Key::optional(
+        "server_name",
+        Form::Word,
+        "\"api.internal\"",
+        "Name, or IP address, that certificates must have; a name is also asked for (SNI). Default: the host in the endpoint's address, or in `discover.dns`.",
+    ),
+    Key::optional(
+        "ca",
+        Form::Path,
+        "\"ca.pem\"",
+        "Certificates to trust, in PEM; a server's own may be among them. Default: those that the system trusts.",
+    ),
+    Key::optional(
+        "cert",
+        Form::Path,
+        "\"client.pem\"",
+        "Certificate chain that the gateway shows, in PEM. With `key`.",
+    ),
+    Key::optional("key", Form::Path, "\"client.key\"", "Its private key."),
+    Key::new(
+        "verify",
+        Form::Bool,
+        "true",
+        "Look at certificates. false: whoever answers is believed to be the endpoint, which is told at every start and reload.",
     ),
 ];
 
@@ -810,6 +1047,13 @@ const QUEUE: &[Key] = &[
     ),
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
 ];
+
+const DRAIN: &[Key] = &[Key::new(
+    "deadline",
+    TIME,
+    "0s",
+    "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
+)];
 
 const HEALTH: &[Key] = &[
     Key::new(

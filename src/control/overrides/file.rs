@@ -115,6 +115,8 @@ struct Said {
     since: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
 }
 
 impl Said {
@@ -123,6 +125,7 @@ impl Said {
             by: told.by.clone(),
             since: told.since.to_string(),
             reason: told.reason.clone(),
+            until: told.until.map(|until| until.to_string()),
         }
     }
 
@@ -132,6 +135,7 @@ impl Said {
             by: self.by,
             since: time(&self.since)?,
             reason: self.reason,
+            until: self.until.as_deref().map(time).transpose()?,
         })
     }
 }
@@ -314,6 +318,7 @@ mod tests {
                 by: "token ops".to_owned(),
                 since: "2026-11-21T03:00:00Z".parse().unwrap(),
                 reason: Some("new \"disk\"\n".to_owned()),
+                until: Some("2026-11-22T03:00:00Z".parse().unwrap()),
             }
         }
         let mut overrides = Overrides::default();

@@ -19,6 +19,7 @@ fn plans() -> Vec<Arc<UpstreamPlan>> {
     let config = load_text("test", text, &Environment::default()).unwrap().config;
     snapshot::upstreams(
         &config,
+        &[("app".into(), Arc::default())].into(),
         &Registry::default(),
         &Directory::default(),
         &Overrides::default(),
@@ -105,6 +106,44 @@ fn a_drain_that_is_hurried_began_when_it_began() {
 }
 
 #[test]
+fn an_end_belongs_to_what_is_told_with_it_and_lies_within_a_year() {
+    let at = |second| Some(Timestamp::from_second(second).unwrap());
+    let until = |wish: EndpointWish, second| EndpointWish {
+        until: at(second),
+        ..wish
+    };
+    let none = Overrides::default();
+    let first = after(&none, &until(drain(Wish::Keep), 100), &asked("ann", 1));
+    let both = after(&first, &until(weigh(Wish::To(7)), 200), &asked("bob", 2));
+    let told = both.endpoint(&key("a:1")).unwrap();
+    let ends = |told: &EndpointOverride| {
+        let leave = told.leave.as_ref().and_then(|leave| leave.until);
+        (leave, told.weight.as_ref().and_then(|weight| weight.until))
+    };
+    assert_eq!(ends(told), (at(100), at(200)));
+    // Said again it stays, and moves when another one is said; another weight has none of its own.
+    let again = after(&both, &drain(Wish::Keep), &asked("cat", 3));
+    assert_eq!(again, both);
+    let moved = after(&both, &until(drain(Wish::Keep), 300), &asked("cat", 3));
+    let moved = after(&moved, &weigh(Wish::To(8)), &asked("cat", 3));
+    assert_eq!(ends(moved.endpoint(&key("a:1")).unwrap()), (at(300), None));
+
+    let refused = |wish: EndpointWish| {
+        with_endpoint(&none, &plans(), &key("a:1"), &wish, &asked("ann", 50)).unwrap_err()
+    };
+    for second in [0, 50, 50 + 366 * 24 * 3600] {
+        assert_eq!(refused(until(drain(Wish::Keep), second)), Refused::Until);
+    }
+    let active = EndpointWish {
+        state: Some(AdminState::Active),
+        ..EndpointWish::default()
+    };
+    for wish in [active, weigh(Wish::Reset)] {
+        assert_eq!(refused(until(wish, 60)), Refused::NothingEnds);
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let none = Overrides::default();
     let refused = |key: &EndpointKey, wish: &EndpointWish| {
@@ -138,7 +177,7 @@ fn a_sleeping_override_can_be_taken_back_and_nothing_else() {
     let mut before = Overrides::default();
     let asked = asked("ann", 1);
     let gone = EndpointOverride {
-        weight: Some(asked.says(4, None)),
+        weight: Some(asked.says(4, None, None)),
         leave: None,
     };
     before.set_endpoint(key("gone:1"), gone);
@@ -153,6 +192,7 @@ fn an_algorithm_goes_to_every_upstream_that_is_named_or_to_none() {
         upstreams: upstreams.iter().map(|name| Arc::from(*name)).collect(),
         algorithm,
         reason: None,
+        until: None,
     };
     let none = Overrides::default();
     let least = || {
@@ -250,6 +290,7 @@ fn wish() -> impl Strategy<Value = EndpointWish> {
         weight,
         deadline,
         reason: None,
+        until: None,
     })
 }
 

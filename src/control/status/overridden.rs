@@ -17,6 +17,8 @@ pub struct Said {
     /// RFC 3339.
     pub since: String,
     pub reason: Option<String>,
+    /// When it is taken back, RFC 3339; `null`: never by itself.
+    pub until: Option<String>,
 }
 
 impl Said {
@@ -25,6 +27,7 @@ impl Said {
             by: told.by.clone(),
             since: told.since.to_string(),
             reason: told.reason.clone(),
+            until: told.until.map(|until| until.to_string()),
         }
     }
 }

@@ -50,6 +50,7 @@ fn running(count: usize) -> Running {
         access: &access,
         directory: &Directory::default(),
         overrides: &Overrides::default(),
+        tickets: &Arc::default(),
     };
     let (snapshot, _) = snapshot::compile(&config, 1, parts).unwrap();
     let context = WorkerContext {

@@ -84,10 +84,7 @@ const fn ended(bytes: usize) -> Violation {
 /// Looks at what has arrived, as soon as something has.
 fn poll_peek(cx: &mut Context<'_>, transport: &Transport, into: &mut [u8]) -> Poll<io::Result<usize>> {
     loop {
-        ready!(match transport {
-            Transport::Tcp(stream) => stream.poll_read_ready(cx),
-            Transport::Unix(stream) => stream.poll_read_ready(cx),
-        })?;
+        ready!(transport.poll_readable(cx))?;
         match receive_now(transport, into, RecvFlags::PEEK) {
             // The readiness was of the past, and is forgotten now.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -101,6 +98,8 @@ fn receive_now(transport: &Transport, into: &mut [u8], flags: RecvFlags) -> io::
     match transport {
         Transport::Tcp(stream) => stream.try_io(Interest::READABLE, || receive_from(stream, into, flags)),
         Transport::Unix(stream) => stream.try_io(Interest::READABLE, || receive_from(stream, into, flags)),
+        // The header comes before the handshake.
+        Transport::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use super::redact::Redact;
 use super::values::{ended_by, push_ip, push_number};
 use crate::message::head::RequestHead;
 use crate::message::names::Name;
-use crate::telemetry::access::{AccessRecord, Outcome};
+use crate::telemetry::access::{AccessRecord, Outcome, TlsRecord};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -43,10 +43,35 @@ impl Object<'_> {
         self.text(Some(record.listener.as_bytes()));
         self.raw(",\"scheme\":");
         self.text(Some(record.scheme.as_bytes()));
+        self.raw(",\"tls\":");
+        match &record.tls {
+            Some(tls) => self.session(tls),
+            None => self.raw("null"),
+        }
         self.raw(",\"connection\":");
         push_number(self.out, record.connection);
         self.raw(",\"connection_requests\":");
         push_number(self.out, record.connection_requests);
+    }
+
+    fn session(&mut self, tls: &TlsRecord<'_>) {
+        self.raw("{\"version\":");
+        self.text(Some(tls.protocol.as_bytes()));
+        self.raw(",\"cipher\":");
+        self.text(Some(tls.cipher.as_bytes()));
+        self.raw(",\"group\":");
+        self.text(Some(tls.group.as_bytes()));
+        self.raw(",\"alpn\":");
+        self.text(tls.alpn);
+        self.raw(",\"server_name\":");
+        self.text(tls.server_name.map(str::as_bytes));
+        self.raw(",\"resumed\":");
+        self.boolean(tls.resumed);
+        self.raw(",\"client_subject\":");
+        self.text(tls.client.map(|client| client.subject.as_bytes()));
+        self.raw(",\"client_fingerprint\":");
+        self.text(tls.client.map(|client| client.fingerprint.as_bytes()));
+        self.raw("}");
     }
 
     fn announced(&mut self, record: &AccessRecord<'_>) {
@@ -125,6 +150,8 @@ impl Object<'_> {
         push_number(self.out, record.body_bytes_sent);
         self.raw(",\"tunnel\":");
         self.boolean(record.tunnel);
+        self.raw(",\"queue_ms\":");
+        push_millis(self.out, record.queued);
         self.raw(",\"attempts\":[");
     }
 

@@ -4,7 +4,9 @@ use super::*;
 use crate::message::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
-use crate::telemetry::access::{AnnouncedRecord, AttemptRecord, EndedBy, Outcome};
+use crate::telemetry::access::{
+    AnnouncedRecord, AttemptRecord, EndedBy, Outcome, TlsClientRecord, TlsRecord,
+};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -71,6 +73,7 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         announced: None,
         listener: "web",
         scheme: "http",
+        tls: None,
         connection: 7,
         connection_requests: 2,
         request,
@@ -88,6 +91,7 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         bytes_received: 400,
         bytes_sent: 900,
         body_bytes_sent: 612,
+        queued: Duration::from_millis(250),
         attempts,
         tunnel: false,
     }
@@ -186,6 +190,7 @@ fn each_variable_has_its_value() {
             "$scheme $https $host $server_protocol",
             "http - example.com HTTP/1.1",
         ),
+        ("$ssl_protocol $ssl_session_reused $ssl_client_verify", "- - -"),
         ("$content_length $content_type", "5 -"),
         (
             "$status $bytes_sent $body_bytes_sent $request_length",
@@ -202,6 +207,7 @@ fn each_variable_has_its_value() {
         ("$upstream_connect_time", "-, 0.001"),
         ("$upstream_header_time", "-, 0.097"),
         ("$upstream_response_time", "0.002, 0.117"),
+        ("$upstream_queue_time $tidegate_queue_time", "0.250 0.250"),
         (
             "$tidegate_route $tidegate_upstream $tidegate_listener",
             "api app web",
@@ -254,13 +260,14 @@ fn the_json_line_has_every_field() {
         r#"{
         "time": "2025-11-20T22:30:00.900000Z", "duration_ms": 123.0, "head_ms": 1.0,
         "client": "203.0.113.9", "peer": "10.0.0.9:5432", "server": "[::1]:8080",
-        "proxy_protocol": null, "listener": "web", "scheme": "http", "connection": 7, "connection_requests": 2,
+        "proxy_protocol": null, "listener": "web", "scheme": "http", "tls": null,
+        "connection": 7, "connection_requests": 2,
         "method": "GET", "target": "/a?x=1", "version": "HTTP/1.1", "host": "example.com", "path": "/a/b",
         "referer": "/r", "user_agent": "a\"b", "request_id": "0123abcd", "route": "api", "upstream": "app",
         "status": 200, "upstream_status": 200, "content_type": "text/html",
         "token": null, "detail": null, "timeout": null, "ended": "done",
         "bytes_received": 400, "bytes_sent": 900, "body_bytes_sent": 612, "tunnel": false,
-        "attempts": [
+        "queue_ms": 250.0, "attempts": [
             { "endpoint": "10.0.0.1:80", "outcome": "failed", "status": null, "token": "connect_failed",
               "reused": false, "started_ms": 1.0, "connected_ms": null, "head_ms": null, "ended_ms": 3.0 },
             { "endpoint": "10.0.0.2:80", "outcome": "answered", "status": 200, "token": null,
@@ -405,4 +412,48 @@ fn an_unusual_peer_is_still_an_address() {
     };
     assert_eq!(written("$remote_addr $remote_port", &record), "2001:db8::1 1");
     assert!(line(&Format::json(), &record).contains(r#""peer":"[2001:db8::1]:1""#));
+}
+
+#[test]
+fn a_session_is_told_in_nginxs_words() {
+    let attempts = two_attempts();
+    let client = TlsClientRecord {
+        subject: "CN=me",
+        issuer: "CN=us",
+        serial: "7f",
+        fingerprint: "ab12",
+    };
+    let tls = TlsRecord {
+        protocol: "TLSv1.3",
+        cipher: "TLS_AES_128_GCM_SHA256",
+        group: "X25519",
+        alpn: Some(b"http/1.1"),
+        server_name: Some("a.test"),
+        resumed: true,
+        client: Some(client),
+    };
+    let record = AccessRecord {
+        tls: Some(tls),
+        ..record(None, &attempts)
+    };
+    for (template, expected) in [
+        (
+            "$ssl_protocol $ssl_cipher $ssl_curve",
+            "TLSv1.3 TLS_AES_128_GCM_SHA256 X25519",
+        ),
+        (
+            "$ssl_server_name $ssl_alpn_protocol $ssl_session_reused",
+            "a.test http/1.1 r",
+        ),
+        (
+            "$ssl_client_verify $ssl_client_s_dn $ssl_client_i_dn",
+            "SUCCESS CN=me CN=us",
+        ),
+        ("$ssl_client_serial $ssl_client_fingerprint", "7f ab12"),
+    ] {
+        assert_eq!(
+            line(&Format::template(template).unwrap(), &record),
+            format!("{expected}\n")
+        );
+    }
 }

@@ -6,7 +6,9 @@ use super::redact::Redact;
 use super::variables::{Announced, FieldName, Plain, Variable};
 use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::names::Name;
-use crate::telemetry::access::{AccessRecord, AnnouncedRecord, AttemptRecord, EndedBy, Outcome};
+use crate::telemetry::access::{
+    AccessRecord, AnnouncedRecord, AttemptRecord, EndedBy, Outcome, TlsClientRecord, TlsRecord,
+};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -103,6 +105,21 @@ impl Value<'_> {
             Plain::ServerProtocol => self.text(request.map_or("", |r| r.version.text()).as_bytes()),
             Plain::Scheme => self.text(record.scheme.as_bytes()),
             Plain::Https => self.text(if record.scheme == "https" { b"on" } else { b"" }),
+            Plain::SslProtocol
+            | Plain::SslCipher
+            | Plain::SslCurve
+            | Plain::SslAlpn
+            | Plain::SslServerName
+            | Plain::SslSessionReused
+            | Plain::SslClientVerify
+            | Plain::SslClientSubject
+            | Plain::SslClientIssuer
+            | Plain::SslClientSerial
+            | Plain::SslClientFingerprint => {
+                if let Some(tls) = &record.tls {
+                    self.text(session(plain, tls));
+                }
+            }
             Plain::Host => self.text(record.host),
             Plain::ContentLength => self.known(request, Name::ContentLength),
             Plain::ContentType => self.known(request, Name::ContentType),
@@ -138,6 +155,7 @@ impl Value<'_> {
             Plain::Detail => self.text(record.detail.unwrap_or_default().as_bytes()),
             Plain::Ended => self.text(ended_by(record.ended).as_bytes()),
             Plain::Attempts => self.number(record.attempts.len() as u64),
+            Plain::QueueTime => push_seconds(self.out, record.queued),
         }
     }
 
@@ -303,6 +321,38 @@ fn origin_form(target: &[u8]) -> &[u8] {
     match authority.iter().position(|b| matches!(b, b'/' | b'?')) {
         Some(path) => &authority[path..],
         None => b"/",
+    }
+}
+
+/// What a variable says of a TLS session; empty where there is nothing to say.
+fn session<'a>(plain: Plain, tls: &TlsRecord<'a>) -> &'a [u8] {
+    let of_client = |read: fn(TlsClientRecord<'a>) -> &'a str| tls.client.map_or("", read).as_bytes();
+    match plain {
+        Plain::SslProtocol => tls.protocol.as_bytes(),
+        Plain::SslCipher => tls.cipher.as_bytes(),
+        Plain::SslCurve => tls.group.as_bytes(),
+        Plain::SslAlpn => tls.alpn.unwrap_or_default(),
+        Plain::SslServerName => tls.server_name.unwrap_or_default().as_bytes(),
+        // As nginx writes them.
+        Plain::SslSessionReused => {
+            if tls.resumed {
+                b"r"
+            } else {
+                b"."
+            }
+        }
+        Plain::SslClientVerify => {
+            if tls.client.is_some() {
+                b"SUCCESS"
+            } else {
+                b"NONE"
+            }
+        }
+        Plain::SslClientSubject => of_client(|client| client.subject),
+        Plain::SslClientIssuer => of_client(|client| client.issuer),
+        Plain::SslClientSerial => of_client(|client| client.serial),
+        Plain::SslClientFingerprint => of_client(|client| client.fingerprint),
+        _ => b"",
     }
 }
 

@@ -64,8 +64,16 @@ families! {
         CONNECTIONS_MOVED "tidegate_connections_moved_total" Counter ["listener"] "Accepted connections handed to a less loaded worker.";
         LISTENER_REQUESTS "tidegate_listener_requests_total" Counter ["listener"] "Requests begun, refused heads included.";
         HEADS_REFUSED "tidegate_heads_refused_total" Counter ["listener" "token"] "Requests refused before routing, by error token.";
+        TLS_HANDSHAKES "tidegate_tls_handshakes_total" Counter ["listener" "version" "resumed"] "TLS handshakes that succeeded, by version and whether an earlier session was resumed.";
+        TLS_HANDSHAKE_DURATION "tidegate_tls_handshake_seconds" Histogram ["listener"] "From accepting a TLS connection to the end of its handshake.";
+        TLS_FAILURES "tidegate_tls_handshake_failures_total" Counter ["listener" "reason"] "Connections to a TLS listener that came to no session, by reason: plain_http, not_tls, too_large (the ClientHello), timeout, closed (the client left), unknown_name, no_certificate (none that the client can verify), incompatible (no version, suite or group in common), alpn, client_certificate, alert (the client refused), protocol (the client broke the rules).";
         LISTENER_RECEIVED "tidegate_listener_received_bytes_total" Counter ["listener"] "Bytes read from clients: heads, bodies, tunnels.";
         LISTENER_SENT "tidegate_listener_sent_bytes_total" Counter ["listener"] "Bytes written to clients: heads, bodies, tunnels.";
+        H2_CONNECTIONS "tidegate_h2_connections_total" Counter ["listener"] "Connections that spoke HTTP/2.";
+        H2_STREAMS "tidegate_h2_streams_total" Counter ["listener"] "Requests begun in HTTP/2.";
+        H2_STREAMS_OPEN "tidegate_h2_streams_open" Gauge ["listener"] "Requests running in HTTP/2.";
+        H2_RESETS "tidegate_h2_resets_total" Counter ["listener" "by" "code"] "Streams reset, by whom (client, gateway) and by error code. A code appears when first counted.";
+        H2_ABUSES "tidegate_h2_abuses_total" Counter ["listener" "kind"] "HTTP/2 connections closed for what their clients did: rapid_reset, made_you_reset, header_bomb, continuation, settings, ping, empty_frames, control_frames, window_stall, slow_head, small_frames.";
 
         REQUESTS "tidegate_requests_total" Counter ["route" "upstream" "code_class"] "Requests ended, by class of the status sent; none: the client left before one was. A tunnel counts as 1xx when it ends.";
         REQUEST_DURATION "tidegate_request_duration_seconds" Histogram ["route" "upstream"] "From the first byte of the request to the last byte of the response; tunnels are left out.";
@@ -84,6 +92,8 @@ families! {
         UPSTREAM_DURATION "tidegate_upstream_duration_seconds" Histogram ["upstream" "endpoint"] "From the request's first byte sent to the endpoint until its response head.";
         UPSTREAM_CONNECTS "tidegate_upstream_connects_total" Counter ["upstream" "endpoint"] "Connections opened to the endpoint.";
         UPSTREAM_CONNECTS_FAILED "tidegate_upstream_connects_failed_total" Counter ["upstream" "endpoint"] "Connections to the endpoint that could not be opened.";
+        UPSTREAM_TLS "tidegate_upstream_tls_handshakes_total" Counter ["upstream" "endpoint" "kind"] "TLS handshakes with the endpoint that came about: full or resumed.";
+        UPSTREAM_TLS_FAILED "tidegate_upstream_tls_failures_total" Counter ["upstream" "endpoint" "reason"] "TLS handshakes with the endpoint that failed (tls_failed), by reason: expired, not_yet_valid, self_signed, unknown_issuer, wrong_name, bad_certificate (its certificate); client_certificate (it wants ours, or another), unknown_name, incompatible, refused (what it says); not_tls, protocol, closed, timeout.";
         UPSTREAM_REUSES "tidegate_upstream_reuses_total" Counter ["upstream" "endpoint"] "Attempts on a pooled connection.";
         UPSTREAM_CONNECT_DURATION "tidegate_upstream_connect_seconds" Histogram ["upstream" "endpoint"] "Time to open a connection to the endpoint.";
         UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active or idle.";
@@ -93,6 +103,7 @@ families! {
         WORKER_ACCEPTED "tidegate_worker_accepted_total" Counter ["worker"] "Connections accepted by the worker.";
         WORKER_CONNECTIONS "tidegate_worker_connections_open" Gauge ["worker"] "Client connections the worker holds.";
         WORKER_REQUESTS "tidegate_worker_requests_total" Counter ["worker"] "Requests served by the worker.";
+        TLS_RUNNING "tidegate_tls_handshakes_running" Gauge ["worker"] "TLS handshakes in progress.";
         WORKER_CPU "tidegate_worker_cpu_seconds_total" Counter ["worker"] "Processor time of the worker's thread.";
         LOOP_TICKS "tidegate_loop_ticks_total" Counter ["worker"] "Ticks of the worker, ten a second; one that stands still has stalled.";
         LOOP_LAG "tidegate_loop_lag_seconds" Histogram ["worker"] "How late the worker's ticks came.";
@@ -135,8 +146,9 @@ families! {
         ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
         ENDPOINT_DRAIN_LEFT "tidegate_endpoint_drain_left" Gauge ["upstream" "endpoint"] "Requests and tunnels left at an endpoint that takes nothing new, as an operator asked.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
-        HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake.";
+        HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed.";
         HEALTH_PROBE_DURATION "tidegate_health_probe_seconds" Histogram ["upstream" "endpoint"] "How long probes took that passed, connecting included.";
+        UPSTREAM_UNVERIFIED "tidegate_upstream_tls_unverified" Gauge ["upstream"] "1 where endpoints are spoken to by TLS and need not prove who they are (tls.verify = false), 0 where they must; absent in the clear.";
         UPSTREAM_FAIL_OPEN "tidegate_upstream_fail_open" Gauge ["upstream"] "1 while no endpoint is well and requests are sent to them all the same.";
         ENDPOINT_EJECTED "tidegate_endpoint_ejected" Gauge ["upstream" "endpoint"] "1 while the endpoint gets no requests because requests failed at it.";
         ENDPOINT_EJECTIONS "tidegate_endpoint_ejections_total" Counter ["upstream" "endpoint"] "Times the endpoint was ejected because requests failed at it.";
@@ -146,6 +158,7 @@ families! {
         QUEUE_WAITING "tidegate_queue_waiting" Gauge ["upstream"] "Requests waiting for an endpoint below its max_connections.";
         QUEUE_REQUESTS "tidegate_queue_requests_total" Counter ["upstream" "result"] "Requests that found every endpoint at its max_connections: served (after a wait), full (the queue was), late (waited in vain).";
         QUEUE_WAIT "tidegate_queue_wait_seconds_total" Counter ["upstream"] "Time that served requests waited, in all.";
+        TLS_EXPIRY "tidegate_tls_certificate_expiry_timestamp_seconds" Gauge ["listener" "certificate"] "When a certificate in use runs out, in Unix time, by its file.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }

@@ -165,10 +165,42 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
             s.add(&[l, token], n);
         }
     });
+    each(&names::TLS_HANDSHAKES, &|s, l, x| {
+        for ([version, resumed], n) in x.tls_handshakes.iter() {
+            s.add(&[l, version, resumed], n);
+        }
+    });
+    each(&names::TLS_HANDSHAKE_DURATION, &|s, l, x| {
+        s.histogram(&[l], &x.tls_handshake_seconds.counts())
+    });
+    each(&names::TLS_FAILURES, &|s, l, x| {
+        for (reason, n) in x.tls_failures.iter() {
+            s.add(&[l, reason], n);
+        }
+    });
     each(&names::LISTENER_RECEIVED, &|s, l, x| {
         s.add(&[l], x.bytes_received.get())
     });
     each(&names::LISTENER_SENT, &|s, l, x| s.add(&[l], x.bytes_sent.get()));
+    each(&names::H2_CONNECTIONS, &|s, l, x| {
+        s.add(&[l], x.h2_connections.get())
+    });
+    each(&names::H2_STREAMS, &|s, l, x| s.add(&[l], x.h2_streams.get()));
+    each(&names::H2_STREAMS_OPEN, &|s, l, x| {
+        s.add(&[l], x.h2_streams_open.get())
+    });
+    each(&names::H2_RESETS, &|s, l, x| {
+        for (by, resets) in [("client", &x.h2_resets_received), ("gateway", &x.h2_resets_sent)] {
+            for (code, n) in resets.iter() {
+                s.add(&[l, by, code], n);
+            }
+        }
+    });
+    each(&names::H2_ABUSES, &|s, l, x| {
+        for (kind, n) in x.h2_abuses.iter() {
+            s.add(&[l, kind], n);
+        }
+    });
 }
 
 fn routes(e: &mut Encoder, totals: &Totals) {
@@ -233,6 +265,18 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
     each(&names::UPSTREAM_CONNECTS_FAILED, &|s, l, x| {
         s.add(l, x.connects_failed.get())
     });
+    each(&names::UPSTREAM_TLS, &|s, [u, a], x| {
+        for (kind, n) in [("full", x.tls_full.get()), ("resumed", x.tls_resumed.get())] {
+            if n > 0 {
+                s.add(&[u, a, kind], n);
+            }
+        }
+    });
+    each(&names::UPSTREAM_TLS_FAILED, &|s, [u, a], x| {
+        for (reason, n) in x.tls_failed.iter() {
+            s.add(&[u, a, reason], n);
+        }
+    });
     each(&names::UPSTREAM_REUSES, &|s, l, x| s.add(l, x.reuses.get()));
     each(&names::UPSTREAM_CONNECT_DURATION, &|s, l, x| {
         s.histogram(l, &x.connect_seconds.counts())
@@ -260,6 +304,9 @@ fn workers(e: &mut Encoder, totals: &Totals) {
         s.add(&[w], x.connections_open.get())
     });
     each(&names::WORKER_REQUESTS, &|s, w, x| s.add(&[w], x.requests.get()));
+    each(&names::TLS_RUNNING, &|s, w, x| {
+        s.add(&[w], x.tls_handshakes_running.get())
+    });
     each(&names::WORKER_CPU, &|s, w, x| s.add(&[w], micros(x.cpu_us.get())));
     each(&names::LOOP_TICKS, &|s, w, x| s.add(&[w], x.loop_ticks.get()));
     each(&names::LOOP_LAG, &|s, w, x| {
@@ -333,7 +380,7 @@ fn micros(us: i64) -> Number {
 #[cfg(test)]
 mod tests {
     use super::super::catalogue::{ALL, Origin};
-    use super::super::{HeaderFault, MAX_SERIES, OTHER, Refusal, SeriesKey};
+    use super::super::{HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, TlsFault};
     use super::*;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
@@ -349,6 +396,7 @@ mod tests {
             listener.connections_refused.inc(Refusal::Client);
             listener.proxy_headers_refused.inc(HeaderFault::Missing);
             listener.heads_refused.inc(Token::BadHost);
+            listener.h2_resets_received.add(&[1; RESET_CODES.len()]);
             let route = block.route_to("api", "app");
             route.requests.inc(200);
             route.errors.inc(Token::ConnectFailed);
@@ -356,6 +404,8 @@ mod tests {
             route.tunnels_open.inc();
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
+            endpoint.tls_full.inc();
+            endpoint.tls_failed.inc(TlsFault::Expired);
             endpoint.connections_idle.set(2);
             block.worker.cpu_us.set(1_500_000);
         }

@@ -4,7 +4,9 @@
 //! that no two share a cache line (128 bytes: processors fetch lines in pairs).
 
 use super::cells::{Counter, Gauge};
+use super::faults::{PerHeaderFault, PerTlsFault};
 use super::histogram::Histogram;
+use super::http2::{PerAbuse, PerCode};
 use crate::message::token::Token;
 use std::array;
 
@@ -13,7 +15,7 @@ pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// A row of counters.
 #[derive(Debug)]
-struct Cells<const N: usize>([Counter; N]);
+pub(super) struct Cells<const N: usize>(pub(super) [Counter; N]);
 
 impl<const N: usize> Default for Cells<N> {
     fn default() -> Self {
@@ -22,11 +24,11 @@ impl<const N: usize> Default for Cells<N> {
 }
 
 impl<const N: usize> Cells<N> {
-    fn values(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn values(&self) -> impl Iterator<Item = u64> {
         self.0.iter().map(Counter::get)
     }
 
-    fn absorb(&self, other: &Self) {
+    pub(super) fn absorb(&self, other: &Self) {
         for (mine, theirs) in self.0.iter().zip(&other.0) {
             mine.add(theirs.get());
         }
@@ -130,75 +132,113 @@ impl PerRefusal {
     }
 }
 
-/// What was wrong with a PROXY protocol header, or that there was none.
+/// How a TLS handshake went that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderFault {
-    /// The peer is not one of those that may send it.
-    Untrusted,
-    /// Something else came.
-    Missing,
-    /// A rule of the protocol is broken.
-    Malformed,
-    /// It is longer than allowed.
-    TooLarge,
-    /// Its checksum is not that of its bytes.
-    Checksum,
-    /// It did not come in time.
-    Timeout,
-    /// The connection ended within it.
-    Ended,
-    /// The connection ended before its first byte, as checks of a port do it.
-    Empty,
+pub struct Handshake(usize);
+
+impl Handshake {
+    /// Labels: version, and whether an earlier session was resumed.
+    const LABELS: [[&str; 2]; 4] = [["1.2", "no"], ["1.2", "yes"], ["1.3", "no"], ["1.3", "yes"]];
+
+    #[must_use]
+    pub const fn of(tls13: bool, resumed: bool) -> Self {
+        Self(tls13 as usize * 2 + resumed as usize)
+    }
 }
 
-impl HeaderFault {
-    pub const ALL: [Self; 8] = [
-        Self::Untrusted,
-        Self::Missing,
-        Self::Malformed,
+/// Counts by [`Handshake`].
+#[derive(Debug, Default)]
+pub struct PerHandshake(Cells<{ Handshake::LABELS.len() }>);
+
+impl PerHandshake {
+    pub fn inc(&self, how: Handshake) {
+        self.0.0[how.0].inc();
+    }
+
+    /// Version, whether resumed, and count.
+    pub fn iter(&self) -> impl Iterator<Item = ([&'static str; 2], u64)> {
+        Handshake::LABELS.into_iter().zip(self.0.values())
+    }
+}
+
+/// Why a TLS handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// Plain HTTP came.
+    PlainHttp,
+    /// Something else that is no TLS came.
+    NotTls,
+    /// The ClientHello was larger than any is.
+    TooLarge,
+    /// `limits.handshake_timeout`.
+    Timeout,
+    /// The client left.
+    Closed,
+    /// There is no certificate for the name that was asked for.
+    UnknownName,
+    /// There is one, and none that the client can verify.
+    NoCertificate,
+    /// No version, suite or group in common.
+    Incompatible,
+    /// No protocol in common (ALPN).
+    Alpn,
+    /// The client's certificate is missing, or not good.
+    ClientCertificate,
+    /// The client ended it by an alert: it may not trust our certificate.
+    Alert,
+    /// The client broke the rules.
+    Protocol,
+}
+
+impl TlsFailure {
+    pub const ALL: [Self; 12] = [
+        Self::PlainHttp,
+        Self::NotTls,
         Self::TooLarge,
-        Self::Checksum,
         Self::Timeout,
-        Self::Ended,
-        Self::Empty,
+        Self::Closed,
+        Self::UnknownName,
+        Self::NoCertificate,
+        Self::Incompatible,
+        Self::Alpn,
+        Self::ClientCertificate,
+        Self::Alert,
+        Self::Protocol,
     ];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Untrusted => "untrusted",
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
+            Self::PlainHttp => "plain_http",
+            Self::NotTls => "not_tls",
             Self::TooLarge => "too_large",
-            Self::Checksum => "checksum",
             Self::Timeout => "timeout",
-            Self::Ended => "ended",
-            Self::Empty => "empty",
+            Self::Closed => "closed",
+            Self::UnknownName => "unknown_name",
+            Self::NoCertificate => "no_certificate",
+            Self::Incompatible => "incompatible",
+            Self::Alpn => "alpn",
+            Self::ClientCertificate => "client_certificate",
+            Self::Alert => "alert",
+            Self::Protocol => "protocol",
         }
     }
 }
 
-/// Counts by [`HeaderFault`].
+/// Counts by [`TlsFailure`].
 #[derive(Debug, Default)]
-pub struct PerHeaderFault(Cells<{ HeaderFault::ALL.len() }>);
+pub struct PerTlsFailure(Cells<{ TlsFailure::ALL.len() }>);
 
-impl PerHeaderFault {
-    pub fn inc(&self, what: HeaderFault) {
-        self.0.0[what as usize].inc();
+impl PerTlsFailure {
+    pub fn inc(&self, why: TlsFailure) {
+        self.0.0[why as usize].inc();
     }
 
-    /// Kind and count of each that was counted at all.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        HeaderFault::ALL
+        TlsFailure::ALL
             .into_iter()
-            .map(HeaderFault::name)
+            .map(TlsFailure::name)
             .zip(self.0.values())
-            .filter(|(_, n)| *n > 0)
-    }
-
-    #[must_use]
-    pub fn sum(&self) -> u64 {
-        self.0.values().sum()
     }
 }
 
@@ -278,7 +318,7 @@ macro_rules! series {
 }
 
 /// What can be summed over workers.
-trait Absorb {
+pub(super) trait Absorb {
     fn absorb(&self, other: &Self);
 }
 
@@ -307,7 +347,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHeaderFault);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault);
 
 series! {
     /// One listener.
@@ -323,9 +363,21 @@ series! {
         requests: Counter,
         /// Heads refused before routing, by token.
         heads_refused: PerToken,
+        /// TLS handshakes that succeeded, and how long they took.
+        tls_handshakes: PerHandshake,
+        tls_handshake_seconds: Histogram,
+        tls_failures: PerTlsFailure,
         /// Bytes read from and written to clients: heads, bodies, tunnels.
         bytes_received: Counter,
         bytes_sent: Counter,
+        h2_connections: Counter,
+        h2_streams: Counter,
+        h2_streams_open: Gauge,
+        /// Streams reset by clients, and by us.
+        h2_resets_received: PerCode,
+        h2_resets_sent: PerCode,
+        /// Connections closed for what their clients did.
+        h2_abuses: PerAbuse,
     }
 }
 
@@ -364,6 +416,10 @@ series! {
         faults: Counter,
         connects: Counter,
         connects_failed: Counter,
+        /// TLS handshakes that came about, in full and resumed, and those that did not.
+        tls_full: Counter,
+        tls_resumed: Counter,
+        tls_failed: PerTlsFault,
         /// Attempts on a pooled connection.
         reuses: Counter,
         connect_seconds: Histogram,
@@ -383,6 +439,7 @@ series! {
         accepted: Counter,
         connections_open: Gauge,
         requests: Counter,
+        tls_handshakes_running: Gauge,
         loop_ticks: Counter,
         /// How late the worker's tick came.
         loop_lag: Histogram,

@@ -33,6 +33,35 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The latest fault of an endpoint and when it was, in one number: written by whoever sees one.
+#[derive(Debug, Default)]
+pub struct LastFault(AtomicU64);
+
+/// Marks a token; statuses are below.
+const TOKEN: u64 = 1 << 15;
+
+impl LastFault {
+    pub fn note(&self, fault: Fault, now: Millis) {
+        let what = match fault {
+            Fault::Failed(token) => TOKEN | token as u64,
+            Fault::Answered(status) => u64::from(status),
+        };
+        self.0.store(now.0 << 16 | what, Relaxed);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> Option<(Fault, Millis)> {
+        let noted = self.0.load(Relaxed);
+        let what = noted & 0xffff;
+        let fault = if what & TOKEN == 0 {
+            Fault::Answered(what as u16)
+        } else {
+            Fault::Failed(*Token::ALL.get((what & !TOKEN) as usize)?)
+        };
+        (noted != 0).then_some((fault, Millis(noted >> 16)))
+    }
+}
+
 /// Why an endpoint is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {

@@ -41,6 +41,8 @@ pub struct Override<T> {
     pub by: String,
     pub since: Timestamp,
     pub reason: Option<String>,
+    /// When it is taken back by itself; `None`: never.
+    pub until: Option<Timestamp>,
 }
 
 /// An endpoint that is to have nothing new.
@@ -246,6 +248,7 @@ mod tests {
             by: "token ops".to_owned(),
             since: Timestamp::UNIX_EPOCH,
             reason: None,
+            until: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::check::HOLD;
 use super::health::Checks;
 use super::latency::Latency;
-use super::outlier::Ejections;
+use super::outlier::{Ejections, LastFault};
 use super::standing::{Health, Standing};
 use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
@@ -56,6 +56,7 @@ pub struct EndpointState {
     failure_streak: CachePadded<AtomicU32>,
     /// When the first of them was; written with it.
     failing_since: AtomicU64,
+    pub last_fault: LastFault,
     /// What traffic's verdicts on it were.
     pub ejections: Ejections,
     /// Where the next connection starts among several targets.
@@ -78,6 +79,7 @@ impl EndpointState {
             load: CachePadded::default(),
             failure_streak: CachePadded::default(),
             failing_since: AtomicU64::new(0),
+            last_fault: LastFault::default(),
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
         }

@@ -18,6 +18,7 @@ const PLAIN_UDP: usize = 512;
 const A: u16 = 1;
 const CNAME: u16 = 5;
 const AAAA: u16 = 28;
+const SOA: u16 = 6;
 const SRV: u16 = 33;
 const OPT: u16 = 41;
 
@@ -63,6 +64,8 @@ struct Zone {
     queries: HashMap<String, usize>,
     /// Nobody is answered.
     down: bool,
+    /// How long it holds that there is nothing; without it that is not said.
+    negative_ttl: Option<u32>,
     /// Answers with services carry the addresses of their hosts.
     encloses: bool,
 }
@@ -159,6 +162,11 @@ impl NameServer {
     /// Answers for the name take this long.
     pub fn delay(&self, name: &str, delay: Duration) {
         self.change(name, |entry| entry.delay = delay);
+    }
+
+    /// From now on it is said how long it holds that there is nothing (RFC 2308): the minimum of the zone's SOA record.
+    pub fn nothing_holds_for(&self, seconds: u32) {
+        self.shared.zone().negative_ttl = Some(seconds);
     }
 
     /// Says nothing to anybody.
@@ -348,9 +356,13 @@ fn answer(query: &[u8], shared: &Shared, over_tcp: bool) -> Option<(Duration, Ve
         Some(entry) => enclosed(&zone, &entry),
         None => Vec::new(),
     };
-    let whole = message(&question, code, &records, &additional, false);
+    let authority = match zone.negative_ttl {
+        Some(seconds) if records.is_empty() && matches!(code, 0 | 3) => vec![soa(seconds)],
+        _ => Vec::new(),
+    };
+    let whole = message(&question, code, [&records, &authority, &additional], false);
     if !over_tcp && whole.len() > question.room {
-        return Some((delay, message(&question, code, &[], &[], true)));
+        return Some((delay, message(&question, code, [&[], &[], &[]], true)));
     }
     Some((delay, whole))
 }
@@ -423,6 +435,16 @@ fn record(name: &str, kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The record of the zone `test`, to which all names belong.
+fn soa(negative_ttl: u32) -> Vec<u8> {
+    let mut data = [encoded("ns.test"), encoded("admin.test")].concat();
+    // Serial, refresh, retry and expire mean nothing to a resolver; the last one is the minimum.
+    for number in [1, 3600, 600, 86_400, negative_ttl] {
+        data.extend(number.to_be_bytes());
+    }
+    record("test", SOA, negative_ttl, &data)
+}
+
 fn encoded(name: &str) -> Vec<u8> {
     let mut out = Vec::new();
     for label in canonical(name).split('.').filter(|label| !label.is_empty()) {
@@ -434,22 +456,17 @@ fn encoded(name: &str) -> Vec<u8> {
 }
 
 /// A message: recursion available, the question as it came, the records.
-fn message(
-    question: &Question,
-    code: u8,
-    records: &[Vec<u8>],
-    additional: &[Vec<u8>],
-    truncated: bool,
-) -> Vec<u8> {
+fn message(question: &Question, code: u8, sections: [&[Vec<u8>]; 3], truncated: bool) -> Vec<u8> {
     let mut out = question.id.to_vec();
     out.push(0x81 | if truncated { 0x02 } else { 0 });
     out.push(0x80 | code);
     let count = |list: &[Vec<u8>]| u16::try_from(list.len()).expect("a number of records that fits");
-    for number in [1, count(records), 0, count(additional)] {
-        out.extend(number.to_be_bytes());
+    out.extend(1_u16.to_be_bytes());
+    for section in sections {
+        out.extend(count(section).to_be_bytes());
     }
     out.extend(&question.raw);
-    for record in records.iter().chain(additional) {
+    for record in sections.into_iter().flatten() {
         // Names after the first use are a pointer to the question's (RFC 1035 section 4.1.4).
         let own = encoded(&question.name);
         match record.strip_prefix(&own[..]) {

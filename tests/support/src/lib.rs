@@ -8,6 +8,7 @@
 //! - [`raw`] is a connection as bytes, with a strict response reader that doubles as an oracle;
 //! - [`backend`] scripted servers, [`ws`] WebSocket peers, [`fault`] the relay, [`net`] addresses that refuse or hang,
 //!   [`dns`] a name server with scripted answers;
+//! - [`tls`] certificates and a client of TLS, whose connections are read like any other;
 //! - [`load`] a keep-alive load client that counts what failed and why.
 
 pub mod address;
@@ -16,12 +17,15 @@ pub mod cli;
 pub mod dns;
 pub mod eventually;
 pub mod fault;
+pub mod frames;
 pub mod gateway;
 pub mod load;
 pub mod message;
 pub mod net;
 pub mod pattern;
 pub mod raw;
+pub mod tls;
+pub mod tls_front;
 pub mod ws;
 
 pub use address::Address;
@@ -34,3 +38,5 @@ pub use gateway::{Builder, Gateway};
 pub use load::Load;
 pub use message::{Request, Response};
 pub use raw::{Broken, Conn};
+pub use tls::{Ca, Leaf, TlsClient};
+pub use tls_front::TlsFront;

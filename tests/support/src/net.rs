@@ -3,7 +3,8 @@
 use crate::address::Address;
 use socket2::{Domain, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 fn local() -> SocketAddr {
@@ -94,12 +95,30 @@ impl Default for Blackhole {
     }
 }
 
-/// A port that was free a moment ago; only for tests that need to name one in advance.
+/// Ports below those that the system gives out by itself (`ip_local_port_range`), where a connection or a server on
+/// port 0 would take one between its choice and its use.
+const FIRST_PORT: u32 = 10_000;
+const LAST_PORT: u32 = 32_000;
+/// Ports that belong to one process: tests run in many at the same time.
+const OF_A_PROCESS: u32 = 16;
+
+/// A port that nobody else takes; only for tests that need to name one in advance.
+///
+/// # Panics
+/// When the process has named too many.
 #[must_use]
 pub fn free_port() -> u16 {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
-    socket.bind(&local().into()).expect("bind");
-    local_address(&socket).port()
+    static NAMED: AtomicU32 = AtomicU32::new(0);
+    let processes = (LAST_PORT - FIRST_PORT) / OF_A_PROCESS;
+    let first = FIRST_PORT + std::process::id() % processes * OF_A_PROCESS;
+    loop {
+        let nth = NAMED.fetch_add(1, Ordering::Relaxed);
+        assert!(nth < OF_A_PROCESS, "a process has {OF_A_PROCESS} ports to name");
+        let port = u16::try_from(first + nth).expect("a port");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Raises this process's limit of open files to what it may have: tests hold thousands of connections.

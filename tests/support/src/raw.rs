@@ -6,6 +6,8 @@ use crate::eventually::patience;
 use crate::message::{
     Fields, Malformed, Request, Response, parse_head, parse_request_line, parse_status_line,
 };
+use crate::tls::Agreed;
+use rustls::ClientConnection;
 use socket2::Socket;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -22,6 +24,8 @@ pub enum Broken {
     Closed,
     Reset,
     TimedOut,
+    /// End of the socket without the end of the TLS session: a cut looks like this.
+    Truncated,
     Malformed(String),
 }
 
@@ -37,6 +41,8 @@ pub(crate) type Record = Arc<Mutex<Vec<u8>>>;
 #[derive(Debug)]
 pub struct Conn {
     socket: Socket,
+    /// `None` in the clear.
+    tls: Option<Box<ClientConnection>>,
     buf: Vec<u8>,
     timeout: Duration,
     record: Option<Record>,
@@ -82,6 +88,7 @@ impl Conn {
         let _ = socket.set_tcp_nodelay(true);
         Self {
             socket,
+            tls: None,
             buf: Vec::new(),
             timeout: patience(),
             record: None,
@@ -128,7 +135,47 @@ impl Conn {
     /// When the peer is gone or does not read in time.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.socket.set_write_timeout(Some(self.timeout))?;
-        self.socket.write_all(bytes.as_ref())
+        match &mut self.tls {
+            None => self.socket.write_all(bytes.as_ref()),
+            Some(tls) => {
+                let mut stream = rustls::Stream::new(tls.as_mut(), &mut self.socket);
+                stream.write_all(bytes.as_ref())?;
+                stream.flush()
+            }
+        }
+    }
+
+    /// Shakes hands; from then on everything goes through the session.
+    pub(crate) fn secure(mut self, mut session: ClientConnection) -> Result<Self, String> {
+        self.socket
+            .set_read_timeout(Some(self.timeout))
+            .and_then(|()| self.socket.set_write_timeout(Some(self.timeout)))
+            .map_err(|error| error.to_string())?;
+        while session.is_handshaking() || session.wants_write() {
+            session
+                .complete_io(&mut self.socket)
+                .map_err(|error| error.to_string())?;
+        }
+        self.tls = Some(Box::new(session));
+        Ok(self)
+    }
+
+    /// What the handshake agreed on.
+    ///
+    /// # Panics
+    /// When the connection is in the clear.
+    #[must_use]
+    pub fn agreed(&self) -> Agreed {
+        crate::tls::agreed(self.tls.as_ref().expect("TLS"))
+    }
+
+    /// Says that nothing more comes, in TLS and not by the socket.
+    pub fn close_notify(&mut self) -> &mut Self {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = tls.complete_io(&mut self.socket);
+        }
+        self
     }
 
     /// # Panics
@@ -194,7 +241,10 @@ impl Conn {
             .map_err(|_| Broken::Reset)?;
         let start = self.buf.len();
         self.buf.resize(start + (64 << 10), 0);
-        let result = self.socket.read(&mut self.buf[start..]);
+        let result = match &mut self.tls {
+            None => self.socket.read(&mut self.buf[start..]),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.socket).read(&mut self.buf[start..]),
+        };
         self.buf.truncate(start + result.as_ref().copied().unwrap_or(0));
         match result {
             Ok(0) => Err(Broken::Closed),
@@ -206,6 +256,7 @@ impl Conn {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Err(Broken::TimedOut)
             }
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(Broken::Truncated),
             Err(_) => Err(Broken::Reset),
         }
     }

@@ -31,7 +31,7 @@ fn both_families_are_one_answer_that_holds_as_long_as_the_shorter_one() {
 #[test]
 fn a_family_without_addresses_is_no_failure_and_loses_those_it_had() {
     let before = ips(&["10.0.0.9", "fd00::9"]);
-    for no in [LookupError::NoAddress, LookupError::NoSuchName] {
+    for no in [LookupError::NoAddress(None), LookupError::NoSuchName(None)] {
         let all = addresses(records(&["10.0.0.1"], 30), Err(no), &before).unwrap();
         assert_eq!(all.list, ips(&["10.0.0.1"]));
     }
@@ -50,12 +50,12 @@ fn a_family_that_nobody_could_tell_keeps_what_it_had() {
 #[test]
 fn without_any_answer_the_cause_that_says_nothing_about_the_name_is_told() {
     let none = |v4, v6| addresses(Err(v4), Err(v6), &ips(&["10.0.0.9"])).unwrap_err();
-    let (timeout, no) = (LookupError::Timeout, LookupError::NoAddress);
+    let (timeout, no) = (LookupError::Timeout, LookupError::NoAddress(None));
     assert_eq!(none(no.clone(), timeout.clone()), timeout);
     assert_eq!(none(timeout.clone(), no), timeout);
     assert_eq!(
-        none(LookupError::NoSuchName, LookupError::NoSuchName),
-        LookupError::NoSuchName
+        none(LookupError::NoSuchName(None), LookupError::NoSuchName(None)),
+        LookupError::NoSuchName(None)
     );
 }
 
@@ -64,10 +64,10 @@ fn addresses_that_nobody_can_connect_to_are_none() {
     let answer = records(&["0.0.0.0", "255.255.255.255", "224.0.0.1"], 30);
     assert_eq!(
         addresses(answer, records(&["::", "ff02::1"], 30), &[]),
-        Err(LookupError::NoAddress)
+        Err(LookupError::NoAddress(None))
     );
     let answer = records(&["0.0.0.0", "127.0.0.1"], 30);
-    let all = addresses(answer, Err(LookupError::NoAddress), &[]).unwrap();
+    let all = addresses(answer, Err(LookupError::NoAddress(None)), &[]).unwrap();
     assert_eq!(all.list, ips(&["127.0.0.1"]), "loopback is a place");
 }
 

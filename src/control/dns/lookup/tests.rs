@@ -82,9 +82,15 @@ async fn an_alias_is_followed_and_its_shorter_life_counts() {
 async fn each_kind_of_failure_is_told_apart() {
     let server = NameServer::start();
     let asker = asker(&server);
-    assert_eq!(ask(&asker, &host()).await.unwrap_err(), LookupError::NoSuchName);
+    assert_eq!(
+        ask(&asker, &host()).await.unwrap_err(),
+        LookupError::NoSuchName(None)
+    );
     server.addresses(HOST, 1, &[]);
-    assert_eq!(ask(&asker, &host()).await.unwrap_err(), LookupError::NoAddress);
+    assert_eq!(
+        ask(&asker, &host()).await.unwrap_err(),
+        LookupError::NoAddress(None)
+    );
     for failure in [Failure::ServFail, Failure::Refused] {
         server.fails(HOST, failure);
         let error = ask(&asker, &host()).await.unwrap_err();
@@ -218,7 +224,7 @@ async fn services_have_their_own_ports_and_their_hosts_are_looked_up() {
     server.services("_http._tcp.test", 9, &[service(0, 0, 0, ".")]);
     assert_eq!(
         ask(&asker, &name).await.unwrap_err(),
-        LookupError::NoAddress,
+        LookupError::NoAddress(None),
         "decidedly not offered"
     );
 }
@@ -253,7 +259,10 @@ async fn a_name_without_a_dot_at_its_end_is_looked_for_in_the_search_domains() {
         host: "api.".to_owned(),
         port: 80,
     };
-    assert_eq!(ask(&asker, &whole).await.unwrap_err(), LookupError::NoSuchName);
+    assert_eq!(
+        ask(&asker, &whole).await.unwrap_err(),
+        LookupError::NoSuchName(None)
+    );
 }
 
 #[test]

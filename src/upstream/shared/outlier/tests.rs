@@ -16,6 +16,7 @@ fn plan(endpoints: usize) -> UpstreamPlan {
         };
         EndpointPlan {
             authority: key.address.clone(),
+            server_name: None,
             state: Arc::new(EndpointState::new(key, vec![])),
             weight: 1,
             backup: false,
@@ -151,5 +152,17 @@ proptest! {
             }
         }
         prop_assert_eq!(out(&plan, now.plus(Duration::from_secs(61))), 0);
+    }
+}
+
+#[test]
+fn the_latest_fault_is_remembered_with_its_moment() {
+    let last = LastFault::default();
+    assert_eq!(last.get(), None);
+    let tokens = Token::ALL.iter().map(|token| Fault::Failed(*token));
+    for (second, fault) in tokens.chain([100, 503, 599].map(Fault::Answered)).enumerate() {
+        let at = Millis(1000 * second as u64 + 1);
+        last.note(fault, at);
+        assert_eq!(last.get(), Some((fault, at)));
     }
 }

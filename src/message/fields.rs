@@ -1,0 +1,251 @@
+//! Fields between our form and the map that HTTP/2 takes and gives: responses' heads, and trailers both ways.
+
+use super::edits::Edits;
+use super::framing::{BodyKind, is_bodiless};
+use super::head::ResponseHead;
+use super::hop::is_forwardable_trailer;
+use super::names::Name;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Whether a field of this name has no place in HTTP/2: it speaks of the connection (RFC 9113 section 8.2.2).
+#[must_use]
+pub const fn is_of_connection(id: Name) -> bool {
+    matches!(
+        id,
+        Name::Connection
+            | Name::KeepAlive
+            | Name::ProxyConnection
+            | Name::TransferEncoding
+            | Name::Upgrade
+            | Name::Http2Settings
+    )
+}
+
+/// The fields of an endpoint's response with their edits, and how many bytes they take as text. `body` is how the body
+/// will follow; Content-Length stays where it says just that, or where it tells of a body that is not sent.
+#[must_use]
+pub fn of_response(head: &ResponseHead, edits: &Edits, body: BodyKind) -> (HeaderMap, u64) {
+    let keeps_length = match body {
+        BodyKind::Length(_) => true,
+        BodyKind::None => head.status == 304 || !is_bodiless(head.status),
+        BodyKind::Chunked | BodyKind::UntilClose => false,
+    };
+    let buf = &head.buf;
+    // One copy for all values, which are pieces of it.
+    let bytes = Bytes::copy_from_slice(&buf.bytes);
+    let mut fields = Fields::with_capacity(buf.fields.len() + 4);
+    for (index, field) in buf.fields.iter().enumerate() {
+        let stays = !edits.is_dropped(index)
+            && !is_of_connection(field.id)
+            && (field.id != Name::ContentLength || keeps_length);
+        if stays {
+            let value = bytes.slice(field.value.start as usize..field.value.end as usize);
+            fields.add_shared(buf.name(index), value);
+        }
+    }
+    for line in edits.lines() {
+        fields.add_lines(line);
+    }
+    fields.done()
+}
+
+/// The fields of a response of our own.
+#[must_use]
+pub fn of_own(own: &[(&str, &[u8])], length: Option<usize>) -> (HeaderMap, u64) {
+    let mut fields = Fields::with_capacity(own.len() + 1);
+    for (name, value) in own {
+        if !is_of_connection(Name::recognise(name.as_bytes())) {
+            fields.add(name.as_bytes(), value);
+        }
+    }
+    if let Some(length) = length {
+        fields.add(b"content-length", itoa::Buffer::new().format(length).as_bytes());
+    }
+    fields.done()
+}
+
+/// Trailer lines, each with its CRLF, as a map.
+#[must_use]
+pub fn map_of_lines(lines: &[u8]) -> HeaderMap {
+    let mut fields = Fields::with_capacity(4);
+    fields.add_lines(lines);
+    fields.map
+}
+
+/// The trailers that may be passed on.
+#[must_use]
+pub fn passed_on(trailers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(trailers.len());
+    for (name, value) in trailers {
+        if is_forwardable_trailer(name.as_str().as_bytes()) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// The trailers that may be passed on as lines, each with its CRLF.
+#[must_use]
+pub fn trailer_lines(trailers: &HeaderMap) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in trailers {
+        if is_forwardable_trailer(name.as_str().as_bytes()) {
+            lines.extend_from_slice(name.as_str().as_bytes());
+            lines.extend_from_slice(b": ");
+            lines.extend_from_slice(value.as_bytes());
+            lines.extend_from_slice(b"\r\n");
+        }
+    }
+    lines
+}
+
+/// A map that grows.
+struct Fields {
+    map: HeaderMap,
+    /// What the fields take as text.
+    bytes: u64,
+}
+
+impl Fields {
+    fn with_capacity(fields: usize) -> Self {
+        Self {
+            map: HeaderMap::with_capacity(fields),
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.append(name, HeaderValue::from_bytes(value).ok());
+    }
+
+    fn add_shared(&mut self, name: &[u8], value: Bytes) {
+        self.append(name, HeaderValue::from_maybe_shared(value).ok());
+    }
+
+    /// What was checked when it was read, or was blanked when it was made, is a field: none is lost.
+    fn append(&mut self, name: &[u8], value: Option<HeaderValue>) {
+        if let (Ok(name), Some(value)) = (HeaderName::from_bytes(name), value) {
+            self.bytes += (name.as_str().len() + value.len() + 4) as u64;
+            let _full = self.map.try_append(name, value);
+        }
+    }
+
+    /// Lines of edits and trailers, without those that speak of a connection.
+    fn add_lines(&mut self, lines: &[u8]) {
+        for line in lines.split(|&b| b == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if let Some(colon) = memchr::memchr(b':', line) {
+                let (name, value) = (&line[..colon], super::bytes::trim(&line[colon + 1..]));
+                if !is_of_connection(Name::recognise(name)) {
+                    self.add(name, value);
+                }
+            }
+        }
+    }
+
+    fn done(self) -> (HeaderMap, u64) {
+        (self.map, self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::head::{Field, HeadBuf, Span, Version};
+
+    fn response(status: u16, lines: &[(&str, &str)]) -> ResponseHead {
+        let mut buf = Box::new(HeadBuf::default());
+        buf.bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        for (name, value) in lines {
+            let start = buf.bytes.len();
+            buf.bytes.extend_from_slice(name.as_bytes());
+            let colon = buf.bytes.len();
+            buf.bytes.extend_from_slice(b": ");
+            buf.bytes.extend_from_slice(value.as_bytes());
+            let field = Field {
+                name: Span::new(start, colon),
+                value: Span::new(colon + 2, buf.bytes.len()),
+                id: Name::recognise(name.as_bytes()),
+            };
+            buf.bytes.extend_from_slice(b"\r\n");
+            buf.push(field);
+        }
+        buf.bytes.extend_from_slice(b"\r\n");
+        ResponseHead {
+            buf,
+            version: Version::H11,
+            status,
+            reason: Span::default(),
+        }
+    }
+
+    fn texts(map: &HeaderMap) -> Vec<String> {
+        map.iter()
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+            .collect()
+    }
+
+    #[test]
+    fn a_response_loses_what_speaks_of_the_connection_and_keeps_repeated_fields_in_order() {
+        let head = response(
+            200,
+            &[
+                ("Server", "x"),
+                ("Connection", "close"),
+                ("Set-Cookie", "a=1"),
+                ("Keep-Alive", "timeout=5"),
+                ("Set-Cookie", "b=2"),
+                ("Content-Length", "7"),
+                ("X-Gone", "1"),
+            ],
+        );
+        let mut edits = Edits::default();
+        edits.drop_index(6);
+        edits.add(b"X-Added", b"y");
+        edits.add(b"Connection", b"close");
+        let (map, bytes) = of_response(&head, &edits, BodyKind::Length(7));
+        assert_eq!(
+            texts(&map),
+            [
+                "server: x",
+                "set-cookie: a=1",
+                "set-cookie: b=2",
+                "content-length: 7",
+                "x-added: y"
+            ]
+        );
+        assert_eq!(
+            bytes,
+            texts(&map).iter().map(|line| line.len() as u64 + 2).sum::<u64>()
+        );
+    }
+
+    #[test]
+    fn a_length_stays_only_where_it_is_true() {
+        let says = |status, body| {
+            let head = response(status, &[("Content-Length", "7")]);
+            !of_response(&head, &Edits::default(), body).0.is_empty()
+        };
+        assert!(says(200, BodyKind::Length(7)));
+        assert!(says(200, BodyKind::None), "the answer to HEAD");
+        assert!(says(304, BodyKind::None));
+        assert!(!says(204, BodyKind::None));
+        assert!(!says(200, BodyKind::Chunked));
+        assert!(!says(200, BodyKind::UntilClose));
+    }
+
+    #[test]
+    fn a_response_of_our_own_says_nothing_of_the_connection() {
+        let (map, _) = of_own(&[("Connection", b"close"), ("Retry-After", b"1")], Some(0));
+        assert_eq!(texts(&map), ["retry-after: 1", "content-length: 0"]);
+    }
+
+    #[test]
+    fn trailers_that_mean_something_in_a_head_are_left_out() {
+        let map = map_of_lines(b"Grpc-Status: 0\r\nContent-Length: 5\r\nx-sum: a b\r\n");
+        let lines = trailer_lines(&map);
+        assert_eq!(lines, b"grpc-status: 0\r\nx-sum: a b\r\n");
+        assert_eq!(texts(&passed_on(&map)), ["grpc-status: 0", "x-sum: a b"]);
+    }
+}

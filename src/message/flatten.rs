@@ -1,0 +1,276 @@
+//! A request's head from HTTP/2, in the form that every head has here: as HTTP/1.1 would have written it.
+//!
+//! The authority becomes Host, the crumbs of Cookie are joined (RFC 9113 sections 8.3.1 and 8.2.3), and from then on
+//! there is one routing, one policy and one log for both. Names come in lower case and without those of the
+//! connection, pseudo-fields in their order: who reads the frames has seen to that and resets the stream otherwise
+//! (section 8.1.1).
+
+use super::bytes::is_target;
+use super::fields::is_of_connection;
+use super::head::{Field, HeadBuf, Method, RequestHead, Span, Version};
+use super::names::Name;
+use super::token::{Reject, Token};
+use http::request::Parts;
+use http::{HeaderMap, header};
+
+/// Bounds of a head, as text.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    pub head_bytes: usize,
+    pub fields: usize,
+    pub target_bytes: usize,
+}
+
+/// Writes a head into the buffer.
+///
+/// # Errors
+/// `uri_too_long`, `headers_too_large`; `bad_host` where Host and the authority are at odds; `bad_request` for what is
+/// no target, or no field.
+pub fn request(
+    parts: &Parts,
+    most: Most,
+    mut buf: Box<HeadBuf>,
+) -> Result<RequestHead, (Reject, Box<HeadBuf>)> {
+    match write(parts, most, &mut buf) {
+        Ok((method_text, target)) => Ok(RequestHead {
+            method: Method::recognise(method_text.of(&buf.bytes)),
+            buf,
+            method_text,
+            target,
+            version: Version::H2,
+        }),
+        Err(reject) => Err((reject, buf)),
+    }
+}
+
+fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), Reject> {
+    let method = parts.method.as_str().as_bytes();
+    let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
+    let target = match parts.uri.path_and_query() {
+        Some(target) if !target.as_str().is_empty() => target.as_str(),
+        _ if parts.method == http::Method::CONNECT => authority,
+        _ => "/",
+    };
+    if target.len() > most.target_bytes {
+        return Err(Reject::new(
+            Token::UriTooLong,
+            "the path is longer than `limits.uri_bytes`",
+        ));
+    }
+    if !is_target(target.as_bytes()) {
+        return Err(Reject::new(
+            Token::BadRequest,
+            "the path has a byte that may not stand in one",
+        ));
+    }
+    let bytes = &mut buf.bytes;
+    bytes.extend_from_slice(method);
+    bytes.push(b' ');
+    bytes.extend_from_slice(target.as_bytes());
+    bytes.extend_from_slice(b" HTTP/2.0\r\n");
+    let method_text = Span::new(0, method.len());
+    let target = Span::new(method.len() + 1, method.len() + 1 + target.len());
+    if let Some(host) = host(&parts.headers, authority)? {
+        push(buf, most, b"host", Name::Host, &[host])?;
+    }
+    fields(&parts.headers, most, buf)?;
+    buf.bytes.extend_from_slice(b"\r\n");
+    Ok((method_text, target))
+}
+
+/// What Host is to say: the authority, and Host itself where there is none.
+fn host<'a>(headers: &'a HeaderMap, authority: &'a str) -> Result<Option<&'a [u8]>, Reject> {
+    let mut named = headers.get_all(header::HOST).iter();
+    let first = named.next().map(http::HeaderValue::as_bytes);
+    if named.next().is_some() {
+        return Err(Reject::new(Token::BadHost, "Host more than once"));
+    }
+    match (authority.as_bytes(), first) {
+        (b"", named) => Ok(named),
+        (authority, Some(named)) if !named.eq_ignore_ascii_case(authority) => {
+            Err(Reject::new(Token::BadHost, "Host is not the authority"))
+        }
+        (authority, _) => Ok(Some(authority)),
+    }
+}
+
+fn fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
+    let mut cookie_joined = false;
+    for (name, value) in headers {
+        let name = name.as_str().as_bytes();
+        let id = Name::recognise(name);
+        match id {
+            Name::Host => {}
+            Name::Cookie if cookie_joined => {}
+            Name::Cookie => {
+                cookie_joined = true;
+                let crumbs: smallvec::SmallVec<[&[u8]; 16]> = headers
+                    .get_all(header::COOKIE)
+                    .iter()
+                    .map(http::HeaderValue::as_bytes)
+                    .collect();
+                push(buf, most, name, id, &crumbs)?;
+            }
+            id if is_of_connection(id) => {
+                return Err(Reject::new(
+                    Token::BadRequest,
+                    "a field of the connection in HTTP/2",
+                ));
+            }
+            id => push(buf, most, name, id, &[value.as_bytes()])?,
+        }
+    }
+    Ok(())
+}
+
+/// Appends a field, its values joined as Cookie's are.
+fn push(buf: &mut HeadBuf, most: Most, name: &[u8], id: Name, values: &[&[u8]]) -> Result<(), Reject> {
+    const JOINT: &[u8] = b"; ";
+    let length: usize = values.iter().map(|value| value.len() + JOINT.len()).sum();
+    let too_large = buf.bytes.len() + name.len() + length + 4 > most.head_bytes
+        || buf.fields.len() >= most.fields.min(HeadBuf::MAX_FIELDS);
+    if too_large {
+        return Err(Reject::new(
+            Token::HeadersTooLarge,
+            "the head is larger than `limits.header_bytes` and `limits.headers` allow",
+        ));
+    }
+    let bytes = &mut buf.bytes;
+    let start = bytes.len();
+    bytes.extend_from_slice(name);
+    let name = Span::new(start, bytes.len());
+    bytes.extend_from_slice(b": ");
+    let value_start = bytes.len();
+    for (index, value) in values.iter().enumerate() {
+        let surrounded = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        if surrounded(value.first()) || surrounded(value.last()) {
+            return Err(Reject::new(
+                Token::BadRequest,
+                "a value begins or ends with a space",
+            ));
+        }
+        if index > 0 {
+            bytes.extend_from_slice(JOINT);
+        }
+        bytes.extend_from_slice(value);
+    }
+    let value = Span::new(value_start, bytes.len());
+    bytes.extend_from_slice(b"\r\n");
+    buf.push(Field { name, value, id });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    const MOST: Most = Most {
+        head_bytes: 1024,
+        fields: 8,
+        target_bytes: 64,
+    };
+
+    fn flat(builder: http::request::Builder) -> Result<RequestHead, Reject> {
+        let (parts, ()) = builder.body(()).unwrap().into_parts();
+        request(&parts, MOST, Box::default()).map_err(|(reject, _)| reject)
+    }
+
+    fn text(head: &RequestHead) -> &str {
+        std::str::from_utf8(&head.buf.bytes).unwrap()
+    }
+
+    #[test]
+    fn a_head_reads_as_http_1_would_have_written_it() {
+        let head = flat(
+            Request::get("https://example.com/a?b=c")
+                .header("cookie", "a=1")
+                .header("accept", "*/*")
+                .header("cookie", "b=2")
+                .header("cookie", "c=3"),
+        )
+        .unwrap();
+        assert_eq!(
+            text(&head),
+            "GET /a?b=c HTTP/2.0\r\nhost: example.com\r\ncookie: a=1; b=2; c=3\r\naccept: */*\r\n\r\n"
+        );
+        assert_eq!(head.method, Method::Get);
+        assert_eq!(head.target(), b"/a?b=c");
+        assert_eq!(head.buf.get(Name::Host), Some(&b"example.com"[..]));
+        assert_eq!(head.buf.get(Name::Cookie), Some(&b"a=1; b=2; c=3"[..]));
+        assert_eq!(
+            head.buf.line_end(head.buf.fields.len() - 1),
+            head.buf.bytes.len() - 2
+        );
+    }
+
+    #[test]
+    fn host_and_authority_must_agree_and_either_is_enough() {
+        let host = |builder: http::request::Builder| {
+            flat(builder).map(|head| {
+                head.buf
+                    .get(Name::Host)
+                    .map(|host| String::from_utf8(host.to_vec()).unwrap())
+            })
+        };
+        assert_eq!(
+            host(Request::get("http://a.example/").header("host", "A.example"))
+                .unwrap()
+                .as_deref(),
+            Some("a.example")
+        );
+        assert_eq!(
+            host(Request::get("/").header("host", "b.example"))
+                .unwrap()
+                .as_deref(),
+            Some("b.example")
+        );
+        assert_eq!(host(Request::get("/")).unwrap(), None);
+        for wrong in [
+            Request::get("http://a.example/").header("host", "b.example"),
+            Request::get("http://a.example/")
+                .header("host", "a.example")
+                .header("host", "a.example"),
+        ] {
+            assert_eq!(host(wrong).unwrap_err().token, Token::BadHost);
+        }
+    }
+
+    #[test]
+    fn bounds_are_held_on_the_text() {
+        let long = "x".repeat(1000);
+        let refused = |builder| flat(builder).unwrap_err().token;
+        assert_eq!(refused(Request::get(format!("/{long}"))), Token::UriTooLong);
+        assert_eq!(
+            refused(Request::get("/").header("x", long.repeat(2))),
+            Token::HeadersTooLarge
+        );
+        let many = (0..9).fold(Request::get("/"), |builder, i| {
+            builder.header(format!("x-{i}"), "1")
+        });
+        assert_eq!(refused(many), Token::HeadersTooLarge);
+    }
+
+    #[test]
+    fn what_cannot_be_passed_on_as_it_means_is_refused() {
+        let refused = |builder| flat(builder).unwrap_err().token;
+        assert_eq!(
+            refused(Request::get("/").header("connection", "x")),
+            Token::BadRequest
+        );
+        assert_eq!(
+            refused(Request::get("/").header("transfer-encoding", "chunked")),
+            Token::BadRequest
+        );
+        assert_eq!(refused(Request::get("/").header("x", "a ")), Token::BadRequest);
+        assert_eq!(refused(Request::get("/{a}")), Token::BadRequest);
+    }
+
+    #[test]
+    fn connect_names_its_authority() {
+        let (parts, ()) = Request::connect("a.example:443").body(()).unwrap().into_parts();
+        let head = request(&parts, MOST, Box::default()).unwrap();
+        assert_eq!(head.target(), b"a.example:443");
+        assert_eq!(head.method, Method::Connect);
+    }
+}

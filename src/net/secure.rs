@@ -1,0 +1,593 @@
+//! A TLS session over a socket.
+//!
+//! The session itself (rustls) owns no buffer. Ciphertext is read into scratch of the worker, opened there, and
+//! copied to where the caller wants the plaintext; plaintext is sealed into scratch and written from there. What
+//! a connection owns of its own is what did not fit: the beginning of a record whose end has not come, and
+//! ciphertext that the socket did not take. Idle, it owns neither.
+
+use super::scratch::LARGEST_READ;
+use super::transport::Transport;
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{CommonState, ServerConfig};
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+/// Plaintext of one record (RFC 8446 section 5.1).
+const RECORD: usize = 16 * 1024;
+/// Plaintext sealed in one step; what a slow client leaves of it is the most that a connection owns.
+const SEALED_AT_ONCE: usize = 4 * RECORD;
+/// What sealing adds to a record at most: header, nonce or content type, tag, and room to spare.
+const OVERHEAD: usize = 64;
+/// Room for sealed plaintext and the short messages that may go before it.
+const SEALED: usize = SEALED_AT_ONCE + (SEALED_AT_ONCE / RECORD + 8) * OVERHEAD;
+/// Room to read ciphertext into: what a caller takes at most, with what sealing added to it, behind the beginning
+/// of a record.
+const OPENED: usize = LARGEST_READ + (LARGEST_READ / RECORD + 2) * OVERHEAD + RECORD;
+/// Ciphertext of a handshake that may wait for its end: beyond what any certificate chain needs.
+const MAX_HANDSHAKE: usize = 128 * 1024;
+/// Read at once during a handshake.
+const HANDSHAKE_READ: usize = RECORD;
+
+thread_local! {
+    static CIPHER: RefCell<Box<[u8]>> = RefCell::new(vec![0; OPENED].into_boxed_slice());
+    static SEAL: RefCell<Box<[u8]>> = RefCell::new(vec![0; SEALED].into_boxed_slice());
+    static JOINED: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(RECORD));
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("the other side left")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+/// See the module's text.
+pub struct Secure {
+    socket: Transport,
+    session: Session,
+    /// The beginning of a record.
+    incoming: Vec<u8>,
+    /// Plaintext that its reader had no room for.
+    plain: Vec<u8>,
+    /// How much of it is gone.
+    taken: usize,
+    /// Ciphertext to be written before any other.
+    outgoing: Vec<u8>,
+    /// How much of it is gone.
+    sent: usize,
+    /// The socket would not take all of `outgoing`. Until then what is in it may wait for company: a session
+    /// ticket goes out with the first response.
+    refused: bool,
+    /// The peer said that nothing more comes.
+    peer_closed: bool,
+    /// We did.
+    closing: bool,
+    /// It ends without a word.
+    cut: bool,
+    failed: bool,
+}
+
+impl std::fmt::Debug for Secure {
+    /// Without the session, which holds keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secure")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which side of it we are.
+enum Session {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+impl std::ops::Deref for Session {
+    type Target = CommonState;
+
+    fn deref(&self) -> &CommonState {
+        match self {
+            Self::Server(session) => session,
+            Self::Client(session) => session,
+        }
+    }
+}
+
+/// Where the results of one step go.
+struct Sink<'a> {
+    into: &'a mut [u8],
+    filled: usize,
+    plain: &'a mut Vec<u8>,
+    outgoing: &'a mut Vec<u8>,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, payload: &[u8]) {
+        let fits = payload.len().min(self.into.len() - self.filled);
+        self.into[self.filled..self.filled + fits].copy_from_slice(&payload[..fits]);
+        self.filled += fits;
+        self.plain.extend_from_slice(&payload[fits..]);
+    }
+}
+
+/// What to do when the session has nothing left to do of itself.
+enum Seal<'a> {
+    Nothing,
+    Data {
+        plain: &'a [u8],
+        out: &'a mut [u8],
+        length: &'a mut usize,
+    },
+    CloseNotify,
+}
+
+/// What a step of the session came to.
+enum Step {
+    /// There may be more to do.
+    Again,
+    /// Nothing without more ciphertext, and nothing to seal that was not sealed.
+    Rest,
+    PeerClosed,
+    Failed(rustls::Error),
+}
+
+/// One step: returns how much ciphertext was used up.
+fn step<D>(status: UnbufferedStatus<'_, '_, D>, sink: &mut Sink<'_>, seal: &mut Seal<'_>) -> (usize, Step) {
+    let mut used = status.discard;
+    let state = match status.state {
+        Ok(state) => state,
+        Err(error) => return (used, Step::Failed(error)),
+    };
+    let step = match state {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            while let Some(record) = traffic.next_record() {
+                match record {
+                    Ok(record) => {
+                        used += record.discard;
+                        sink.take(record.payload);
+                    }
+                    Err(error) => return (used, Step::Failed(error)),
+                }
+            }
+            Step::Again
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            let at = sink.outgoing.len();
+            if let Err(EncodeError::InsufficientSize(needs)) = data.encode(&mut []) {
+                sink.outgoing.resize(at + needs.required_size, 0);
+                match data.encode(&mut sink.outgoing[at..]) {
+                    Ok(written) => sink.outgoing.truncate(at + written),
+                    Err(_) => sink.outgoing.truncate(at),
+                }
+            }
+            Step::Again
+        }
+        ConnectionState::TransmitTlsData(data) => {
+            // It is in `outgoing`, which leaves in its order.
+            data.done();
+            Step::Again
+        }
+        ConnectionState::WriteTraffic(mut traffic) => match seal {
+            Seal::Nothing => Step::Rest,
+            Seal::Data { plain, out, length } => match traffic.encrypt(plain, out) {
+                Ok(written) => {
+                    **length = written;
+                    *seal = Seal::Nothing;
+                    Step::Rest
+                }
+                Err(error) => Step::Failed(sealing(&error)),
+            },
+            Seal::CloseNotify => {
+                let at = sink.outgoing.len();
+                sink.outgoing.resize(at + 4 * OVERHEAD, 0);
+                let written = traffic.queue_close_notify(&mut sink.outgoing[at..]).unwrap_or(0);
+                sink.outgoing.truncate(at + written);
+                *seal = Seal::Nothing;
+                Step::Rest
+            }
+        },
+        ConnectionState::PeerClosed => Step::PeerClosed,
+        ConnectionState::BlockedHandshake | ConnectionState::Closed => Step::Rest,
+        // Early data is switched off.
+        _ => Step::Failed(rustls::Error::General("early data".to_owned())),
+    };
+    (used, step)
+}
+
+fn sealing(error: &EncryptError) -> rustls::Error {
+    rustls::Error::General(error.to_string())
+}
+
+fn broken(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl Secure {
+    /// Answers a client whose first bytes, `seen`, were read already.
+    ///
+    /// # Errors
+    /// The session could not be made.
+    pub fn accept(
+        socket: Transport,
+        config: Arc<ServerConfig>,
+        seen: Vec<u8>,
+    ) -> Result<Self, rustls::Error> {
+        let session = Session::Server(UnbufferedServerConnection::new(config)?);
+        Ok(Self::new(socket, session, seen))
+    }
+
+    /// Addresses a server.
+    #[must_use]
+    pub fn connect(socket: Transport, session: UnbufferedClientConnection) -> Self {
+        Self::new(socket, Session::Client(session), Vec::new())
+    }
+
+    const fn new(socket: Transport, session: Session, seen: Vec<u8>) -> Self {
+        Self {
+            socket,
+            session,
+            incoming: seen,
+            plain: Vec::new(),
+            taken: 0,
+            outgoing: Vec::new(),
+            sent: 0,
+            refused: false,
+            peer_closed: false,
+            closing: false,
+            cut: false,
+            failed: false,
+        }
+    }
+
+    /// What was agreed on.
+    #[must_use]
+    pub fn session(&self) -> &CommonState {
+        &self.session
+    }
+
+    /// The socket beneath.
+    #[must_use]
+    pub const fn socket(&self) -> &Transport {
+        &self.socket
+    }
+
+    /// Ready when requests may come. What is left to be written then goes out with whatever is written first.
+    pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandshakeError>> {
+        loop {
+            let mut incoming = std::mem::take(&mut self.incoming);
+            let (used, _, result) = self.digest(&mut incoming, &mut [], &mut Seal::Nothing);
+            keep(&mut incoming, used);
+            self.incoming = incoming;
+            if let Err(error) = result {
+                // An alert tells the client why, if the socket takes it at once.
+                let _best_effort = self.poll_drain(cx);
+                return Poll::Ready(Err(error.into()));
+            }
+            if !self.session.is_handshaking() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.peer_closed || self.incoming.len() > MAX_HANDSHAKE {
+                return Poll::Ready(Err(HandshakeError::Closed));
+            }
+            ready!(self.poll_drain(cx))?;
+            let read = CIPHER.with(|buffer| {
+                let buffer = &mut buffer.borrow_mut()[..HANDSHAKE_READ];
+                let n = ready!(self.socket.poll_read(cx, buffer))?;
+                self.incoming.extend_from_slice(&buffer[..n]);
+                Poll::Ready(io::Result::Ok(n))
+            });
+            if ready!(read)? == 0 {
+                return Poll::Ready(Err(HandshakeError::Closed));
+            }
+        }
+    }
+
+    /// Runs the session over ciphertext: returns how much of it was used up and how much of `into` was filled.
+    fn digest(
+        &mut self,
+        cipher: &mut [u8],
+        into: &mut [u8],
+        seal: &mut Seal<'_>,
+    ) -> (usize, usize, Result<(), rustls::Error>) {
+        let mut sink = Sink {
+            into,
+            filled: 0,
+            plain: &mut self.plain,
+            outgoing: &mut self.outgoing,
+        };
+        let mut at = 0;
+        let mut failure = None;
+        // A session that has failed is only asked for what it has written: the alert that tells the peer why. It must
+        // not see another byte, or it fails by a panic.
+        while failure.is_none() || self.session.wants_write() {
+            let cipher = &mut cipher[at..];
+            let (used, step) = match &mut self.session {
+                Session::Server(session) => step(session.process_tls_records(cipher), &mut sink, seal),
+                Session::Client(session) => step(session.process_tls_records(cipher), &mut sink, seal),
+            };
+            at += used;
+            match step {
+                Step::Again => {}
+                Step::Rest => break,
+                Step::PeerClosed => self.peer_closed = true,
+                Step::Failed(error) if failure.is_none() => {
+                    failure = Some(error);
+                    *seal = Seal::Nothing;
+                }
+                Step::Failed(_) => break,
+            }
+        }
+        let filled = sink.filled;
+        match failure {
+            None => (at, filled, Ok(())),
+            Some(error) => {
+                self.failed = true;
+                (at, filled, Err(error))
+            }
+        }
+    }
+
+    /// Ready when reading is worth a try; there may be nothing all the same.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.taken < self.plain.len() || self.peer_closed || self.failed {
+            return Poll::Ready(Ok(()));
+        }
+        self.socket.poll_readable(cx)
+    }
+
+    /// Reads once; 0 is the end of the stream. Clients often leave without saying so in TLS; a message that was
+    /// cut by that is known by its own framing.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if self.taken < self.plain.len() {
+                return Poll::Ready(Ok(self.take_plain(into)));
+            }
+            if self.peer_closed || into.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            if self.failed {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            let read = CIPHER.with(|buffer| self.read_into(cx, &mut buffer.borrow_mut(), into));
+            let Poll::Ready(read) = read else {
+                // What waited for company goes alone: nobody may write for a long time.
+                if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                return Poll::Pending;
+            };
+            match read? {
+                Some(0) => {}
+                Some(n) => return Poll::Ready(Ok(n)),
+                None => {
+                    self.peer_closed = true;
+                    return Poll::Ready(Ok(0));
+                }
+            }
+        }
+    }
+
+    /// One read of the socket; `None` is its end.
+    fn read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        into: &mut [u8],
+    ) -> Poll<io::Result<Option<usize>>> {
+        let begun = self.incoming.len();
+        // Everything that is read is opened now, so no more is read than there is room for.
+        let room = into.len() + (into.len() / RECORD + 2) * OVERHEAD;
+        let end = (begun + room).min(buffer.len());
+        let n = ready!(self.socket.poll_read(cx, &mut buffer[begun..end]))?;
+        if n == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        buffer[..begun].copy_from_slice(&self.incoming);
+        let cipher = &mut buffer[..begun + n];
+        let (used, filled, result) = self.digest(cipher, into, &mut Seal::Nothing);
+        let rest = &cipher[used..];
+        if rest.is_empty() {
+            self.incoming = Vec::new();
+        } else {
+            self.incoming.clear();
+            self.incoming.extend_from_slice(rest);
+        }
+        if let Err(error) = result {
+            let _best_effort = self.poll_drain(cx);
+            if filled == 0 {
+                return Poll::Ready(Err(broken(error)));
+            }
+        }
+        Poll::Ready(Ok(Some(filled)))
+    }
+
+    fn take_plain(&mut self, into: &mut [u8]) -> usize {
+        let rest = &self.plain[self.taken..];
+        let n = rest.len().min(into.len());
+        into[..n].copy_from_slice(&rest[..n]);
+        self.taken += n;
+        if self.taken == self.plain.len() {
+            self.plain = Vec::new();
+            self.taken = 0;
+        }
+        n
+    }
+
+    /// Writes once. Bytes count as written when they are sealed; [`Self::unsent`] tells of those that the socket
+    /// has not taken.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut written = 0;
+        while written < bytes.len() {
+            if self.refused && self.poll_drain(cx)?.is_pending() {
+                break;
+            }
+            let end = bytes.len().min(written + SEALED_AT_ONCE);
+            self.write_sealed(cx, &bytes[written..end])?;
+            written = end;
+        }
+        if written == 0 && !bytes.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// As [`Self::poll_write`]: the beginning of all parts goes into one record, so that a head and a short body
+    /// cost one.
+    pub fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        JOINED.with(|joined| {
+            let mut joined = joined.borrow_mut();
+            joined.clear();
+            for part in parts {
+                let room = RECORD - joined.len();
+                joined.extend_from_slice(&part[..part.len().min(room)]);
+            }
+            self.poll_write(cx, &joined)
+        })
+    }
+
+    /// Seals, and writes as much as the socket takes at once.
+    fn write_sealed(&mut self, cx: &mut Context<'_>, plain: &[u8]) -> io::Result<()> {
+        if self.failed || self.closing {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        SEAL.with(|buffer| {
+            let buffer = &mut *buffer.borrow_mut();
+            let mut length = 0;
+            let mut seal = Seal::Data {
+                plain,
+                out: buffer,
+                length: &mut length,
+            };
+            let mut incoming = std::mem::take(&mut self.incoming);
+            let (used, _, result) = self.digest(&mut incoming, &mut [], &mut seal);
+            keep(&mut incoming, used);
+            self.incoming = incoming;
+            result.map_err(broken)?;
+            if length == 0 {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.write_behind(cx, &buffer[..length])
+        })
+    }
+
+    /// Writes what waits and then `sealed`; what the socket does not take waits.
+    fn write_behind(&mut self, cx: &mut Context<'_>, sealed: &[u8]) -> io::Result<()> {
+        let waiting = &self.outgoing[self.sent..];
+        let written = if waiting.is_empty() {
+            self.socket.poll_write(cx, sealed)?
+        } else {
+            let parts = [IoSlice::new(waiting), IoSlice::new(sealed)];
+            self.socket.poll_write_vectored(cx, &parts)?
+        };
+        let written = match written {
+            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(n) => n,
+            Poll::Pending => 0,
+        };
+        let of_sealed = written.saturating_sub(waiting.len());
+        self.sent += written - of_sealed;
+        if self.sent == self.outgoing.len() {
+            self.outgoing = Vec::new();
+            self.sent = 0;
+        }
+        self.outgoing.extend_from_slice(&sealed[of_sealed..]);
+        self.refused = !self.outgoing.is_empty();
+        Ok(())
+    }
+
+    /// Bytes that were counted as written and that the socket has not taken.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        if self.refused {
+            self.outgoing.len() - self.sent
+        } else {
+            0
+        }
+    }
+
+    /// Writes what waits; ready when nothing does.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.outgoing.len() {
+            match self.socket.poll_write(cx, &self.outgoing[self.sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(n) => self.sent += n,
+                Poll::Pending => {
+                    self.refused = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.outgoing = Vec::new();
+        self.sent = 0;
+        self.refused = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says that nothing more comes, and ends our direction of the socket.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.say_goodbye();
+        ready!(self.poll_drain(cx))?;
+        self.socket.poll_shutdown(cx)
+    }
+
+    fn say_goodbye(&mut self) {
+        if self.closing || self.failed || self.session.is_handshaking() {
+            return;
+        }
+        self.closing = true;
+        let mut incoming = std::mem::take(&mut self.incoming);
+        // Failing, it ends without.
+        let (used, _, _) = self.digest(&mut incoming, &mut [], &mut Seal::CloseNotify);
+        keep(&mut incoming, used);
+        self.incoming = incoming;
+    }
+
+    /// Whether there is something to read: see [`Transport::stirs`].
+    #[must_use]
+    pub fn stirs(&self) -> bool {
+        self.taken < self.plain.len() || !self.incoming.is_empty() || self.socket.has_bytes()
+    }
+
+    /// See [`Transport::reset_on_drop`]; the peer must not be told that all is in order either.
+    pub fn reset_on_drop(&mut self) {
+        self.cut = true;
+        self.socket.reset_on_drop();
+    }
+}
+
+/// Takes used bytes off the front; an empty rest owns no memory.
+fn keep(bytes: &mut Vec<u8>, used: usize) {
+    if used >= bytes.len() {
+        *bytes = Vec::new();
+    } else {
+        bytes.drain(..used);
+    }
+}
+
+impl Drop for Secure {
+    /// A connection that ends in order says so, as far as the socket takes it at once.
+    fn drop(&mut self) {
+        if self.cut || self.refused || std::thread::panicking() {
+            return;
+        }
+        self.say_goodbye();
+        if self.sent < self.outgoing.len() {
+            self.socket.try_write(&self.outgoing[self.sent..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

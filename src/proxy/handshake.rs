@@ -1,0 +1,424 @@
+//! From an accepted connection of a TLS listener to one that carries requests, or to its end with a reason.
+
+use super::ends::Ends;
+use super::view::ListenerView;
+use super::worker::Worker;
+use crate::net::alarm::Alarm;
+use crate::net::scratch::{self, FIRST_READ};
+use crate::net::secure::{HandshakeError, Secure};
+use crate::net::transport::Transport;
+use crate::telemetry::access::{TlsClientRecord, TlsRecord};
+use crate::telemetry::log::Every;
+use crate::telemetry::metrics::{Handshake, TlsFailure};
+use crate::tls::client_auth::{self, ClientIdentity, Told};
+use crate::tls::hello::{self, Greeting, Hello, NoHello};
+use crate::tls::server::{Served, ServerTls};
+use rustls::{CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a handshake may still take while the gateway drains.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// Longest wait for who spoke plain HTTP to take the answer, and the most bytes of it that are thrown away.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+/// A fatal alert in the clear (RFC 8446 section 6): the name is not known here.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// As above: what came could not be decoded.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+/// Failures are the everyday of a public port: one line of a kind in so much time, with a count of the others.
+const COMPLAINTS: Duration = Duration::from_secs(1);
+static COMPLAINT: [Every; TlsFailure::ALL.len()] = [const { Every::new(COMPLAINTS) }; TlsFailure::ALL.len()];
+
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+Content-Length: 73\r\nConnection: close\r\nX-Tidegate-Error: bad_request\r\n\r\n\
+This port speaks HTTPS, and the request came as plain HTTP: use https://\n";
+
+/// A client's TLS session: what was agreed on, and who the client is.
+#[derive(Debug)]
+pub(super) struct Secured {
+    pub served: Served,
+    /// As logs name it: `TLSv1.3`.
+    pub protocol: &'static str,
+    pub cipher: Box<str>,
+    /// Of the key exchange.
+    pub group: Box<str>,
+    /// What was agreed on by ALPN.
+    pub alpn: Option<Box<[u8]>>,
+    pub resumed: bool,
+    /// The client's certificate, which its issuer vouches for.
+    pub identity: Option<ClientIdentity>,
+    /// What endpoints are told of it, where clients are asked for one.
+    pub told: Vec<Told>,
+}
+
+impl Secured {
+    fn new(session: &CommonState, served: Served, asks: bool) -> Self {
+        let identity = session
+            .peer_certificates()
+            .and_then(|chain| ClientIdentity::of(chain.first()?));
+        let cipher = session
+            .negotiated_cipher_suite()
+            .map(|suite| crate::tls::provider::suite_name(&suite))
+            .unwrap_or_default();
+        let group = session
+            .negotiated_key_exchange_group()
+            .map(|group| format!("{:?}", group.name()))
+            .unwrap_or_default();
+        Self {
+            served,
+            protocol: match session.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "TLSv1.3",
+            },
+            cipher: cipher.into(),
+            group: group.into(),
+            alpn: session.alpn_protocol().map(Into::into),
+            resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+            told: if asks {
+                client_auth::told(identity.as_ref())
+            } else {
+                Vec::new()
+            },
+            identity,
+        }
+    }
+
+    /// As logs have it.
+    pub fn record(&self) -> TlsRecord<'_> {
+        TlsRecord {
+            protocol: self.protocol,
+            cipher: &self.cipher,
+            group: &self.group,
+            alpn: self.alpn.as_deref(),
+            server_name: self.served.name.as_deref(),
+            resumed: self.resumed,
+            client: self.identity.as_ref().map(|identity| TlsClientRecord {
+                subject: &identity.subject,
+                issuer: &identity.issuer,
+                serial: &identity.serial,
+                fingerprint: &identity.fingerprint,
+            }),
+        }
+    }
+}
+
+/// Handshakes in progress on a worker, and those that wait for their turn.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    running: Cell<i64>,
+    turns: RefCell<Option<(usize, Arc<Semaphore>)>>,
+}
+
+impl Handshakes {
+    /// The turns that a limit gives; 0 gives them to all.
+    fn turns(&self, limit: usize) -> Option<Arc<Semaphore>> {
+        if limit == 0 {
+            return None;
+        }
+        let mut turns = self.turns.borrow_mut();
+        match &*turns {
+            Some((of, semaphore)) if *of == limit => Some(semaphore.clone()),
+            // A reload changed it. Those that run under the old limit end under it.
+            _ => {
+                let semaphore = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+                *turns = Some((limit, semaphore.clone()));
+                Some(semaphore)
+            }
+        }
+    }
+}
+
+/// A handshake that has its turn, until dropped.
+struct Running {
+    worker: Rc<Worker>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Running {
+    async fn begin(worker: &Rc<Worker>) -> Self {
+        let turn = match worker.handshakes.turns(worker.view().snapshot.max_handshakes) {
+            // It is never closed.
+            Some(turns) => turns.acquire_owned().await.ok(),
+            None => None,
+        };
+        let running = Self {
+            worker: worker.clone(),
+            _turn: turn,
+        };
+        running.count(1);
+        running
+    }
+
+    fn count(&self, by: i64) {
+        let running = &self.worker.handshakes.running;
+        running.set(running.get() + by);
+        self.worker
+            .metrics
+            .worker
+            .tls_handshakes_running
+            .set(running.get());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.count(-1);
+    }
+}
+
+/// Why there is no session, with what is told of it.
+struct Failure {
+    kind: TlsFailure,
+    detail: Box<dyn fmt::Display>,
+}
+
+impl Failure {
+    fn new(kind: TlsFailure, detail: &'static str) -> Self {
+        Self {
+            kind,
+            detail: Box::new(detail),
+        }
+    }
+}
+
+impl From<HandshakeError> for Failure {
+    fn from(error: HandshakeError) -> Self {
+        let kind = match &error {
+            HandshakeError::Closed => TlsFailure::Closed,
+            HandshakeError::Io(_) => TlsFailure::Closed,
+            HandshakeError::Tls(error) => kind_of(error),
+        };
+        Self {
+            kind,
+            detail: Box::new(error),
+        }
+    }
+}
+
+fn kind_of(error: &Error) -> TlsFailure {
+    match error {
+        Error::NoCertificatesPresented | Error::InvalidCertificate(_) => TlsFailure::ClientCertificate,
+        Error::InvalidCertRevocationList(_) => TlsFailure::ClientCertificate,
+        Error::NoApplicationProtocol => TlsFailure::Alpn,
+        Error::AlertReceived(_) => TlsFailure::Alert,
+        Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon) => {
+            TlsFailure::ClientCertificate
+        }
+        Error::PeerIncompatible(_) => TlsFailure::Incompatible,
+        // How rustls says that the resolver had none.
+        Error::General(_) => TlsFailure::NoCertificate,
+        _ => TlsFailure::Protocol,
+    }
+}
+
+/// Does it. `None`: the connection is over, counted and told.
+pub(super) async fn run(
+    worker: &Rc<Worker>,
+    listener: &ListenerView,
+    tls: &Arc<ServerTls>,
+    transport: Transport,
+    ends: &Ends,
+) -> Option<(Transport, Rc<Secured>)> {
+    let started = Instant::now();
+    let asked = RefCell::new(None);
+    let result = {
+        let mut work = std::pin::pin!(shake(worker, tls, transport, ends.server, &asked));
+        let mut alarm = Alarm::default();
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            let limit = listener.plan.limits.handshake_timeout;
+            let limit = if worker.draining.get() {
+                limit.min(DRAIN_GRACE)
+            } else {
+                limit
+            };
+            if alarm.passed(cx, started + limit) {
+                let detail = match &*asked.borrow() {
+                    None => "no whole ClientHello came within limits.handshake_timeout",
+                    Some(_) => "the handshake did not end within limits.handshake_timeout",
+                };
+                return Poll::Ready(Err(Failure::new(TlsFailure::Timeout, detail)));
+            }
+            Poll::Pending
+        })
+        .await
+    };
+    let series = &listener.series;
+    match result {
+        Ok((secure, secured)) => {
+            series
+                .tls_handshakes
+                .inc(Handshake::of(secured.protocol == "TLSv1.3", secured.resumed));
+            series.tls_handshake_seconds.record(started.elapsed());
+            Some((Transport::Tls(Box::new(secure)), Rc::new(secured)))
+        }
+        Err(failure) => {
+            series.tls_failures.inc(failure.kind);
+            complain(listener, ends.client, &asked.borrow(), &failure);
+            None
+        }
+    }
+}
+
+fn complain(listener: &ListenerView, peer: Option<SocketAddr>, asked: &Option<Hello>, failure: &Failure) {
+    let Some(others) = COMPLAINT[failure.kind as usize].pass() else {
+        return;
+    };
+    let client = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+    let name = asked.as_ref().and_then(|hello| hello.server_name.as_deref());
+    let (listener, reason, detail) = (&*listener.plan.name, failure.kind.name(), &failure.detail);
+    tracing::info!(
+        listener,
+        client,
+        server_name = name,
+        reason,
+        "TLS handshake failed: {detail}{others}"
+    );
+}
+
+/// The handshake itself, however long it takes; `asked` is what the client asked for, once it has.
+async fn shake(
+    worker: &Rc<Worker>,
+    tls: &Arc<ServerTls>,
+    mut transport: Transport,
+    server: Option<SocketAddr>,
+    asked: &RefCell<Option<Hello>>,
+) -> Result<(Secure, Secured), Failure> {
+    let mut seen = Vec::new();
+    let hello = match poll_fn(|cx| poll_hello(cx, &mut transport, &mut seen)).await? {
+        Ok(hello) => hello,
+        Err(NoHello::PlainHttp) => {
+            answer_plain_http(&mut transport).await;
+            return Err(Failure::new(
+                TlsFailure::PlainHttp,
+                "plain HTTP on a port for HTTPS",
+            ));
+        }
+        Err(NoHello::NotTls) => {
+            return Err(Failure::new(TlsFailure::NotTls, "what came is no TLS"));
+        }
+        Err(NoHello::Malformed) => {
+            alert(&mut transport, &DECODE_ERROR).await;
+            return Err(Failure::new(TlsFailure::Protocol, "the ClientHello is malformed"));
+        }
+        Err(NoHello::TooLarge) => {
+            alert(&mut transport, &DECODE_ERROR).await;
+            return Err(Failure::new(
+                TlsFailure::TooLarge,
+                "the ClientHello is larger than 16 KiB",
+            ));
+        }
+    };
+    let local = server.map(|address| address.ip());
+    let answer = tls.answer(&hello, local);
+    let named = hello.server_name.is_some();
+    *asked.borrow_mut() = Some(hello);
+    let Some(answer) = answer else {
+        alert(&mut transport, &UNRECOGNIZED_NAME).await;
+        let detail = match named {
+            true => "no certificate is for this name",
+            false => "the client asks for no name, and no certificate is for this address",
+        };
+        return Err(Failure::new(TlsFailure::UnknownName, detail));
+    };
+    let running = Running::begin(worker).await;
+    let mut secure = Secure::accept(transport, answer.config, seen).map_err(HandshakeError::Tls)?;
+    poll_fn(|cx| secure.poll_handshake(cx)).await?;
+    drop(running);
+    let secured = Secured::new(secure.session(), answer.served, tls.asks_clients());
+    Ok((secure, secured))
+}
+
+/// Reads until it is clear what the client begins with.
+fn poll_hello(
+    cx: &mut Context<'_>,
+    transport: &mut Transport,
+    seen: &mut Vec<u8>,
+) -> Poll<Result<Result<Hello, NoHello>, Failure>> {
+    loop {
+        match hello::read(seen) {
+            Greeting::Hello(hello) => return Poll::Ready(Ok(Ok(hello))),
+            Greeting::Refused(why) => return Poll::Ready(Ok(Err(why))),
+            Greeting::Partial => {}
+        }
+        let read = scratch::with_in(|buffer| {
+            let read = ready!(transport.poll_read(cx, &mut buffer[..FIRST_READ]));
+            if let Ok(n) = read {
+                seen.extend_from_slice(&buffer[..n]);
+            }
+            Poll::Ready(read)
+        });
+        match ready!(read) {
+            Ok(0) => {
+                let detail = match seen.is_empty() {
+                    true => "the client left without a word",
+                    false => "the client left within its ClientHello",
+                };
+                return Poll::Ready(Err(Failure::new(TlsFailure::Closed, detail)));
+            }
+            Ok(_) => {}
+            Err(error) => return Poll::Ready(Err(HandshakeError::Io(error).into())),
+        }
+    }
+}
+
+/// Tells who speaks plain HTTP so, in plain HTTP, and reads on for a moment so that the answer is not lost.
+async fn answer_plain_http(transport: &mut Transport) {
+    alert(transport, PLAIN_HTTP).await;
+    let linger = async {
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            let read =
+                poll_fn(|cx| scratch::with_in(|buffer| transport.poll_read(cx, &mut buffer[..FIRST_READ])));
+            match read.await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => left = left.saturating_sub(n),
+            }
+        }
+    };
+    // Who takes longer had its chance.
+    let _late = tokio::time::timeout(LINGER, linger).await;
+}
+
+/// Writes a few last bytes and ends our direction.
+async fn alert(transport: &mut Transport, bytes: &[u8]) {
+    // The socket is fresh: it takes them at once, or the client is gone.
+    let _best_effort = poll_fn(|cx| transport.poll_write(cx, bytes)).await;
+    let _best_effort = poll_fn(|cx| transport.poll_shutdown(cx)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_plain_http_says_its_length() {
+        let text = std::str::from_utf8(PLAIN_HTTP).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("Content-Length: {}\r\n", body.len())),
+            "{}",
+            body.len()
+        );
+    }
+
+    #[test]
+    fn a_changed_limit_makes_new_turns() {
+        let handshakes = Handshakes::default();
+        assert!(handshakes.turns(0).is_none());
+        let two = handshakes.turns(2).unwrap();
+        let _one = two.try_acquire_owned().unwrap();
+        assert_eq!(handshakes.turns(2).unwrap().available_permits(), 1);
+        assert_eq!(handshakes.turns(5).unwrap().available_permits(), 5);
+    }
+}
