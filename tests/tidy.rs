@@ -20,10 +20,18 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("routing", &["config", "message", "base"]),
     ("net", &["telemetry", "base"]),
     ("tls", &["net", "config", "telemetry", "base"]),
-    ("upstream::conn", &["h1", "net", "message", "base"]),
+    ("upstream::conn", &["h1", "tls", "net", "message", "base"]),
     (
         "upstream::shared",
-        &["upstream::conn", "net", "config", "telemetry", "message", "base"],
+        &[
+            "upstream::conn",
+            "tls",
+            "net",
+            "config",
+            "telemetry",
+            "message",
+            "base",
+        ],
     ),
     (
         "upstream::local",

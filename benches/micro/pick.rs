@@ -29,6 +29,7 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
                 admin: AdminState::Active,
                 max_connections: 0,
                 authority,
+                server_name: None,
             }
         })
         .collect();

@@ -11,6 +11,13 @@ pub(super) fn resilience(snapshot: &Snapshot, encoder: &mut Encoder) {
     ejections(snapshot, encoder);
     breakers(snapshot, encoder);
     queues(snapshot, encoder);
+    encoder.family(&catalogue::UPSTREAM_UNVERIFIED, |samples| {
+        for plan in &snapshot.upstreams {
+            if let Some(tls) = &plan.dial.tls {
+                samples.add(&[&plan.name], u64::from(!tls.is_verified()));
+            }
+        }
+    });
 }
 
 /// When certificates run out.

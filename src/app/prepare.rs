@@ -90,7 +90,13 @@ pub(super) fn prepare(
     let place = Place::take(options, &loaded)?;
     let (overrides, damaged) = kept_overrides(&place);
     if !overrides.is_empty() {
-        let upstreams = snapshot::upstreams(&loaded.config, &registry, &directory, &overrides);
+        let upstreams = snapshot::upstreams(
+            &loaded.config,
+            &snapshot.dials(),
+            &registry,
+            &directory,
+            &overrides,
+        );
         snapshot = snapshot.with_upstreams(1, upstreams);
     }
     let pid_file = runtime.pid_file.as_deref().map(PidFile::write).transpose()?;

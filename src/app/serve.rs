@@ -13,7 +13,7 @@ use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
 use crate::control::{
-    Gateway, certificates, discovery, dns, drains, health, outlier, systemd, watch as files,
+    Gateway, certificates, discovery, dns, drains, health, outlier, systemd, unverified, watch as files,
 };
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
@@ -199,6 +199,7 @@ fn announce(gateway: &Gateway, ready_file: Option<ReadyFile>) -> Result<(), Star
         "",
         format!("serving with {workers} workers"),
     );
+    unverified::tell(gateway);
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What only shows when keys are looked at together: references, contradictions, files that are named.
 
+mod connections;
+
 use super::choices::Choice;
 use super::diagnostic::Diagnostic;
 use super::files::{Files, MAX_CRL_BYTES, MAX_PAGE_BYTES, MAX_PEM_BYTES};
@@ -13,7 +15,6 @@ use super::read::route_name;
 use super::settings::Table;
 use super::source::{Origin, Sources};
 use super::suggest;
-use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -59,6 +60,7 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
         checker.route(&at, table);
     }
     checker.upstreams();
+    checker.upstream_tls(files);
     let routes_misread = root.tables("routes").is_empty() && checker.problems.any_error();
     if !checker.lost && !routes_misread {
         checker.usage();
@@ -157,20 +159,6 @@ impl Checker<'_> {
         if listener.mode.is_some() && matches!(listener.address, ListenAddress::Tcp(_)) {
             let message = "mode is for unix sockets and has no effect here".to_owned();
             self.warning(join(at, "mode"), message, None);
-        }
-    }
-
-    fn proxy_protocol(&mut self, at: &str, trusted: &[IpNet]) {
-        let at = join(at, "trusted");
-        if trusted.is_empty() && !self.problems.any_under(&at) {
-            let message =
-                "nobody is trusted to send PROXY protocol headers: every connection would be refused";
-            let told = Diagnostic::error(at, message);
-            self.problems
-                .add(told.hint("name the networks of the proxies, such as [\"10.0.0.0/8\"]"));
-        } else if let Some(net) = trusted.iter().find(|net| net.prefix_len() == 0) {
-            let message = format!("{net} trusts everybody: who can connect can claim any client address");
-            self.warning(at, message, None);
         }
     }
 

@@ -573,6 +573,8 @@ pub struct Upstream {
     pub discover: Option<Discover>,
     /// The PROXY protocol header that connections begin with; `None`: none.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// `None`: endpoints are spoken to in the clear.
+    pub tls: Option<UpstreamTls>,
     pub pool: Pool,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,
@@ -583,6 +585,21 @@ pub struct Upstream {
     pub drain: Drain,
     /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
     pub slow_start: Duration,
+}
+
+/// TLS to endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name asked for, and to be in the certificate; `None`: the host of the endpoint's address, or of the name
+    /// that it was discovered by.
+    pub server_name: Option<String>,
+    /// Whom to trust; `None`: whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// What the gateway shows; both or none.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Whether certificates are looked at.
+    pub verify: bool,
 }
 
 /// When an upstream is left alone. Never, by `Default`.

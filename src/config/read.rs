@@ -7,7 +7,7 @@ use super::model::{
     AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth, Config,
     Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health,
     Limits, Listener, Log, NamedClientAuth, Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry,
-    Rewrite, Route, Runtime, Timeouts, Tls, Upstream, WebSocket,
+    Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -326,6 +326,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
         proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
+        tls: t.table("tls").and_then(upstream_tls),
         pool: pool(t.table("pool")?)?,
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,
@@ -334,6 +335,16 @@ fn upstream(t: &Table) -> Option<Upstream> {
         queue: queue(t.table("queue")?)?,
         drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
+    })
+}
+
+fn upstream_tls(t: &Table) -> Option<UpstreamTls> {
+    Some(UpstreamTls {
+        server_name: t.get("server_name"),
+        ca: t.get("ca"),
+        cert: t.get("cert"),
+        key: t.get("key"),
+        verify: t.get("verify")?,
     })
 }
 

@@ -40,6 +40,7 @@ fn news(gateway: &Gateway) -> Option<Vec<Arc<UpstreamPlan>>> {
     let live = gateway.live.load();
     let upstreams = snapshot::upstreams(
         &running.config,
+        &live.dials(),
         &gateway.registry,
         &gateway.names.directory,
         &gateway.overrides.load(),

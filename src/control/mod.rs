@@ -17,6 +17,7 @@
 //! | [`drains`] | endpoints that were told to leave: what is left there, and the deadline |
 //! | [`failover`] | the history of endpoints that went and came |
 //! | [`status`] | the view that the API shows, built on demand |
+//! | [`unverified`] | tells whose certificates nobody looks at |
 //! | [`gateway`] | what all of these share |
 //! | [`state_dir`], [`process`], [`cores`], [`memory`], [`systemd`] | the process in its surroundings |
 
@@ -46,6 +47,7 @@ pub mod state_dir;
 pub mod status;
 pub mod supervise;
 pub mod systemd;
+pub mod unverified;
 pub mod watch;
 pub mod workers;
 

@@ -50,7 +50,13 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         return Outcome::Rejected(vec![Diagnostic::error("", "the gateway is ending")]);
     }
     let config = &gateway.running.load_full().config;
-    let upstreams = snapshot::upstreams(config, &gateway.registry, &gateway.names.directory, &after);
+    let upstreams = snapshot::upstreams(
+        config,
+        &live.dials(),
+        &gateway.registry,
+        &gateway.names.directory,
+        &after,
+    );
     let mut warnings = overrides::warnings(&live.upstreams, &upstreams);
     if let Action::ChangeThresholds(wish) = &command.action {
         warnings.extend(overrides::idle_thresholds(&live.upstreams, wish));

@@ -5,6 +5,7 @@ use super::change::{self, Change, ChangeKind};
 use super::command::Outcome;
 use super::gateway::{AdminSocket, Gateway, Phase};
 use super::listeners::{BindError, socket_address};
+use super::unverified;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{Admin, ListenAddress};
 use crate::config::{self, Environment, Loaded, Rejected};
@@ -289,6 +290,7 @@ impl Reloader {
             AdminMove::Goes => gateway.replace_admin(None),
             AdminMove::To(socket) => gateway.replace_admin(Some(socket)),
         }
+        unverified::tell(gateway);
         let warnings = loaded.warnings.clone();
         gateway.running.store(Arc::new(loaded));
         forget_removed_series(gateway);

@@ -235,6 +235,9 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         balance: plan.balance_name(),
         balance_override: None,
         discovery: None,
+        tls: plan.dial.tls.as_ref().map(|tls| TlsStatus {
+            verified: tls.is_verified(),
+        }),
         breaker: breaker_status(plan),
         queue: queue_status(plan),
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
@@ -315,6 +318,11 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
             failed: series.connects_failed.get(),
             reused: series.reuses.get(),
         },
+        tls: plan.dial.tls.as_ref().map(|_| HandshakeStatus {
+            full: series.tls_full.get(),
+            resumed: series.tls_resumed.get(),
+            failed: sums(series.tls_failed.iter()),
+        }),
         latency: latency([series.response_seconds.counts()]),
         bytes_sent: series.bytes_sent.get(),
         bytes_received: series.bytes_received.get(),

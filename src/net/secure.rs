@@ -7,6 +7,7 @@
 
 use super::scratch::LARGEST_READ;
 use super::transport::Transport;
+use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{CommonState, ServerConfig};
@@ -40,7 +41,7 @@ thread_local! {
 /// Why a handshake came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    #[error("the client left")]
+    #[error("the other side left")]
     Closed,
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -51,7 +52,7 @@ pub enum HandshakeError {
 /// See the module's text.
 pub struct Secure {
     socket: Transport,
-    session: UnbufferedServerConnection,
+    session: Session,
     /// The beginning of a record.
     incoming: Vec<u8>,
     /// Plaintext that its reader had no room for.
@@ -80,6 +81,23 @@ impl std::fmt::Debug for Secure {
         f.debug_struct("Secure")
             .field("socket", &self.socket)
             .finish_non_exhaustive()
+    }
+}
+
+/// Which side of it we are.
+enum Session {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+impl std::ops::Deref for Session {
+    type Target = CommonState;
+
+    fn deref(&self) -> &CommonState {
+        match self {
+            Self::Server(session) => session,
+            Self::Client(session) => session,
+        }
     }
 }
 
@@ -202,9 +220,20 @@ impl Secure {
         config: Arc<ServerConfig>,
         seen: Vec<u8>,
     ) -> Result<Self, rustls::Error> {
-        Ok(Self {
+        let session = Session::Server(UnbufferedServerConnection::new(config)?);
+        Ok(Self::new(socket, session, seen))
+    }
+
+    /// Addresses a server.
+    #[must_use]
+    pub fn connect(socket: Transport, session: UnbufferedClientConnection) -> Self {
+        Self::new(socket, Session::Client(session), Vec::new())
+    }
+
+    const fn new(socket: Transport, session: Session, seen: Vec<u8>) -> Self {
+        Self {
             socket,
-            session: UnbufferedServerConnection::new(config)?,
+            session,
             incoming: seen,
             plain: Vec::new(),
             taken: 0,
@@ -215,7 +244,7 @@ impl Secure {
             closing: false,
             cut: false,
             failed: false,
-        })
+        }
     }
 
     /// What was agreed on.
@@ -279,8 +308,11 @@ impl Secure {
         // A session that has failed is only asked for what it has written: the alert that tells the peer why. It must
         // not see another byte, or it fails by a panic.
         while failure.is_none() || self.session.wants_write() {
-            let status = self.session.process_tls_records(&mut cipher[at..]);
-            let (used, step) = step(status, &mut sink, seal);
+            let cipher = &mut cipher[at..];
+            let (used, step) = match &mut self.session {
+                Session::Server(session) => step(session.process_tls_records(cipher), &mut sink, seal),
+                Session::Client(session) => step(session.process_tls_records(cipher), &mut sink, seal),
+            };
             at += used;
             match step {
                 Step::Again => {}
@@ -333,14 +365,6 @@ impl Secure {
                 }
             }
         }
-    }
-
-    /// Ready when reading is worth a try; there may be nothing all the same.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.taken < self.plain.len() || self.peer_closed || self.failed {
-            return Poll::Ready(Ok(()));
-        }
-        self.socket.poll_readable(cx)
     }
 
     /// One read of the socket; `None` is its end.

@@ -121,6 +121,7 @@ fn admit(
         .admit_client(&listener.plan.name, peer.ip(), limit);
     if permit.is_none() {
         listener.series.connections_refused.inc(Refusal::Client);
+        // On a TLS listener it would be no answer, and a handshake costs too much for one.
         if listener.plan.tls.is_none() {
             client::refuse(transport);
         }

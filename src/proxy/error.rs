@@ -1,6 +1,7 @@
 //! Why an exchange failed: whose side, which token, whether another endpoint may be tried.
 
 use crate::message::token::{Reject, Token};
+use crate::tls::client_fault::{self, TlsFault};
 use std::io;
 
 /// Whose fault or decision it was.
@@ -20,6 +21,8 @@ pub(super) struct ProxyError {
     pub unsent: bool,
     /// What exactly was wrong, for refused messages.
     pub detail: Option<&'static str>,
+    /// Which way a TLS handshake with the endpoint failed.
+    pub tls: Option<TlsFault>,
     /// Key of the deadline that passed.
     pub timeout: Option<&'static str>,
     /// Seconds after which it may go better; 0: nobody knows.
@@ -33,6 +36,7 @@ impl ProxyError {
             side,
             unsent: false,
             detail: None,
+            tls: None,
             timeout: None,
             retry_after: 0,
         }
@@ -69,7 +73,20 @@ impl ProxyError {
 
     /// Reading from or writing to the endpoint failed.
     pub fn endpoint_gone(error: &io::Error) -> Self {
+        // Whether it likes our certificate, an endpoint often says only when the handshake is over (TLS 1.3).
+        if let Some(fault) = client_fault::of_io(error) {
+            return Self::tls(fault);
+        }
         Self::io(Token::UpstreamReset, Side::Endpoint, error)
+    }
+
+    /// The TLS handshake with the endpoint failed.
+    pub const fn tls(fault: TlsFault) -> Self {
+        Self {
+            detail: Some(fault.text()),
+            tls: Some(fault),
+            ..Self::new(Token::TlsFailed, Side::Endpoint)
+        }
     }
 
     /// A deadline passed; `key` is where it is configured.

@@ -25,13 +25,17 @@ use crate::message::token::Token;
 use crate::routing::Match;
 use crate::snapshot::RoutePlan;
 use crate::telemetry::access::{EndedBy, Outcome};
-use crate::upstream::conn::{Caller, Conn, Dial};
+use crate::telemetry::log::Every;
+use crate::tls::client_fault::TlsFault;
+use crate::upstream::conn::{BeginError, Caller, Conn, Dial};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
+use rustls::pki_types::ServerName;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Sends a request to an endpoint of its upstream and its answer to the client.
 pub(super) async fn forward(
@@ -152,6 +156,9 @@ fn note_failure(context: &mut RequestContext, error: &ProxyError) {
         && error.side == Side::Endpoint
     {
         attempt.endpoint.series.failures.inc(error.token);
+        if let Some(fault) = error.tls {
+            attempt.endpoint.series.tls_failed.inc(fault);
+        }
         learn(context, attempt, false);
         judge(context, attempt, Fault::Failed(error.token));
     }
@@ -192,7 +199,11 @@ async fn try_endpoint(
         }
     }
     begin_attempt(context, &endpoint, index, false);
-    let dialling = (dial, Caller::Client(behalf.as_ref()));
+    let dialling = Dialling {
+        dial,
+        caller: Caller::Client(behalf.as_ref()),
+        server_name: attempt.upstream.plan.endpoints[index].server_name.as_ref(),
+    };
     let conn = connect(client, context, attempt.route, &endpoint, dialling)
         .await
         .map_err(ProxyError::unsent)?;
@@ -223,13 +234,25 @@ fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, ind
     });
 }
 
+/// How a connection is to begin.
+struct Dialling<'a> {
+    dial: &'a Arc<Dial>,
+    caller: Caller<'a>,
+    /// The endpoint's own name, for TLS.
+    server_name: Option<&'a ServerName<'static>>,
+}
+
 /// Opens a connection within the connect timeout and the request's own deadline.
 async fn connect(
     client: &mut Client,
     context: &mut RequestContext,
     route: &RoutePlan,
     endpoint: &LocalEndpoint,
-    (dial, caller): (&Arc<Dial>, Caller<'_>),
+    Dialling {
+        dial,
+        caller,
+        server_name,
+    }: Dialling<'_>,
 ) -> Result<Box<Conn>, ProxyError> {
     let series = &endpoint.series;
     let started = Instant::now();
@@ -247,10 +270,11 @@ async fn connect(
         (Some(connect), _) => Some((connect, late_connect())),
         (None, total) => total.map(|total| (total, late_total())),
     };
+    let reached = Cell::new(false);
     let mut opening = std::pin::pin!(async {
-        let mut conn = Conn::open_any(&targets.list, first, dial).await?;
-        conn.begin(caller).await?;
-        Ok(conn)
+        let conn = Conn::open_any(&targets.list, first, dial).await?;
+        reached.set(true);
+        conn.begin(caller, server_name).await
     });
     let opened = std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
@@ -267,19 +291,45 @@ async fn connect(
         Ok(Ok(conn)) => {
             series.connects.inc();
             series.connect_seconds.record(now - started);
+            match conn.is_resumed() {
+                Some(true) => series.tls_resumed.inc(),
+                Some(false) => series.tls_full.inc(),
+                None => {}
+            }
             if let Some(attempt) = context.attempts.last_mut() {
                 attempt.connected = Some(now);
             }
             Ok(Box::new(conn))
         }
-        Ok(Err(error)) => {
+        Ok(Err(BeginError::Io(error))) => {
             series.connects_failed.inc();
             Err(ProxyError::io(Token::ConnectFailed, Side::Endpoint, &error))
         }
+        Ok(Err(error @ BeginError::Tls { fault, .. })) => {
+            series.connects_failed.inc();
+            complain(endpoint, fault, &error.reason());
+            Err(ProxyError::tls(fault))
+        }
         Err(late) => {
             series.connects_failed.inc();
+            if reached.get() && dial.tls.is_some() && late.token == Token::ConnectTimeout {
+                return Err(ProxyError {
+                    timeout: late.timeout,
+                    ..ProxyError::tls(TlsFault::Timeout)
+                });
+            }
             Err(late)
         }
+    }
+}
+
+/// What exactly is wrong with an endpoint's TLS, in one line of so many.
+fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
+    static COMPLAINTS: Every = Every::new(Duration::from_secs(1));
+    if let Some(others) = COMPLAINTS.pass() {
+        let (key, reason) = (&endpoint.state.key, fault.name());
+        let target = format!("{}/{}", key.upstream, key.address);
+        tracing::warn!(endpoint = target, reason, "TLS failed: {error}{others}");
     }
 }
 

@@ -15,12 +15,12 @@ use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
 use crate::tls::server::ServerTls;
 use crate::tls::tickets::TicketRing;
 use crate::upstream::shared::check::CheckPlan;
-use crate::upstream::shared::dial;
+use crate::upstream::shared::dial::{self, Dials};
 use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{
-    EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
+    Dial, EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -87,11 +87,20 @@ pub fn compile(
             found.push(Diagnostic::error(key, error.to_string()));
         }
     }
+    let dials: Vec<(Arc<str>, Dial)> = config
+        .upstreams
+        .iter()
+        .filter_map(|(name, upstream)| Some((name.as_str().into(), dial::load(name, upstream, &mut found)?)))
+        .collect();
     let (Some(table), false) = (table, found.iter().any(|d| d.severity == Severity::Error)) else {
         return Err(found);
     };
     // Last, when nothing can fail any more: a refused configuration makes no endpoints known.
-    let upstreams = upstreams(config, parts.registry, parts.directory, parts.overrides);
+    let dials = dials
+        .into_iter()
+        .map(|(name, dial)| (name.clone(), parts.registry.dial(&name, dial)))
+        .collect();
+    let upstreams = upstreams(config, &dials, parts.registry, parts.directory, parts.overrides);
     let snapshot = Snapshot {
         generation,
         max_connections: config.runtime.max_connections,
@@ -108,6 +117,7 @@ pub fn compile(
 #[must_use]
 pub fn upstreams(
     config: &Config,
+    dials: &Dials,
     registry: &Registry,
     directory: &Directory,
     overrides: &Overrides,
@@ -116,7 +126,8 @@ pub fn upstreams(
     upstreams
         .map(|(name, upstream)| {
             let upstream = overrides.over(name, upstream);
-            upstream_plan(name, &upstream, registry, directory, overrides)
+            let dial = dials.get(name.as_str());
+            upstream_plan(name, &upstream, dial, registry, directory, overrides)
         })
         .collect()
 }
@@ -393,6 +404,7 @@ fn fixed(
 fn upstream_plan(
     name: &str,
     upstream: &model::Upstream,
+    dial: Option<&Arc<Dial>>,
     registry: &Registry,
     directory: &Directory,
     overrides: &Overrides,
@@ -406,11 +418,19 @@ fn upstream_plan(
         .and_then(|health| CheckPlan::compile(health).ok());
     let health = check.map(Arc::new);
     let presumed = health.as_ref().map_or(Health::Unchecked, |check| check.initial());
-    let endpoints: Vec<EndpointPlan> = upstream
-        .endpoints
+    let discovered_name = dial::discovered_name(upstream);
+    let named = upstream.endpoints.iter().map(|endpoint| {
+        let server_name = dial::server_name(&endpoint.address);
+        (endpoint, server_name)
+    });
+    let discovered = discovered
         .iter()
-        .chain(&discovered)
-        .map(|endpoint| {
+        .map(|endpoint| (endpoint, discovered_name.clone()));
+    let endpoints: Vec<EndpointPlan> = named
+        .chain(discovered)
+        // Of whom it is not known how connections to them begin, nobody is connected to.
+        .filter(|_| dial.is_some())
+        .map(|(endpoint, server_name)| {
             let key = EndpointKey {
                 upstream: name.clone(),
                 address: endpoint.text.as_str().into(),
@@ -428,6 +448,7 @@ fn upstream_plan(
                 backup: endpoint.backup,
                 max_connections: endpoint.max_connections,
                 authority,
+                server_name,
             }
         })
         .collect();
@@ -440,7 +461,6 @@ fn upstream_plan(
         limited: endpoints.iter().any(|endpoint| endpoint.max_connections > 0),
         admission: registry.admission(&name),
     };
-    let dial = registry.dial(&name, dial::of(upstream));
     Arc::new(UpstreamPlan {
         name,
         balance: upstream.balance,
@@ -452,7 +472,7 @@ fn upstream_plan(
         ),
         endpoints,
         pool: upstream.pool,
-        dial,
+        dial: dial.cloned().unwrap_or_default(),
         resilience,
         health,
     })

@@ -24,6 +24,7 @@ use crate::routing::split::Split;
 use crate::telemetry::access_log::AccessLog;
 use crate::tls::server::ServerTls;
 use crate::upstream::shared::UpstreamPlan;
+use crate::upstream::shared::dial::Dials;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,6 +48,16 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// How connections to the endpoints begin.
+    #[must_use]
+    pub fn dials(&self) -> Dials {
+        let dials = self
+            .upstreams
+            .iter()
+            .map(|plan| (plan.name.clone(), plan.dial.clone()));
+        dials.collect()
+    }
+
     /// The same with listeners whose files were read anew.
     #[must_use]
     pub fn with_listeners(&self, generation: u64, listeners: Vec<Arc<ListenerPlan>>) -> Self {

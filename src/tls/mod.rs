@@ -1,4 +1,5 @@
-//! TLS as listeners terminate it: which certificate for which name, on which terms, resumed with which keys.
+//! TLS as listeners terminate it: which certificate for which name, on which terms, resumed with which keys. And as
+//! endpoints are spoken to.
 //!
 //! | module | holds |
 //! |---|---|
@@ -11,11 +12,17 @@
 //! | [`tickets`] | session tickets under keys that outlive reloads and are shared by all workers |
 //! | [`self_signed`] | a certificate that nobody vouches for, to try things out |
 //! | [`server`] | all of it compiled for one listener |
+//! | [`client`] | what connections to the endpoints of one upstream have in common |
+//! | [`client_verify`] | whether an endpoint is who it should be |
+//! | [`client_fault`] | which way a handshake with an endpoint failed |
 //!
 //! Nothing here does I/O on a connection (that is `net::secure`) or runs a task.
 
 pub mod certificate;
+pub mod client;
 pub mod client_auth;
+pub mod client_fault;
+pub mod client_verify;
 pub mod hello;
 pub mod names;
 pub mod provider;

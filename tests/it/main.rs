@@ -62,6 +62,8 @@ mod tls_only;
 mod tls_peers;
 mod tls_reload;
 mod tunnel;
+mod upstream_tls;
+mod upstream_tls_faults;
 mod workers;
 
 /// The binary under test: the one just built, or another one named by `TIDEGATE_TEST_BINARY`.

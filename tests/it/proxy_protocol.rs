@@ -2,7 +2,7 @@
 
 use crate::gateway;
 use std::net::Ipv4Addr;
-use testkit::{Backend, Broken, Builder, Conn, Gateway, Reply, Request};
+use testkit::{Backend, Broken, Builder, Ca, Conn, Gateway, Reply, Request, TlsClient};
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const GET: &str = "GET /x HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -338,6 +338,33 @@ fn unix_sockets_take_headers_too() {
     .start();
     let mut conn = Conn::connect(gateway.web());
     assert_eq!(conn.send(LINE).get("/x").text(), "203.0.113.9 203.0.113.9 443");
+}
+
+#[test]
+fn tls_begins_behind_the_header() {
+    let (ca, backend) = (Ca::default(), Backend::http(told));
+    let leaf = ca.leaf(&["a.test"]);
+    let tls = r#"tls = { certificates = [{ cert = "a.pem", key = "a.key" }] }"#;
+    let gateway = behind(r#"trusted = ["127.0.0.1"]"#, tls, &backend)
+        .file("a.pem", &leaf.chain)
+        .file("a.key", &leaf.key)
+        .start();
+    for header in [LINE.to_vec(), announced(b"")] {
+        let mut conn = gateway.connect();
+        conn.send(&header);
+        let client = TlsClient::trusting(&ca).build();
+        let mut conn = client.try_over(conn, "a.test").expect("a handshake");
+        assert_eq!(
+            conn.send("GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n")
+                .response()
+                .text(),
+            "203.0.113.9 203.0.113.9 443"
+        );
+    }
+    let conn = gateway.connect();
+    let without = TlsClient::trusting(&ca).build().try_over(conn, "a.test");
+    assert!(without.is_err());
+    assert_eq!(faults(&gateway, "missing"), 1.0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use testkit::Ca;
 
 /// The pieces of TOML of a page, in order.
 fn recipes(page: &str) -> Vec<String> {
@@ -59,6 +60,15 @@ fn each_recipe_passes_check_once_it_is_whole() {
     );
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("tidegate.toml");
+    // What recipes name as files.
+    let (ca, own) = (Ca::default(), Ca::default().leaf(&["gateway.test"]));
+    for (name, content) in [
+        ("ca.pem", ca.pem()),
+        ("gateway.pem", &own.chain),
+        ("gateway.key", &own.key),
+    ] {
+        std::fs::write(directory.path().join(name), content).expect("a file");
+    }
     for recipe in readme.into_iter().chain(recipes) {
         let text = whole(&recipe);
         std::fs::write(&path, &text).expect("a file");

@@ -841,6 +841,11 @@ const UPSTREAM: &[Key] = &[
         SEND_PROXY,
         "Endpoints are told by a PROXY protocol header, before anything else on each connection, whose it is: the client's address and port, as its connection or the header of a proxy in front tells them (X-Forwarded-For changes nothing), and where it connected to. A connection then serves one client's connection only, and is closed soon after that is. Probes say that they are the gateway's own: LOCAL in version 2, UNKNOWN in version 1. Absent: no header.",
     ),
+    Key::optional_table(
+        "tls",
+        UPSTREAM_TLS,
+        "Endpoints are spoken to by TLS 1.3 or 1.2, probes included, and must prove who they are. When that fails the client gets 502 `tls_failed`, and log, metrics and API say which way: expired, self_signed, unknown_issuer, wrong_name, refused, not_tls and so on. Absent: in the clear.",
+    ),
     Key::table("pool", POOL, "Connections kept for reuse."),
     Key::optional_table(
         "health",
@@ -940,6 +945,34 @@ const DISCOVER: &[Key] = &[
         COUNT,
         "0",
         "Requests and tunnels that each of them takes at the same time, over all workers. 0: no limit.",
+    ),
+];
+
+const UPSTREAM_TLS: &[Key] = &[
+    Key::optional(
+        "server_name",
+        Form::Word,
+        "\"api.internal\"",
+        "Name, or IP address, that certificates must have; a name is also asked for (SNI). Default: the host in the endpoint's address, or in `discover.dns`.",
+    ),
+    Key::optional(
+        "ca",
+        Form::Path,
+        "\"ca.pem\"",
+        "Certificates to trust, in PEM; a server's own may be among them. Default: those that the system trusts.",
+    ),
+    Key::optional(
+        "cert",
+        Form::Path,
+        "\"client.pem\"",
+        "Certificate chain that the gateway shows, in PEM. With `key`.",
+    ),
+    Key::optional("key", Form::Path, "\"client.key\"", "Its private key."),
+    Key::new(
+        "verify",
+        Form::Bool,
+        "true",
+        "Look at certificates. false: whoever answers is believed to be the endpoint, which is told at every start and reload.",
     ),
 ];
 

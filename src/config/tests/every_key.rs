@@ -27,6 +27,9 @@ respond = {}
 [upstreams.app]
 endpoints = [{ address = '127.0.0.1:3000' }]
 discover = { dns = 'api:80' }
+[upstreams.app.tls]
+cert = 'Cargo.toml'
+key = 'Cargo.toml'
 [upstreams.app.health]
 [upstreams.app.proxy_protocol]
 send = 'v2'

@@ -126,7 +126,7 @@ fn everything_on() -> impl Iterator<Item = String> {
         }
         let other_action = ["[routes.redirect]", "[routes.respond]"].contains(&table.as_str());
         // Its files are examples, and are nowhere.
-        let tls = table.contains("listeners.web.tls");
+        let tls = table.contains(".tls");
         (!other_action && !tls && !line.starts_with("split =") && !line.starts_with("srv ="))
             .then(|| line + "\n")
     })

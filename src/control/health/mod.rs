@@ -29,6 +29,7 @@ use crate::upstream::shared::check::{CheckPlan, HOLD};
 use crate::upstream::shared::health::Record;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{AdminState, EndpointKey, EndpointPlan, EndpointState};
+use rustls::pki_types::ServerName;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -67,6 +68,7 @@ struct Running {
     check: Arc<CheckPlan>,
     authority: Arc<str>,
     dial: Arc<Dial>,
+    server_name: Option<ServerName<'static>>,
     task: JoinHandle<()>,
 }
 
@@ -83,6 +85,7 @@ impl Running {
             && self.check.check == check.check
             && self.authority == endpoint.authority
             && Arc::ptr_eq(&self.dial, dial)
+            && self.server_name == endpoint.server_name
             && !self.task.is_finished()
     }
 }
@@ -119,7 +122,7 @@ impl Checkers {
         let prober = Prober::new(
             Arc::clone(&self.gateway),
             Arc::clone(&endpoint.state),
-            Question::new(Arc::clone(check), Arc::clone(dial), &endpoint.authority),
+            Question::new(Arc::clone(check), Arc::clone(dial), endpoint),
             Arc::clone(&self.permits),
         );
         Running {
@@ -127,6 +130,7 @@ impl Checkers {
             check: Arc::clone(check),
             authority: Arc::clone(&endpoint.authority),
             dial: Arc::clone(dial),
+            server_name: endpoint.server_name.clone(),
             task: task::spawn(prober.run()),
         }
     }

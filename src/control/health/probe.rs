@@ -10,9 +10,12 @@ use crate::message::framing::{self, BodyKind};
 use crate::message::head::{HeadBuf, Method, ResponseHead};
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
-use crate::upstream::conn::{Caller, Conn, Dial, Target};
+use crate::tls::client_fault::{self, TlsFault};
+use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Target};
+use crate::upstream::shared::EndpointPlan;
 use crate::upstream::shared::check::CheckPlan;
 use crate::upstream::shared::health::{Failure, Probe};
+use rustls::pki_types::ServerName;
 use std::future::poll_fn;
 use std::io;
 use std::ops::ControlFlow;
@@ -38,6 +41,7 @@ pub(super) struct Question {
     pub plan: Arc<CheckPlan>,
     /// How connections begin, as those of requests do.
     dial: Arc<Dial>,
+    server_name: Option<ServerName<'static>>,
     /// The request; a WebSocket handshake gets a key of its own each time.
     head: Vec<u8>,
 }
@@ -70,13 +74,17 @@ impl From<Failure> for Failed {
 }
 
 impl Question {
-    /// `authority` is what the endpoint is called where the configuration names no other host.
-    pub fn new(plan: Arc<CheckPlan>, dial: Arc<Dial>, authority: &str) -> Self {
+    pub fn new(plan: Arc<CheckPlan>, dial: Arc<Dial>, endpoint: &EndpointPlan) -> Self {
         let head = match plan.check.kind {
-            HealthKind::Http | HealthKind::Websocket => request(&plan, authority),
+            HealthKind::Http | HealthKind::Websocket => request(&plan, &endpoint.authority),
             HealthKind::Tcp => Vec::new(),
         };
-        Self { plan, dial, head }
+        Self {
+            plan,
+            dial,
+            server_name: endpoint.server_name.clone(),
+            head,
+        }
     }
 
     /// Asks at all of an endpoint's addresses at once; it is well if one of them is.
@@ -114,13 +122,11 @@ impl Question {
         let deadline = Instant::now() + within;
         let target = self.at_port(target);
         let opened = timeout_at(deadline, Conn::open(&target, &self.dial)).await;
-        let mut conn = opened
+        let conn = opened
             .map_err(|_| Failure::ConnectTimeout(within))?
             .map_err(|error| Failure::Connect(reason(&error)))?;
-        timeout_at(deadline, conn.begin(Caller::Gateway))
-            .await
-            .map_err(|_| Failure::ConnectTimeout(within))?
-            .map_err(|error| broken(&error))?;
+        let begun = timeout_at(deadline, conn.begin(Caller::Gateway, self.server_name.as_ref())).await;
+        let mut conn = begun.map_err(|_| self.late_to_begin())?.map_err(unready)?;
         let answered = match self.plan.check.kind {
             HealthKind::Tcp => {
                 return Ok(Passed {
@@ -138,6 +144,14 @@ impl Question {
             }),
             Ok(Err(failed)) => Err(failed),
             Err(_) => Err(late(within, &conn.wire).into()),
+        }
+    }
+
+    /// The deadline passed between the connection and the question.
+    fn late_to_begin(&self) -> Failure {
+        match self.dial.tls {
+            Some(_) => no_tls(TlsFault::Timeout),
+            None => Failure::ConnectTimeout(self.plan.check.timeout),
         }
     }
 
@@ -334,6 +348,23 @@ async fn read<T>(
     }
 }
 
+fn no_tls(fault: TlsFault) -> Failure {
+    Failure::Tls {
+        fault,
+        reason: fault.text().to_owned(),
+    }
+}
+
+fn unready(error: BeginError) -> Failure {
+    match error {
+        BeginError::Io(error) => broken(&error),
+        BeginError::Tls { fault, .. } => Failure::Tls {
+            fault,
+            reason: error.reason(),
+        },
+    }
+}
+
 fn late(within: Duration, wire: &Wire) -> Failure {
     Failure::Timeout {
         within,
@@ -343,6 +374,9 @@ fn late(within: Duration, wire: &Wire) -> Failure {
 
 /// A connection that breaks in the middle is one that ends too early, whichever way.
 fn broken(error: &io::Error) -> Failure {
+    if let Some(fault) = client_fault::of_io(error) {
+        return no_tls(fault);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
             Failure::Closed

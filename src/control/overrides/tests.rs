@@ -19,6 +19,7 @@ fn plans() -> Vec<Arc<UpstreamPlan>> {
     let config = load_text("test", text, &Environment::default()).unwrap().config;
     snapshot::upstreams(
         &config,
+        &[("app".into(), Arc::default())].into(),
         &Registry::default(),
         &Directory::default(),
         &Overrides::default(),

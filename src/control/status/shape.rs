@@ -101,6 +101,8 @@ pub struct UpstreamStatus {
     pub discovery: Option<DiscoveryStatus>,
     /// Where that is not the file's.
     pub balance_override: Option<BalanceStatus>,
+    /// `null` where endpoints are spoken to in the clear.
+    pub tls: Option<TlsStatus>,
     pub breaker: BreakerStatus,
     /// `null` where no endpoint has a `max_connections`.
     pub queue: Option<QueueStatus>,
@@ -112,6 +114,12 @@ pub struct UpstreamStatus {
     pub requests: u64,
     pub failures: u64,
     pub endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TlsStatus {
+    /// Whether endpoints must prove who they are.
+    pub verified: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -170,6 +178,8 @@ pub struct EndpointStatus {
     pub errors: BTreeMap<&'static str, u64>,
     pub retries: RetryStatus,
     pub connections: PoolStatus,
+    /// `null` where it is spoken to in the clear.
+    pub tls: Option<HandshakeStatus>,
     pub latency: Latency,
     pub bytes_sent: u64,
     pub bytes_received: u64,
@@ -304,6 +314,15 @@ pub struct PoolStatus {
     pub opened: u64,
     pub failed: u64,
     pub reused: u64,
+}
+
+/// TLS handshakes with an endpoint.
+#[derive(Debug, Serialize)]
+pub struct HandshakeStatus {
+    pub full: u64,
+    pub resumed: u64,
+    /// Those that failed, by the reason.
+    pub failed: BTreeMap<&'static str, u64>,
 }
 
 /// Quantiles since the start, in milliseconds; `null` without a sample.

@@ -92,6 +92,8 @@ families! {
         UPSTREAM_DURATION "tidegate_upstream_duration_seconds" Histogram ["upstream" "endpoint"] "From the request's first byte sent to the endpoint until its response head.";
         UPSTREAM_CONNECTS "tidegate_upstream_connects_total" Counter ["upstream" "endpoint"] "Connections opened to the endpoint.";
         UPSTREAM_CONNECTS_FAILED "tidegate_upstream_connects_failed_total" Counter ["upstream" "endpoint"] "Connections to the endpoint that could not be opened.";
+        UPSTREAM_TLS "tidegate_upstream_tls_handshakes_total" Counter ["upstream" "endpoint" "kind"] "TLS handshakes with the endpoint that came about: full or resumed.";
+        UPSTREAM_TLS_FAILED "tidegate_upstream_tls_failures_total" Counter ["upstream" "endpoint" "reason"] "TLS handshakes with the endpoint that failed (tls_failed), by reason: expired, not_yet_valid, self_signed, unknown_issuer, wrong_name, bad_certificate (its certificate); client_certificate (it wants ours, or another), unknown_name, incompatible, refused (what it says); not_tls, protocol, closed, timeout.";
         UPSTREAM_REUSES "tidegate_upstream_reuses_total" Counter ["upstream" "endpoint"] "Attempts on a pooled connection.";
         UPSTREAM_CONNECT_DURATION "tidegate_upstream_connect_seconds" Histogram ["upstream" "endpoint"] "Time to open a connection to the endpoint.";
         UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active or idle.";
@@ -144,8 +146,9 @@ families! {
         ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
         ENDPOINT_DRAIN_LEFT "tidegate_endpoint_drain_left" Gauge ["upstream" "endpoint"] "Requests and tunnels left at an endpoint that takes nothing new, as an operator asked.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
-        HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake.";
+        HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed.";
         HEALTH_PROBE_DURATION "tidegate_health_probe_seconds" Histogram ["upstream" "endpoint"] "How long probes took that passed, connecting included.";
+        UPSTREAM_UNVERIFIED "tidegate_upstream_tls_unverified" Gauge ["upstream"] "1 where endpoints are spoken to by TLS and need not prove who they are (tls.verify = false), 0 where they must; absent in the clear.";
         UPSTREAM_FAIL_OPEN "tidegate_upstream_fail_open" Gauge ["upstream"] "1 while no endpoint is well and requests are sent to them all the same.";
         ENDPOINT_EJECTED "tidegate_endpoint_ejected" Gauge ["upstream" "endpoint"] "1 while the endpoint gets no requests because requests failed at it.";
         ENDPOINT_EJECTIONS "tidegate_endpoint_ejections_total" Counter ["upstream" "endpoint"] "Times the endpoint was ejected because requests failed at it.";

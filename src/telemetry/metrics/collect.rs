@@ -265,6 +265,18 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
     each(&names::UPSTREAM_CONNECTS_FAILED, &|s, l, x| {
         s.add(l, x.connects_failed.get())
     });
+    each(&names::UPSTREAM_TLS, &|s, [u, a], x| {
+        for (kind, n) in [("full", x.tls_full.get()), ("resumed", x.tls_resumed.get())] {
+            if n > 0 {
+                s.add(&[u, a, kind], n);
+            }
+        }
+    });
+    each(&names::UPSTREAM_TLS_FAILED, &|s, [u, a], x| {
+        for (reason, n) in x.tls_failed.iter() {
+            s.add(&[u, a, reason], n);
+        }
+    });
     each(&names::UPSTREAM_REUSES, &|s, l, x| s.add(l, x.reuses.get()));
     each(&names::UPSTREAM_CONNECT_DURATION, &|s, l, x| {
         s.histogram(l, &x.connect_seconds.counts())
@@ -368,7 +380,7 @@ fn micros(us: i64) -> Number {
 #[cfg(test)]
 mod tests {
     use super::super::catalogue::{ALL, Origin};
-    use super::super::{HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey};
+    use super::super::{HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, TlsFault};
     use super::*;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
@@ -392,6 +404,8 @@ mod tests {
             route.tunnels_open.inc();
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
+            endpoint.tls_full.inc();
+            endpoint.tls_failed.inc(TlsFault::Expired);
             endpoint.connections_idle.set(2);
             block.worker.cpu_us.set(1_500_000);
         }

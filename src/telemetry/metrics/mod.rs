@@ -8,6 +8,7 @@ pub mod catalogue;
 mod cells;
 mod collect;
 mod exposition;
+mod faults;
 mod histogram;
 mod http2;
 mod process_wide;
@@ -16,12 +17,13 @@ pub mod series;
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::{Outcomes, Totals};
 pub use exposition::{Encoder, Exposition, Number, Samples};
+pub use faults::{HeaderFault, PerHeaderFault, PerTlsFault, TlsFault};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
 pub use http2::{Abuse, PerAbuse, PerCode, RESET_CODES};
 pub use process_wide::{AccessLogSeries, ControlSeries, DnsResult, ReloadResult};
 pub use series::{
-    CLASSES, EndpointSeries, Handshake, HeaderFault, ListenerSeries, NoRetry, PerClass, PerHeaderFault,
-    PerNoRetry, PerRefusal, PerToken, Refusal, RouteSeries, TlsFailure, WorkerSeries,
+    CLASSES, EndpointSeries, Handshake, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken,
+    Refusal, RouteSeries, TlsFailure, WorkerSeries,
 };
 
 use jiff::Timestamp;

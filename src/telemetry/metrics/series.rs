@@ -4,6 +4,7 @@
 //! that no two share a cache line (128 bytes: processors fetch lines in pairs).
 
 use super::cells::{Counter, Gauge};
+use super::faults::{PerHeaderFault, PerTlsFault};
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
 use crate::message::token::Token;
@@ -123,78 +124,6 @@ impl PerRefusal {
 
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Refusal::ALL.into_iter().map(Refusal::name).zip(self.0.values())
-    }
-
-    #[must_use]
-    pub fn sum(&self) -> u64 {
-        self.0.values().sum()
-    }
-}
-
-/// What was wrong with a PROXY protocol header, or that there was none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderFault {
-    /// The peer is not one of those that may send it.
-    Untrusted,
-    /// Something else came.
-    Missing,
-    /// A rule of the protocol is broken.
-    Malformed,
-    /// It is longer than allowed.
-    TooLarge,
-    /// Its checksum is not that of its bytes.
-    Checksum,
-    /// It did not come in time.
-    Timeout,
-    /// The connection ended within it.
-    Ended,
-    /// The connection ended before its first byte, as checks of a port do it.
-    Empty,
-}
-
-impl HeaderFault {
-    pub const ALL: [Self; 8] = [
-        Self::Untrusted,
-        Self::Missing,
-        Self::Malformed,
-        Self::TooLarge,
-        Self::Checksum,
-        Self::Timeout,
-        Self::Ended,
-        Self::Empty,
-    ];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Untrusted => "untrusted",
-            Self::Missing => "missing",
-            Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
-            Self::Checksum => "checksum",
-            Self::Timeout => "timeout",
-            Self::Ended => "ended",
-            Self::Empty => "empty",
-        }
-    }
-}
-
-/// Counts by [`HeaderFault`].
-#[derive(Debug, Default)]
-pub struct PerHeaderFault(Cells<{ HeaderFault::ALL.len() }>);
-
-impl PerHeaderFault {
-    pub fn inc(&self, what: HeaderFault) {
-        self.0.0[what as usize].inc();
-    }
-
-    /// Kind and count of each that was counted at all.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        HeaderFault::ALL
-            .into_iter()
-            .map(HeaderFault::name)
-            .zip(self.0.values())
-            .filter(|(_, n)| *n > 0)
     }
 
     #[must_use]
@@ -418,7 +347,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHeaderFault PerHandshake PerTlsFailure);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault);
 
 series! {
     /// One listener.
@@ -487,6 +416,10 @@ series! {
         faults: Counter,
         connects: Counter,
         connects_failed: Counter,
+        /// TLS handshakes that came about, in full and resumed, and those that did not.
+        tls_full: Counter,
+        tls_resumed: Counter,
+        tls_failed: PerTlsFault,
         /// Attempts on a pooled connection.
         reuses: Counter,
         connect_seconds: Histogram,

@@ -2,16 +2,20 @@
 
 mod dial;
 
-pub use dial::{Behalf, Caller, Dial};
+pub use dial::{BeginError, Behalf, Caller, Dial};
 
 use crate::net::transport::Transport;
 use crate::net::wire::Wire;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop::unconstrained;
 
 /// First keep-alive probe on a silent connection; dead hosts are found without traffic.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
@@ -116,8 +120,22 @@ impl Conn {
 
     /// Whether an idle connection can carry another request: nothing was sent to it unasked, it was not closed.
     #[must_use]
-    pub fn is_usable(&self) -> bool {
-        self.wire.is_clean() && !self.wire.transport.stirs()
+    pub fn is_usable(&mut self) -> bool {
+        self.wire.is_clean() && (!self.wire.transport.stirs() || self.is_quiet_within())
+    }
+
+    /// Whether what has come is only TLS speaking to itself: session tickets are sent whenever the other side likes.
+    fn is_quiet_within(&mut self) -> bool {
+        if !matches!(self.wire.transport, Transport::Tls(_)) {
+            return false;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        let transport = &mut self.wire.transport;
+        // Unconstrained: who has used up its turn would be told that there is nothing.
+        let read = unconstrained(poll_fn(|cx| {
+            Poll::Ready(transport.poll_read(cx, &mut [0]).is_pending())
+        }));
+        pin!(read).poll(&mut cx) == Poll::Ready(true) && !self.wire.transport.stirs()
     }
 }
 

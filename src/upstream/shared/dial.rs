@@ -1,16 +1,77 @@
 //! How connections to the endpoints of an upstream begin, as the configuration says it.
 
-use crate::config::model::{ProxyVersion, Upstream};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::model::{DnsName, EndpointAddress, ProxyVersion, Upstream};
 use crate::net::proxy_protocol::Version;
+use crate::tls::client::{self, ClientTls};
 use crate::upstream::conn::Dial;
+use rustls::pki_types::ServerName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// What is the same for all connections of an upstream.
+/// The dials of all upstreams, by name.
+pub type Dials = BTreeMap<Arc<str>, Arc<Dial>>;
+
+/// What HTTP/1.1 is called in a TLS handshake (RFC 7301 section 6).
+const ALPN_HTTP11: &[u8] = b"http/1.1";
+
+/// What is the same for all connections of an upstream. Files are read. `None`: something was found wrong, and told.
 #[must_use]
-pub fn of(upstream: &Upstream) -> Dial {
-    Dial {
-        announce: upstream.proxy_protocol.map(|version| match version {
-            ProxyVersion::V1 => Version::V1,
-            ProxyVersion::V2 => Version::V2,
-        }),
+pub fn load(name: &str, upstream: &Upstream, found: &mut Vec<Diagnostic>) -> Option<Dial> {
+    let tls = match &upstream.tls {
+        None => None,
+        Some(tls) => {
+            let key = format!("upstreams.{name}.tls");
+            let discovered = upstream
+                .discover
+                .as_ref()
+                .map(|discover| discover.name.to_string());
+            let tls = ClientTls::load(tls, discovered, &[ALPN_HTTP11], &key, found)?;
+            if tls.is_verified() && !tls.names_all() && !every_endpoint_is_named(upstream, &key, found) {
+                return None;
+            }
+            Some(Arc::new(tls))
+        }
+    };
+    let announce = upstream.proxy_protocol.map(|version| match version {
+        ProxyVersion::V1 => Version::V1,
+        ProxyVersion::V2 => Version::V2,
+    });
+    Some(Dial { announce, tls })
+}
+
+fn every_endpoint_is_named(upstream: &Upstream, key: &str, found: &mut Vec<Diagnostic>) -> bool {
+    let nameless = upstream
+        .endpoints
+        .iter()
+        .find(|endpoint| server_name(&endpoint.address).is_none());
+    let nameless = nameless.map(|endpoint| endpoint.text.as_str()).or_else(|| {
+        let services = matches!(upstream.discover.as_ref()?.name, DnsName::Service(_));
+        services.then_some("what SRV records name")
+    });
+    if let Some(what) = nameless {
+        let message = format!("{what} has no name that a certificate could be held to");
+        let told = Diagnostic::error(format!("{key}.server_name"), message);
+        found.push(told.hint("write the name that the certificates have"));
+    }
+    nameless.is_none()
+}
+
+/// What the certificate of an endpoint at this address must have, where the configuration does not say.
+#[must_use]
+pub fn server_name(address: &EndpointAddress) -> Option<ServerName<'static>> {
+    match address {
+        EndpointAddress::Ip(address) => Some(ServerName::IpAddress(address.ip().into())),
+        EndpointAddress::Name { host, .. } => client::server_name(host),
+        EndpointAddress::Unix(_) => None,
+    }
+}
+
+/// The same for an endpoint that was discovered: the name that led to it.
+#[must_use]
+pub fn discovered_name(upstream: &Upstream) -> Option<ServerName<'static>> {
+    match &upstream.discover.as_ref()?.name {
+        DnsName::Host { host, .. } => client::server_name(host),
+        DnsName::Service(_) => None,
     }
 }

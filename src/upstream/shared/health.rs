@@ -9,6 +9,7 @@ use super::standing::Health;
 use crate::base::clock::Millis;
 use crate::config::model;
 use crate::telemetry::metrics::Histogram;
+use crate::telemetry::metrics::TlsFault;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub enum Failure {
     Connect(String),
     #[error("no connection within {}", short(*.0))]
     ConnectTimeout(Duration),
+    #[error("no TLS: {reason}")]
+    Tls { fault: TlsFault, reason: String },
     #[error("no whole answer within {}, {bytes} bytes of it came", short(*.within))]
     Timeout { within: Duration, bytes: u64 },
     #[error("the connection ended before the answer was whole")]
@@ -61,12 +64,13 @@ impl Failure {
             Self::Body => 7,
             Self::TooLarge(_) => 8,
             Self::Handshake(_) => 9,
+            Self::Tls { .. } => 10,
         }
     }
 }
 
 /// What a probe can come to, in one word.
-pub const RESULTS: [&str; 10] = [
+pub const RESULTS: [&str; 11] = [
     "passed",
     "connect_failed",
     "connect_timeout",
@@ -77,6 +81,7 @@ pub const RESULTS: [&str; 10] = [
     "body",
     "too_large",
     "handshake",
+    "tls_failed",
 ];
 
 fn short(time: Duration) -> String {

@@ -21,7 +21,7 @@ pub mod standing;
 pub mod state;
 
 pub use crate::config::model::HashKey;
-pub use crate::upstream::conn::Target;
+pub use crate::upstream::conn::{Dial, Target};
 pub use balancer::Ask;
 pub use overrides::Overrides;
 pub use plan::{AdminState, EndpointPlan, Hashing, UpstreamPlan};

@@ -9,6 +9,7 @@ use crate::base::clock::Millis;
 use crate::config::choices::Choice;
 use crate::config::model::{Balance, HashKey, Pool};
 use crate::upstream::conn::Dial;
+use rustls::pki_types::ServerName;
 use std::sync::Arc;
 
 /// One endpoint's place in an upstream.
@@ -24,6 +25,8 @@ pub struct EndpointPlan {
     pub max_connections: u32,
     /// What the endpoint sees as Host when the route says `host = "endpoint"`.
     pub authority: Arc<str>,
+    /// What its certificate must have, where the configuration does not say; `None` where nobody knows.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 impl EndpointPlan {

@@ -15,8 +15,8 @@ pub struct Registry {
     endpoints: Mutex<HashMap<EndpointKey, Weak<EndpointState>>>,
     /// By the name of the upstream.
     admissions: Mutex<HashMap<Arc<str>, Weak<Admission>>>,
-    /// By the name of the upstream.
-    dials: Mutex<HashMap<Arc<str>, Weak<Dial>>>,
+    /// By the name of the upstream: that in force, and those of snapshots that are not, or not any more.
+    dials: Mutex<HashMap<Arc<str>, Vec<Weak<Dial>>>>,
 }
 
 impl Registry {
@@ -65,16 +65,20 @@ impl Registry {
     /// How connections of this upstream begin: the one that is known, if nothing about it has changed.
     pub fn dial(&self, upstream: &Arc<str>, wanted: Dial) -> Arc<Dial> {
         let mut dials = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = dials
-            .get(upstream)
-            .and_then(Weak::upgrade)
-            .filter(|known| **known == wanted)
-        {
-            return known;
+        for known in dials.values_mut() {
+            known.retain(|dial| dial.strong_count() > 0);
         }
-        dials.retain(|_, dial| dial.strong_count() > 0);
+        dials.retain(|_, known| !known.is_empty());
+        let known = dials.entry(upstream.clone()).or_default();
+        if let Some(same) = known
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|dial| **dial == wanted)
+        {
+            return same;
+        }
         let dial = Arc::new(wanted);
-        dials.insert(upstream.clone(), Arc::downgrade(&dial));
+        known.push(Arc::downgrade(&dial));
         dial
     }
 
@@ -120,12 +124,16 @@ mod tests {
     #[test]
     fn connections_begin_the_same_way_until_that_changes() {
         let registry = Registry::default();
-        let dial = |announce| registry.dial(&"api".into(), Dial { announce });
+        let dial = |announce| registry.dial(&"api".into(), Dial { announce, tls: None });
         let plain = dial(None);
         assert!(Arc::ptr_eq(&plain, &dial(None)));
         let announced = dial(Some(Version::V2));
         assert!(!Arc::ptr_eq(&plain, &announced));
         assert!(Arc::ptr_eq(&announced, &dial(Some(Version::V2))));
+        assert!(
+            Arc::ptr_eq(&plain, &dial(None)),
+            "what was only tried changes nothing"
+        );
         let other = registry.dial(&"other".into(), Dial::default());
         assert!(!Arc::ptr_eq(&plain, &other), "each upstream has its own");
     }

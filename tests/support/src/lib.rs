@@ -25,6 +25,7 @@ pub mod net;
 pub mod pattern;
 pub mod raw;
 pub mod tls;
+pub mod tls_front;
 pub mod ws;
 
 pub use address::Address;
@@ -38,3 +39,4 @@ pub use load::Load;
 pub use message::{Request, Response};
 pub use raw::{Broken, Conn};
 pub use tls::{Ca, Leaf, TlsClient};
+pub use tls_front::TlsFront;

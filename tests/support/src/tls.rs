@@ -154,6 +154,35 @@ impl Ca {
     }
 }
 
+impl Leaf {
+    /// A certificate that vouches for itself; with `is_ca` one that may vouch for others too, as `openssl req -x509`
+    /// makes them.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    #[must_use]
+    pub fn self_signed(names: &[&str], is_ca: bool) -> Self {
+        let key = KeyPair::generate().expect("key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        let name = |name: &&str| match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName((*name).try_into().expect("name")),
+        };
+        params.subject_alt_names = names.iter().map(name).collect();
+        params.distinguished_name.push(DnType::CommonName, "itself");
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let cert = params.self_signed(&key).expect("certificate").pem();
+        Self {
+            chain: cert.clone(),
+            cert,
+            key: key.serialize_pem(),
+            serial: 0,
+        }
+    }
+}
+
 /// A TLS client. Connections of one client share its sessions: a later one resumes an earlier one.
 #[derive(Clone, Debug)]
 pub struct TlsClient {

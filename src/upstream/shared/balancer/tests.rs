@@ -26,6 +26,7 @@ pub(crate) fn endpoint(address: String, weight: u32, backup: bool) -> EndpointPl
     };
     EndpointPlan {
         authority: key.address.clone(),
+        server_name: None,
         state: Arc::new(EndpointState::new(key, vec![])),
         weight,
         backup,

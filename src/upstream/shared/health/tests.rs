@@ -128,6 +128,10 @@ fn every_failure_has_a_word_of_its_own() {
         Failure::Body,
         Failure::TooLarge(1),
         Failure::Handshake(""),
+        Failure::Tls {
+            fault: TlsFault::Expired,
+            reason: String::new(),
+        },
     ];
     let mut words: Vec<&str> = all.iter().map(Failure::token).collect();
     words.dedup();

@@ -16,6 +16,7 @@ fn plan(endpoints: usize) -> UpstreamPlan {
         };
         EndpointPlan {
             authority: key.address.clone(),
+            server_name: None,
             state: Arc::new(EndpointState::new(key, vec![])),
             weight: 1,
             backup: false,

@@ -1,0 +1,54 @@
+//! What connections begin with: PROXY protocol headers, TLS to endpoints.
+
+use super::Checker;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::files::{Files, MAX_PEM_BYTES};
+use crate::config::path::join;
+use ipnet::IpNet;
+
+impl Checker<'_> {
+    /// `at`: where a listener says whose headers it takes.
+    pub(super) fn proxy_protocol(&mut self, at: &str, trusted: &[IpNet]) {
+        let at = join(at, "trusted");
+        if trusted.is_empty() && !self.problems.any_under(&at) {
+            let message =
+                "nobody is trusted to send PROXY protocol headers: every connection would be refused";
+            let told = Diagnostic::error(at, message);
+            self.problems
+                .add(told.hint("name the networks of the proxies, such as [\"10.0.0.0/8\"]"));
+        } else if let Some(net) = trusted.iter().find(|net| net.prefix_len() == 0) {
+            let message = format!("{net} trusts everybody: who can connect can claim any client address");
+            self.warning(at, message, None);
+        }
+    }
+
+    /// Files are read by whoever compiles them; here they are found missing while the operator looks.
+    pub(super) fn upstream_tls(&mut self, files: &mut Files) {
+        for (name, upstream) in &self.config.upstreams {
+            let Some(tls) = &upstream.tls else { continue };
+            let at = join(&join("upstreams", name), "tls");
+            for (key, path) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+                if let Some(path) = path {
+                    self.readable(files, path, MAX_PEM_BYTES, join(&at, key));
+                }
+            }
+            for (key, other, lonely) in [
+                ("cert", "key", tls.cert.is_some() && tls.key.is_none()),
+                ("key", "cert", tls.key.is_some() && tls.cert.is_none()),
+            ] {
+                if lonely {
+                    self.error(join(&at, key), format!("`{key}` is there without `{other}`"));
+                }
+            }
+            if !tls.verify {
+                let message = "certificates are not looked at: whoever answers at an endpoint's address is believed to be it".to_owned();
+                let hint = "name whom to trust with `ca`, and what certificates are for with `server_name`";
+                self.warning(join(&at, "verify"), message, Some(hint.to_owned()));
+                if tls.ca.is_some() {
+                    let message = "`ca` has no effect without `verify`".to_owned();
+                    self.warning(join(&at, "ca"), message, None);
+                }
+            }
+        }
+    }
+}
