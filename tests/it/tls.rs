@@ -100,7 +100,7 @@ fn http2_is_agreed_on_by_alpn() {
     });
     let gateway = listener(&backend, ONE)
         .leaf("a", &ca.leaf(&["a.test"]))
-        .file("ca.pem", &ca.pem())
+        .file("ca.pem", ca.pem())
         .start();
     let port = gateway.web().port();
     let url = |path: &str| format!("https://a.test:{port}{path}");
