@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use testkit::Ca;
 
 /// The pieces of TOML in the README, in order.
 fn recipes() -> Vec<String> {
@@ -55,6 +56,16 @@ fn each_recipe_passes_check_once_it_is_whole() {
     assert!(recipes.len() >= 8, "{} recipes found", recipes.len());
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("tidegate.toml");
+    let ca = Ca::default();
+    let leaf = ca.leaf(&["www.example.com", "admin.example.com"]);
+    std::fs::create_dir(directory.path().join("certs")).expect("a directory");
+    for (name, text) in [
+        ("site.pem", leaf.chain.as_str()),
+        ("site.key", &leaf.key),
+        ("clients.pem", ca.pem()),
+    ] {
+        std::fs::write(directory.path().join("certs").join(name), text).expect("a file");
+    }
     for recipe in recipes {
         let text = whole(&recipe);
         std::fs::write(&path, &text).expect("a file");
