@@ -108,15 +108,7 @@ fn path(backend: &Backend) -> String {
 }
 
 fn shown(gateway: &Gateway, backend: &Backend) -> Value {
-    let upstream = gateway.admin_get("/api/v1/upstreams/app").json();
-    let address = backend.address().to_string();
-    let endpoints = upstream["endpoints"].as_array().expect("endpoints");
-    let found = endpoints
-        .iter()
-        .find(|endpoint| endpoint["address"] == address.as_str());
-    found
-        .unwrap_or_else(|| panic!("no {address} in {upstream}"))
-        .clone()
+    gateway.endpoint(&backend.address())
 }
 
 #[track_caller]

@@ -33,18 +33,10 @@ fn in_front_of(servers: &[Server], response: &str, rules: &str) -> Gateway {
         .start()
 }
 
-fn endpoint(gateway: &Gateway, server: &Server) -> Value {
-    let upstream = gateway.admin_get("/api/v1/upstreams/app").json();
-    let address = server.address().to_string();
-    let all = upstream["endpoints"].as_array().cloned().unwrap_or_default();
-    let found = all.into_iter().find(|e| e["address"] == address.as_str());
-    found.unwrap_or_else(|| panic!("no {address} in {upstream}"))
-}
-
 #[track_caller]
 fn becomes(gateway: &Gateway, server: &Server, state: &str) -> Value {
     eventually_some(&format!("{} is {state}", server.address()), || {
-        let endpoint = endpoint(gateway, server);
+        let endpoint = gateway.endpoint(&server.address());
         (endpoint["state"] == state).then_some(endpoint)
     })
 }
@@ -82,7 +74,7 @@ fn killing_one_of_three_under_load_fails_no_request_that_may_be_repeated() {
     let signalled = Timestamp::now();
     servers[0].kill();
     let took = detection(&gateway, &servers[0], "ejected");
-    let ejected = endpoint(&gateway, &servers[0])["last_ejection"].clone();
+    let ejected = gateway.endpoint(&servers[0].address())["last_ejection"].clone();
     publish("kill -9 under load", took, signalled, &ejected["since"]);
     // Without ejection in the workers it would be up to the looks at error rates: the window fills, or nothing comes.
     assert!(took <= 10 * GOAL, "{took:?}");
@@ -97,7 +89,7 @@ fn killing_one_of_three_under_load_fails_no_request_that_may_be_repeated() {
     let served = || gateway.metric("tidegate_upstream_responses_total", &labels);
     let before = served();
     eventually("it is back", || served() > before);
-    let weight = |server| endpoint(&gateway, server)["weight_now"].as_f64();
+    let weight = |server: &Server| gateway.endpoint(&server.address())["weight_now"].as_f64();
     let (back, other) = (weight(&servers[0]), weight(&servers[1]));
     assert!(back < other, "it starts slowly: {back:?}, {other:?}");
     eventually("it gets its part", || served() > before + 50.0);
@@ -168,11 +160,11 @@ fn a_process_that_stands_still_costs_each_request_its_deadline_until_it_is_eject
         let begun = Instant::now();
         gateway.get("/whoami").expect(200, None);
         slow += u32::from(begun.elapsed() >= DEADLINE);
-        endpoint(&gateway, &servers[0])["state"] == "ejected"
+        gateway.endpoint(&servers[0].address())["state"] == "ejected"
     });
     assert!(slow >= 2, "those that failed there");
     let took = detection(&gateway, &servers[0], "ejected");
-    let ejected = endpoint(&gateway, &servers[0])["last_ejection"].clone();
+    let ejected = gateway.endpoint(&servers[0].address())["last_ejection"].clone();
     publish(
         "SIGSTOP, one request after another",
         took,

@@ -62,28 +62,12 @@ fn upstream(gateway: &Gateway) -> Value {
     gateway.admin_get("/api/v1/upstreams/app").json()
 }
 
-fn endpoint(gateway: &Gateway, address: &Address) -> Value {
-    let upstream = upstream(gateway);
-    let all = upstream["endpoints"].as_array().cloned().unwrap_or_default();
-    let found = all
-        .into_iter()
-        .find(|e| e["address"] == address.to_string().as_str());
-    found.unwrap_or_else(|| panic!("no {address} in {upstream}"))
-}
-
 #[track_caller]
 fn becomes(gateway: &Gateway, address: &Address, state: &str) -> Value {
     eventually_some(&format!("{address} is {state}"), || {
-        let endpoint = endpoint(gateway, address);
+        let endpoint = gateway.endpoint(address);
         (endpoint["health"]["state"] == state).then_some(endpoint)
     })
-}
-
-/// Events of this type, the oldest first.
-fn events(gateway: &Gateway, kind: &str) -> Vec<Value> {
-    let page = gateway.admin_get("/api/v1/events?limit=1000").json();
-    let all = page["events"].as_array().cloned().unwrap_or_default();
-    all.into_iter().filter(|event| event["type"] == kind).collect()
 }
 
 /// Who answered each of so many requests.
@@ -115,7 +99,7 @@ fn an_endpoint_that_fails_its_checks_gets_no_requests_until_it_passes_again() {
     let last = &down["health"]["last_results"][0];
     assert_eq!((&last["passed"], &last["status"]), (&false.into(), &503.into()));
     assert_eq!(last["cause"], "status");
-    let told = &events(&gateway, "endpoint.unhealthy")[0];
+    let told = &gateway.events("endpoint.unhealthy")[0];
     assert_eq!(told["target"], format!("app/{}", b.address()));
     assert_eq!(told["reason"], "fails its checks: status 503, accepted: 200-399");
     assert_eq!(
@@ -131,8 +115,8 @@ fn an_endpoint_that_fails_its_checks_gets_no_requests_until_it_passes_again() {
         (&"active".into(), &Value::Null)
     );
     eventually("it serves again", || answers(&gateway, 4).contains('b'));
-    assert_eq!(events(&gateway, "endpoint.healthy").len(), 1);
-    let recovered = &events(&gateway, "endpoint.healthy")[0];
+    assert_eq!(gateway.events("endpoint.healthy").len(), 1);
+    let recovered = &gateway.events("endpoint.healthy")[0];
     assert!(recovered["data"]["down_ms"].is_u64(), "{recovered}");
 }
 
@@ -172,7 +156,7 @@ fn outcome(health: &str, reply: impl Fn(&Request) -> Reply + Send + Sync + 'stat
     let health = format!(r#"path = "/health", timeout = "400ms", interval = "10s", {health}"#);
     let gateway = checked(&health, &[backend.address()]).start();
     let endpoint = eventually_some("a verdict", || {
-        let endpoint = endpoint(&gateway, &backend.address());
+        let endpoint = gateway.endpoint(&backend.address());
         (endpoint["health"]["state"] != "pending").then_some(endpoint)
     });
     let last = &endpoint["health"]["last_results"][0];
@@ -321,9 +305,9 @@ fn pauses_shorter_than_the_fall_do_no_harm() {
     let health = r#"path = "/health", interval = "20ms", fast_interval = "20ms", timeout = "1s", fall = 3"#;
     let gateway = checked(health, &[backend.address()]).start();
     eventually("many pauses", || asked.load(Ordering::SeqCst) > 40);
-    let endpoint = endpoint(&gateway, &backend.address());
+    let endpoint = gateway.endpoint(&backend.address());
     assert_eq!(endpoint["health"]["state"], "healthy", "{endpoint}");
-    assert!(events(&gateway, "endpoint.unhealthy").is_empty());
+    assert!(gateway.events("endpoint.unhealthy").is_empty());
     let probes = &endpoint["health"]["probes"];
     assert!(
         probes["timeout"] == 2 && probes["status"].as_u64() > Some(15),
@@ -415,13 +399,13 @@ fn when_all_are_down_requests_are_sent_all_the_same_and_everybody_is_told() {
         gateway.metric("tidegate_upstream_fail_open", &["upstream=\"app\""]),
         1.0
     );
-    eventually("it is told", || events(&gateway, "upstream.fail_open").len() == 1);
+    eventually("it is told", || gateway.events("upstream.fail_open").len() == 1);
 
     a_well.store(true, Ordering::SeqCst);
     eventually("it is over", || upstream(&gateway)["fail_open"] == false);
     assert_eq!(answers(&gateway, 6), "aaaaaa");
     eventually("that is told too", || {
-        events(&gateway, "upstream.fail_open_ended").len() == 1
+        gateway.events("upstream.fail_open_ended").len() == 1
     });
     assert_eq!(gateway.metric("tidegate_upstream_fail_open", &[]), 0.0);
 }
@@ -453,7 +437,7 @@ fn nobody_waits_long_for_a_verdict_that_does_not_come() {
     let gateway = checked(r#"path = "/health", timeout = "60s""#, &[a.address()]).start();
     // Answered while the probe still hangs.
     assert_eq!(gateway.get("/").text(), "a");
-    assert_eq!(endpoint(&gateway, &a.address())["health"]["state"], "pending");
+    assert_eq!(gateway.endpoint(&a.address())["health"]["state"], "pending");
     eventually("that it fails open is told", || {
         upstream(&gateway)["fail_open"] == true
     });
@@ -485,7 +469,7 @@ fn what_is_presumed_of_a_new_endpoint_is_configurable() {
         let health = format!(r#"path = "/health", timeout = "60s", initial = "{initial}""#);
         let gateway = checked(&health, &[a.address(), b.address()]).start();
         gate.reached();
-        assert_eq!(endpoint(&gateway, &a.address())["state"], state);
+        assert_eq!(gateway.endpoint(&a.address())["state"], state);
         // Neither holds requests up, though all are presumed unwell: it fails open.
         let both = answers(&gateway, 4);
         assert!(both.contains('a') && both.contains('b'), "{both}");
@@ -512,13 +496,13 @@ fn a_reload_keeps_what_is_known() {
     let slower = config(r#"path = "/health", interval = "60s""#, &addresses);
     for text in [other, slower] {
         gateway.reload(&text);
-        let after = endpoint(&gateway, &b.address());
+        let after = gateway.endpoint(&b.address());
         assert_eq!(after["health"]["state"], "unhealthy", "{after}");
         assert_eq!(after["health"]["since"], before["health"]["since"]);
         assert_eq!(answers(&gateway, 10), "a".repeat(10));
     }
     assert_eq!(served(&b), before_served);
-    assert_eq!(events(&gateway, "endpoint.unhealthy").len(), 1);
+    assert_eq!(gateway.events("endpoint.unhealthy").len(), 1);
 }
 
 #[test]
@@ -532,7 +516,7 @@ fn an_endpoint_that_a_reload_adds_gets_nothing_before_its_first_pass() {
     gateway.reload(&config(QUICK, &[a.address(), b.address()]));
     gate.reached();
     assert_eq!(answers(&gateway, 20), "a".repeat(20));
-    assert_eq!(endpoint(&gateway, &b.address())["state"], "pending");
+    assert_eq!(gateway.endpoint(&b.address())["state"], "pending");
     gate.open();
     eventually("it serves", || answers(&gateway, 4).contains('b'));
 }
@@ -543,12 +527,12 @@ fn checks_come_and_go_with_reloads_and_no_request_notices() {
     let plain = config(QUICK, &[a.address()]).replace("health =", "pool = {} #");
     let gateway = gateway(&plain).start();
     assert_eq!(answers(&gateway, 2), "aa");
-    assert_eq!(endpoint(&gateway, &a.address())["health"], Value::Null);
+    assert_eq!(gateway.endpoint(&a.address())["health"], Value::Null);
     assert_eq!(a.requests().len(), served(&a), "nobody probes");
 
     gateway.reload(&config(QUICK, &[a.address()]));
     assert_eq!(
-        endpoint(&gateway, &a.address())["ready"],
+        gateway.endpoint(&a.address())["ready"],
         true,
         "it served, so it serves on"
     );
@@ -557,9 +541,9 @@ fn checks_come_and_go_with_reloads_and_no_request_notices() {
 
     gateway.reload(&plain);
     eventually("nobody checks", || {
-        endpoint(&gateway, &a.address())["health"] == Value::Null
+        gateway.endpoint(&a.address())["health"] == Value::Null
     });
-    assert_eq!(endpoint(&gateway, &a.address())["state"], "active");
+    assert_eq!(gateway.endpoint(&a.address())["state"], "active");
     let asked = a.hits();
     // One may have been on its way.
     holds_for(Duration::from_millis(200), "no probe comes", || {
@@ -603,10 +587,7 @@ fn a_server_that_hangs_up_after_each_answer_is_not_asked_without_end() {
     gate.open();
     eventually("it is asked once out of turn", || backend.hits() == 2);
     holds_for(Duration::from_millis(300), "and no more", || backend.hits() == 2);
-    assert_eq!(
-        endpoint(&gateway, &backend.address())["health"]["state"],
-        "healthy"
-    );
+    assert_eq!(gateway.endpoint(&backend.address())["health"]["state"], "healthy");
 }
 
 #[test]
@@ -655,7 +636,7 @@ fn an_endpoint_in_maintenance_is_left_alone_and_asked_anew_before_it_serves_agai
 
     put("maintenance");
     eventually("nobody checks", || {
-        endpoint(&gateway, &b.address())["health"] == Value::Null
+        gateway.endpoint(&b.address())["health"] == Value::Null
     });
     let asked = b.hits();
     // One may have been on its way.
@@ -664,12 +645,12 @@ fn an_endpoint_in_maintenance_is_left_alone_and_asked_anew_before_it_serves_agai
     });
     b.down();
     b.up();
-    assert!(events(&gateway, "endpoint.unhealthy").is_empty());
+    assert!(gateway.events("endpoint.unhealthy").is_empty());
 
     hold.store(true, Ordering::SeqCst);
     put("active");
     gate.reached();
-    assert_eq!(endpoint(&gateway, &b.address())["state"], "pending");
+    assert_eq!(gateway.endpoint(&b.address())["state"], "pending");
     assert_eq!(answers(&gateway, 10), "a".repeat(10));
     gate.open();
     eventually("it serves again", || answers(&gateway, 4).contains('b'));

@@ -15,6 +15,7 @@ mod access_log;
 mod admin;
 mod app_server;
 mod bad_input;
+mod bad_upstreams;
 mod balancing;
 mod breaker;
 mod changes;

@@ -1,7 +1,6 @@
 //! Ejection: an endpoint at which requests fail is left alone for a while.
 
 use crate::gateway;
-use serde_json::Value;
 use testkit::net::Refused;
 use testkit::{Backend, Gateway, Reply, eventually, eventually_some, holds_for};
 
@@ -31,21 +30,6 @@ outlier = { @outlier@ }
 address = "127.0.0.1:0"
 "#;
 
-fn endpoint(gateway: &Gateway, backend: &Backend) -> Value {
-    let upstream = gateway.admin_get("/api/v1/upstreams/app").json();
-    let address = backend.address().to_string();
-    let all = upstream["endpoints"].as_array().cloned().unwrap_or_default();
-    all.into_iter()
-        .find(|endpoint| endpoint["address"] == address.as_str())
-        .expect("the endpoint")
-}
-
-fn events(gateway: &Gateway, kind: &str) -> Vec<Value> {
-    let page = gateway.admin_get("/api/v1/events?limit=1000").json();
-    let all = page["events"].as_array().cloned().unwrap_or_default();
-    all.into_iter().filter(|event| event["type"] == kind).collect()
-}
-
 #[test]
 fn failures_in_a_row_eject_at_once_and_the_endpoint_comes_back() {
     let (bad, good) = (Backend::http(|_| Reply::new(500, "no")), Backend::text("ok"));
@@ -56,7 +40,7 @@ fn failures_in_a_row_eject_at_once_and_the_endpoint_comes_back() {
     assert_eq!(failed, 3, "{statuses:?}");
     assert_eq!(bad.hits(), 3);
 
-    let state = endpoint(&gateway, &bad);
+    let state = gateway.endpoint(&bad.address());
     assert_eq!(
         (&state["state"], &state["ready"]),
         (&"ejected".into(), &false.into()),
@@ -70,7 +54,7 @@ fn failures_in_a_row_eject_at_once_and_the_endpoint_comes_back() {
     assert_eq!(last["over"], false, "{state}");
     assert_eq!(state["last_error"], "status 500", "{state}");
     assert!(state["last_error_at"].is_string(), "{state}");
-    let event = eventually_some("it is told", || events(&gateway, "endpoint.ejected").pop());
+    let event = eventually_some("it is told", || gateway.events("endpoint.ejected").pop());
     assert_eq!(event["target"], format!("app/{}", bad.address()), "{event}");
     assert_eq!(event["data"]["seconds"], 2.0, "{event}");
     let labels = [&*format!("endpoint=\"{}\"", bad.address())];
@@ -103,11 +87,11 @@ fn failures_in_a_row_eject_at_once_and_the_endpoint_comes_back() {
     });
     // On probation one failure is enough, and it is out for longer.
     let event = eventually_some("it is ejected again", || {
-        events(&gateway, "endpoint.ejected").into_iter().nth(1)
+        gateway.events("endpoint.ejected").into_iter().nth(1)
     });
     assert_eq!(event["data"]["seconds"], 4.0, "{event}");
     assert_eq!(event["data"]["times"], 2, "{event}");
-    assert_eq!(events(&gateway, "endpoint.readmitted").len(), 1);
+    assert_eq!(gateway.events("endpoint.readmitted").len(), 1);
 }
 
 #[test]
@@ -124,9 +108,9 @@ fn an_endpoint_that_fails_half_of_the_time_is_ejected_by_its_rate() {
         for _ in 0..10 {
             let _any = gateway.get("/");
         }
-        endpoint(&gateway, &shaky)["state"] == "ejected"
+        gateway.endpoint(&shaky.address())["state"] == "ejected"
     });
-    let reason = endpoint(&gateway, &shaky)["last_ejection"]["reason"].clone();
+    let reason = gateway.endpoint(&shaky.address())["last_ejection"]["reason"].clone();
     assert!(
         reason.as_str().is_some_and(|r| r.contains(" requests failed")),
         "{reason}"
@@ -154,7 +138,7 @@ fn what_clients_do_wrong_ejects_nobody() {
         }
     }
     holds_for(Duration::from_millis(300), "it stays", || {
-        endpoint(&gateway, &strict)["state"] == "active"
+        gateway.endpoint(&strict.address())["state"] == "active"
     });
     assert_eq!(strict.hits(), 30);
 }
@@ -193,9 +177,9 @@ fn an_ejection_and_its_record_outlive_a_reload() {
     let gateway = two(bad.address(), good.address(), settings);
     eventually("it is ejected", || {
         let _any = gateway.get("/");
-        endpoint(&gateway, &bad)["state"] == "ejected"
+        gateway.endpoint(&bad.address())["state"] == "ejected"
     });
-    let before = endpoint(&gateway, &bad)["ejections"].clone();
+    let before = gateway.endpoint(&bad.address())["ejections"].clone();
     gateway.reload(
         &CONFIG
             .replace("@first@", &bad.address().to_string())
@@ -207,7 +191,7 @@ fn an_ejection_and_its_record_outlive_a_reload() {
         gateway.get("/").expect(200, None);
     }
     assert_eq!(bad.hits(), hits);
-    let state = endpoint(&gateway, &bad);
+    let state = gateway.endpoint(&bad.address());
     assert_eq!(
         (&state["ejections"], &state["state"]),
         (&before, &"ejected".into()),
@@ -241,7 +225,7 @@ fn the_time_out_has_a_name_that_systems_carry_already() {
         .start();
     let event = eventually_some("it is ejected", || {
         let _any = gateway.get("/");
-        events(&gateway, "endpoint.ejected").pop()
+        gateway.events("endpoint.ejected").pop()
     });
     assert_eq!(event["data"]["seconds"], 7.0, "{event}");
 }

@@ -1,20 +1,19 @@
-//! Every piece of configuration in the README is one that the gateway takes.
+//! Every piece of configuration in the README and among the recipes is one that the gateway takes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use testkit::Ca;
 
-/// The pieces of TOML in the README, in order.
-fn recipes() -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let text = std::fs::read_to_string(path).expect("the README");
+/// The pieces of TOML of a page, in order.
+fn recipes(page: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(path).expect("the page");
     text.split("```toml\n")
         .skip(1)
         .filter_map(|rest| rest.split_once("```").map(|(recipe, _)| recipe.to_owned()))
         .collect()
 }
 
-/// Upstreams that a recipe sends requests to, by the README's two ways to say so.
+/// Upstreams that a recipe sends requests to, by the two ways to say so there.
 fn upstreams(recipe: &str) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     for line in recipe.lines() {
@@ -33,7 +32,7 @@ fn upstreams(recipe: &str) -> BTreeSet<&str> {
     names
 }
 
-/// A recipe with what the README says makes it whole: a listener, a route, and the upstreams that it names.
+/// A recipe with what the page says makes it whole: a listener, a route, and the upstreams that it names.
 fn whole(recipe: &str) -> String {
     let mut text = recipe.to_owned();
     if !text.contains("[listeners.") {
@@ -52,21 +51,15 @@ fn whole(recipe: &str) -> String {
 
 #[test]
 fn each_recipe_passes_check_once_it_is_whole() {
-    let recipes = recipes();
-    assert!(recipes.len() >= 8, "{} recipes found", recipes.len());
+    let (readme, recipes) = (recipes("README.md"), recipes("config/RECIPES.md"));
+    assert!(
+        readme.len() == 1 && recipes.len() >= 8,
+        "{} recipes found",
+        recipes.len()
+    );
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("tidegate.toml");
-    let ca = Ca::default();
-    let leaf = ca.leaf(&["www.example.com", "admin.example.com"]);
-    std::fs::create_dir(directory.path().join("certs")).expect("a directory");
-    for (name, text) in [
-        ("site.pem", leaf.chain.as_str()),
-        ("site.key", &leaf.key),
-        ("clients.pem", ca.pem()),
-    ] {
-        std::fs::write(directory.path().join("certs").join(name), text).expect("a file");
-    }
-    for recipe in recipes {
+    for recipe in readme.into_iter().chain(recipes) {
         let text = whole(&recipe);
         std::fs::write(&path, &text).expect("a file");
         let mut command = testkit::cli::command(crate::binary());

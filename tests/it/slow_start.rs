@@ -1,7 +1,6 @@
 //! Slow start: an endpoint that is new, or back, gets its share little by little.
 
 use crate::gateway;
-use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use testkit::{Backend, Gateway, Reply, eventually};
@@ -28,15 +27,6 @@ fn config(backends: &[&Backend], window: &str) -> String {
         .replace("@window@", window)
 }
 
-fn endpoint(gateway: &Gateway, backend: &Backend) -> Value {
-    let upstream = gateway.admin_get("/api/v1/upstreams/app").json();
-    let address = backend.address().to_string();
-    let all = upstream["endpoints"].as_array().cloned().unwrap_or_default();
-    all.into_iter()
-        .find(|endpoint| endpoint["address"] == address.as_str())
-        .expect("the endpoint")
-}
-
 /// The share of these requests that the endpoint got.
 fn share(gateway: &Gateway, backend: &Backend, requests: usize) -> f64 {
     let before = backend.hits();
@@ -48,7 +38,7 @@ fn share(gateway: &Gateway, backend: &Backend, requests: usize) -> f64 {
 }
 
 fn weight_now(gateway: &Gateway, backend: &Backend) -> f64 {
-    endpoint(gateway, backend)["weight_now"]
+    gateway.endpoint(&backend.address())["weight_now"]
         .as_f64()
         .expect("a number")
 }
@@ -85,10 +75,12 @@ fn an_endpoint_that_is_back_from_an_ejection_gets_little_at_first_and_its_share_
     broken.store(true, Ordering::SeqCst);
     eventually("it is ejected", || {
         let _any = gateway.get("/");
-        endpoint(&gateway, &shaky)["state"] == "ejected"
+        gateway.endpoint(&shaky.address())["state"] == "ejected"
     });
     broken.store(false, Ordering::SeqCst);
-    eventually("it is back", || endpoint(&gateway, &shaky)["state"] == "active");
+    eventually("it is back", || {
+        gateway.endpoint(&shaky.address())["state"] == "active"
+    });
     follow(&gateway, &shaky);
 }
 
@@ -110,9 +102,13 @@ fn an_endpoint_that_passes_its_checks_again_gets_little_at_first() {
     let gateway = gateway(&text).start();
     eventually("both are warm", || weight_now(&gateway, &old) == 1.0);
     sick.down();
-    eventually("it is out", || endpoint(&gateway, &sick)["state"] == "unhealthy");
+    eventually("it is out", || {
+        gateway.endpoint(&sick.address())["state"] == "unhealthy"
+    });
     sick.up();
-    eventually("it is back", || endpoint(&gateway, &sick)["state"] == "active");
+    eventually("it is back", || {
+        gateway.endpoint(&sick.address())["state"] == "active"
+    });
     assert!(weight_now(&gateway, &sick) < 0.3);
     eventually("it is warm", || weight_now(&gateway, &sick) == 1.0);
 }

@@ -126,7 +126,7 @@ fn http2_is_agreed_on_by_alpn() {
         String::from_utf8_lossy(&curl.stderr)
     );
     let record = gateway.access_record("/two");
-    assert_eq!(record["protocol"], "HTTP/2.0");
+    assert_eq!(record["version"], "HTTP/2.0");
     assert_eq!(record["tls"]["alpn"], "h2");
 }
 

@@ -435,6 +435,33 @@ impl Gateway {
         cli::finish(command)
     }
 
+    // ---- upstreams ----
+
+    /// What the API shows of the endpoint at this address of the upstream `app`.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    #[must_use]
+    pub fn endpoint(&self, address: &Address) -> Value {
+        let upstream = self.admin_get("/api/v1/upstreams/app").json();
+        let text = address.to_string();
+        let mut endpoints = upstream["endpoints"].as_array().into_iter().flatten();
+        let found = endpoints.find(|endpoint| endpoint["address"] == text.as_str());
+        found
+            .unwrap_or_else(|| panic!("no {address} in {upstream}"))
+            .clone()
+    }
+
+    /// Events of this type so far, the oldest first.
+    #[track_caller]
+    #[must_use]
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        let page = self.admin_get("/api/v1/events?limit=1000").json();
+        let all = page["events"].as_array().into_iter().flatten();
+        all.filter(|event| event["type"] == kind).cloned().collect()
+    }
+
     // ---- configuration ----
 
     /// The number of the running configuration.
