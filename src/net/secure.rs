@@ -335,6 +335,14 @@ impl Secure {
         }
     }
 
+    /// Ready when reading is worth a try; there may be nothing all the same.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.taken < self.plain.len() || self.peer_closed || self.failed {
+            return Poll::Ready(Ok(()));
+        }
+        self.socket.poll_readable(cx)
+    }
+
     /// Reads once; 0 is the end of the stream. Clients often leave without saying so in TLS; a message that was
     /// cut by that is known by its own framing.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
