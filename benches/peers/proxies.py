@@ -1,6 +1,7 @@
 """The proxies: how each is configured, started and stopped. One is up at a time, alone on its core."""
 
 import http.client
+import json
 import os
 import pathlib
 import shutil
@@ -9,11 +10,13 @@ import tempfile
 import time
 
 import machine
+import tls
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 ORIGIN_PORTS = [9000, 9001]
 PORT = 8100
+ENVOY = ROOT / "target" / "peers" / "envoy"
 SPLICING = {"HAPROXY_TUNING": "tune.bufsize 131072", "HAPROXY_OPTIONS": "option splice-auto"}
 
 # What watches endpoints, all off and all on.
@@ -38,6 +41,7 @@ PROXIES = {
     "nginx": ("nginx.conf", {}, ["nginx", "-c", "@FILE@"]),
     "haproxy": ("haproxy.cfg", {}, ["haproxy", "-db", "-f", "@FILE@"]),
     "haproxy-splice": ("haproxy.cfg", SPLICING, ["haproxy", "-db", "-f", "@FILE@"]),
+    "envoy": ("envoy.json", {}, ["@ENVOY@", "-c", "@FILE@", "--concurrency", "1", "--disable-hot-restart", "-l", "error"]),
     "relay": (None, {}, ["@TOOL@", "relay", "--port", str(PORT), "--to", str(ORIGIN_PORTS[0])]),
 }
 
@@ -53,12 +57,14 @@ def build(profile):
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-def substitutions(run, logged):
+def substitutions(run, logged, secure):
     servers = [f"127.0.0.1:{port}" for port in (ORIGIN_PORTS if logged else ORIGIN_PORTS[:1])]
     log = run / "access.log"
     limit = machine.open_files()
     tidegate_log = f'access = {{ path = "{log}", format = "combined" }}' if logged else ""
     return {
+        **tls.substitutions(run, secure),
+        "ENVOY": ENVOY, "ENVOY_SERVERS": ", ".join(map(envoy_server, servers)),
         "RUN": run, "PORT": PORT, "NOFILE": limit, "CONNECTIONS": limit - 1000,
         # Two descriptors a connection, and half as many again for pipes when it splices.
         "HAPROXY_CONNECTIONS": limit // 3 - 500, "HAPROXY_TUNING": "", "HAPROXY_OPTIONS": "",
@@ -69,6 +75,12 @@ def substitutions(run, logged):
         "TIDEGATE_LOG": tidegate_log, "TIDEGATE_GUARDS": "",
         "TIDEGATE_ENDPOINTS": ", ".join(f'{{ address = "{server}" }}' for server in servers),
     }
+
+
+def envoy_server(address):
+    host, port = address.split(":")
+    place = {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
+    return json.dumps(place)
 
 
 def fill(text, values):
@@ -97,13 +109,13 @@ class Origin:
 class Proxy:
     """A running proxy, checked to answer rightly before anything is measured."""
 
-    def __init__(self, name, tidegate, tool, logged=False, before=(), extra=()):
+    def __init__(self, name, tidegate, tool, logged=False, before=(), extra=(), secure=False):
         file, differences, command = PROXIES[name]
-        self.name = name
+        self.name, self.secure = name, secure
         self.run = pathlib.Path(tempfile.mkdtemp(prefix=f"peers-{name}-"))
         # nginx gives up root for a user who must get at its files.
         self.run.chmod(0o755)
-        values = {**substitutions(self.run, logged), **differences, "TIDEGATE": tidegate, "TOOL": tool}
+        values = {**substitutions(self.run, logged, secure), **differences, "TIDEGATE": tidegate, "TOOL": tool}
         if file:
             values["FILE"] = self.run / file
             values["FILE"].write_text(fill((HERE / "conf" / file).read_text(), values))
@@ -124,7 +136,7 @@ class Proxy:
         deadline = time.monotonic() + patience
         while True:
             try:
-                probe()
+                probe(secure=self.secure)
                 return
             except OSError as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
@@ -156,9 +168,12 @@ class Proxy:
         shutil.rmtree(self.run, ignore_errors=True)
 
 
-def probe(path="/small?id=42&page=7", length=128):
+def probe(path="/small?id=42&page=7", length=128, secure=False):
     """One request; the size of its whole answer. A wrong one ends the run."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
+    if secure:
+        connection = http.client.HTTPSConnection("127.0.0.1", PORT, timeout=5, context=tls.context())
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
     try:
         connection.request("GET", path, headers={"Host": "bench.test"})
         response = connection.getresponse()

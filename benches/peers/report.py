@@ -8,7 +8,8 @@ import statistics
 
 from workloads import FOREIGN_LIMIT, WORKLOADS, bad
 
-KEYS = {"µs/request": "us_per_request", "s/GB": "cpu_seconds_per_gb", "KiB/connection": "kib_per_connection"}
+KEYS = {"µs/request": "us_per_request", "µs/connection": "us_per_request", "s/GB": "cpu_seconds_per_gb",
+        "KiB/connection": "kib_per_connection"}
 
 
 def tables(samples):
@@ -31,8 +32,9 @@ def table(name, samples):
     if workload.goal:
         lines += [f"Goal: {workload.goal}.", ""]
     latency = any("p50_us" in sample for taken in rows.values() for sample in taken)
+    idle = workload.load.startswith("idle")
     titles = ["proxy", workload.unit, "ratio to nginx", "median", "ratio of medians", "clean rounds"]
-    titles += ["requests/s", "p50 µs", "p99 µs"] if latency else ["RSS MiB"]
+    titles += ["requests/s", "p50 µs", "p99 µs"] if latency else ["RSS MiB" if idle else "requests/s"]
     lines += ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
     for proxy, taken in rows.items():
         lines.append("| " + " | ".join(cells(proxy, rows, best, key, latency)) + " |")
@@ -53,7 +55,8 @@ def cells(proxy, rows, best, key, latency):
     row = [proxy, f"{chosen[key]:.{digits}f}", ratio, f"{middle:.{digits}f}", of_medians, f"{clean}/{len(taken)}"]
     if latency:
         return row + [f"{chosen['requests_per_second']:.0f}", f"{chosen['p50_us']:.0f}", f"{chosen['p99_us']:.0f}"]
-    return row + [f"{chosen['rss_after_kib'] / 1024:.1f}"]
+    last = chosen["rss_after_kib"] / 1024 if "rss_after_kib" in chosen else chosen["requests_per_second"]
+    return row + [f"{last:.1f}"]
 
 
 def median(taken, key):
@@ -72,6 +75,7 @@ def best_of(taken, key):
 def one_line(sample):
     if bad(sample):
         return f"FAILED {bad(sample)}"
-    figure = next(f"{sample[key]:.3f} {unit}" for unit, key in reversed(KEYS.items()) if key in sample)
+    unit = WORKLOADS[sample["workload"]].unit
+    figure = f"{sample[KEYS[unit]]:.3f} {unit}"
     rate = f", {sample['requests_per_second']:.0f}/s, p50 {sample['p50_us']:.0f} µs" if "p50_us" in sample else ""
     return f"{figure}{rate}, foreign {sample['foreign']:.0%}"

@@ -8,6 +8,7 @@ import sys
 import time
 
 import machine
+import tls
 from proxies import HERE, PORT, Proxy, probe
 
 SMALL_BODY, LARGE_BODY = 128, 1 << 20
@@ -20,17 +21,19 @@ class Workload:
     """What is sent, by what, and what is counted."""
 
     what: str
-    load: str  # wrk, load (our own) or idle
+    load: str  # wrk, h2load, load (our own), handshakes, idle or idle_tls
     kind: str = "small"
     connections: int = 64
     arguments: tuple = ()
     unit: str = "µs/request"
     proxies: tuple = ("tidegate", "nginx", "haproxy", "relay")
     logged: bool = False
+    secure: bool = False
     goal: str = ""
 
 
 BODIES = ("tidegate", "nginx", "haproxy", "haproxy-splice", "relay")
+SECURE = ("tidegate", "nginx", "haproxy", "envoy")
 WORKLOADS = {
     "small-64": Workload("830 B request, 128 B answer, 64 kept connections", "wrk", goal="≤ 0.80 × nginx"),
     "small-512": Workload("the same over 512 kept connections", "wrk", connections=512, goal="≤ 0.80 × nginx"),
@@ -51,6 +54,22 @@ WORKLOADS = {
                        goal="all on ≤ 1.03 × all off"),
     "idle-websocket": Workload("idle WebSockets", "idle", "websocket", 5000, unit="KiB/connection", goal="≤ 6 KiB"),
     "idle-keep-alive": Workload("idle kept connections", "idle", "keep-alive", 5000, unit="KiB/connection"),
+    "tls-64": Workload("as small-64, over TLS 1.3", "wrk", secure=True, proxies=SECURE, goal="≤ 0.80 × nginx"),
+    "handshake-full": Workload("TLS 1.3 handshake (P-256), one request, end; 4 at a time", "handshakes", secure=True,
+                               proxies=SECURE, unit="µs/connection", goal="≤ 0.60 × nginx"),
+    "handshake-resumed": Workload("the same with a ticket of the connection before", "handshakes", secure=True,
+                                  arguments=("--resumed",), proxies=SECURE, unit="µs/connection",
+                                  goal="≤ 0.65 × nginx"),
+    "h2-16x32": Workload("as small-64, HTTP/2 over TLS 1.3, 16 connections with 32 streams each", "h2load",
+                         connections=16, arguments=(32,), secure=True, proxies=SECURE, goal="≤ 0.62 × nginx"),
+    "h2-64x1": Workload("the same, 64 connections with one stream each", "h2load", arguments=(1,), secure=True,
+                        proxies=SECURE, goal="≤ 0.97 × nginx"),
+    "tls-down": Workload("1 MiB answers over TLS 1.3, 16 connections", "wrk", "down", 16, unit="s/GB", secure=True,
+                         proxies=SECURE, goal="≤ 0.50 × nginx"),
+    "tls-up": Workload("1 MiB uploads over TLS 1.3, 16 connections", "wrk", "up", 16, unit="s/GB", secure=True,
+                       proxies=SECURE, goal="≤ 0.55 × nginx"),
+    "idle-tls": Workload("idle kept TLS connections", "idle_tls", connections=2000, unit="KiB/connection", secure=True,
+                         proxies=SECURE, goal="≤ 20 KiB"),
 }
 PATHS = {"small": "/small?id=42&page=7", "down": "/down?id=42&page=7", "up": "/upload?id=42"}
 
@@ -76,7 +95,7 @@ class Bench:
 
     def take(self, workload, name):
         try:
-            with Proxy(name, self.tidegate, self.tool, workload.logged) as proxy:
+            with Proxy(name, self.tidegate, self.tool, workload.logged, secure=workload.secure) as proxy:
                 machine.wait_for_quiet()
                 before, begun = self.costs(proxy), time.monotonic()
                 sample = getattr(self, workload.load)(workload, proxy)
@@ -117,7 +136,7 @@ class Bench:
 
     def run_wrk(self, workload, seconds):
         command = ["taskset", "-c", machine.LOAD_CORE, "wrk", "-t1", f"-c{workload.connections}", f"-d{seconds}s",
-                   "-s", str(HERE / "wrk.lua"), f"http://127.0.0.1:{PORT}{PATHS[workload.kind]}",
+                   "-s", str(HERE / "wrk.lua"), f"{scheme(workload)}://127.0.0.1:{PORT}{PATHS[workload.kind]}",
                    "--", self.requests[workload.kind]]
         return last_json(subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60))
 
@@ -133,11 +152,40 @@ class Bench:
     def idle(self, workload, proxy):
         return self.run_tool("idle", workload, proxy)
 
+    def h2load(self, workload, proxy):
+        """h2load for whole seconds; as with wrk, all that the proxy spends meanwhile is counted."""
+        streams, request = workload.arguments[0], self.requests[workload.kind]
+        run = lambda seconds: tls.h2load(PORT, PATHS[workload.kind], request, workload.connections, streams, seconds)
+        return self.counted(run, proxy)
+
+    def handshakes(self, workload, proxy):
+        def run(seconds):
+            done, elapsed = tls.handshakes(PORT, PATHS[workload.kind], seconds, "--resumed" in workload.arguments)
+            return {"requests": done, "errors": 0, "seconds": elapsed}
+        return self.counted(run, proxy)
+
+    def counted(self, run, proxy):
+        """A warm-up, then the proxy's CPU over a run."""
+        run(1)
+        pids = proxy.pids()
+        before = machine.cpu_seconds(pids)
+        sample = run(self.seconds)
+        time.sleep(0.05)
+        sample["cpu_seconds"] = machine.cpu_seconds(pids) - before
+        return sample
+
+    def idle_tls(self, workload, proxy):
+        return tls.idle(PORT, proxy.pids(), workload.connections)
+
     def run_tool(self, mode, workload, proxy, *arguments):
         pids = ",".join(map(str, proxy.pids()))
         command = ["taskset", "-c", machine.LOAD_CORE, self.tool, mode, "--port", str(PORT), "--kind", workload.kind,
                    "--connections", str(workload.connections), "--pids", pids, *arguments]
         return last_json(subprocess.run(command, capture_output=True, text=True, timeout=self.seconds + 120))
+
+
+def scheme(workload):
+    return "https" if workload.secure else "http"
 
 
 def last_json(done):
@@ -152,7 +200,7 @@ def missing_bytes(sample, workload, length):
     end of the window are allowed for. 0 is right."""
     if workload.kind == "up":
         return 0  # its size can't be probed with a GET; wrk has checked status and framing
-    size = probe(PATHS[workload.kind], length)
+    size = probe(PATHS[workload.kind], length, workload.secure)
     least, most = sample["requests"] * size, (sample["requests"] + workload.connections) * size
     return max(0, least - sample["bytes"], sample["bytes"] - most)
 
