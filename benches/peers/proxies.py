@@ -57,7 +57,7 @@ def build(profile):
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-def substitutions(run, logged, secure):
+def substitutions(run, logged, secure, port):
     servers = [f"127.0.0.1:{port}" for port in (ORIGIN_PORTS if logged else ORIGIN_PORTS[:1])]
     log = run / "access.log"
     limit = machine.open_files()
@@ -65,7 +65,7 @@ def substitutions(run, logged, secure):
     return {
         **tls.substitutions(run, secure),
         "ENVOY": ENVOY, "ENVOY_SERVERS": ", ".join(map(envoy_server, servers)),
-        "RUN": run, "PORT": PORT, "NOFILE": limit, "CONNECTIONS": limit - 1000,
+        "RUN": run, "PORT": port, "NOFILE": limit, "CONNECTIONS": limit - 1000,
         # Two descriptors a connection, and half as many again for pipes when it splices.
         "HAPROXY_CONNECTIONS": limit // 3 - 500, "HAPROXY_TUNING": "", "HAPROXY_OPTIONS": "",
         "ACCESS_LOG": f"{log} combined buffer=64k" if logged else "off",
@@ -109,13 +109,13 @@ class Origin:
 class Proxy:
     """A running proxy, checked to answer rightly before anything is measured."""
 
-    def __init__(self, name, tidegate, tool, logged=False, before=(), extra=(), secure=False):
+    def __init__(self, name, tidegate, tool, logged=False, before=(), extra=(), secure=False, port=PORT):
         file, differences, command = PROXIES[name]
-        self.name, self.secure = name, secure
+        self.name, self.secure, self.port = name, secure, port
         self.run = pathlib.Path(tempfile.mkdtemp(prefix=f"peers-{name}-"))
         # nginx gives up root for a user who must get at its files.
         self.run.chmod(0o755)
-        values = {**substitutions(self.run, logged, secure), **differences, "TIDEGATE": tidegate, "TOOL": tool}
+        values = {**substitutions(self.run, logged, secure, port), **differences, "TIDEGATE": tidegate, "TOOL": tool}
         if file:
             values["FILE"] = self.run / file
             values["FILE"].write_text(fill((HERE / "conf" / file).read_text(), values))
@@ -136,7 +136,7 @@ class Proxy:
         deadline = time.monotonic() + patience
         while True:
             try:
-                probe(secure=self.secure)
+                probe(secure=self.secure, port=self.port)
                 return
             except OSError as error:
                 if self.process.poll() is not None or time.monotonic() > deadline:
@@ -168,12 +168,12 @@ class Proxy:
         shutil.rmtree(self.run, ignore_errors=True)
 
 
-def probe(path="/small?id=42&page=7", length=128, secure=False):
+def probe(path="/small?id=42&page=7", length=128, secure=False, port=PORT):
     """One request; the size of its whole answer. A wrong one ends the run."""
     if secure:
-        connection = http.client.HTTPSConnection("127.0.0.1", PORT, timeout=5, context=tls.context())
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=tls.context())
     else:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path, headers={"Host": "bench.test"})
         response = connection.getresponse()
