@@ -18,6 +18,7 @@ use crate::control::{journal, mutator};
 use crate::snapshot::{Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{self, LogError};
+use crate::tls::acme::Acme;
 use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::{Overrides, Registry};
 use std::collections::BTreeSet;
@@ -129,6 +130,7 @@ pub fn check(source: &Source) -> Result<Loaded, Vec<Diagnostic>> {
         directory: &Directory::default(),
         overrides: &Overrides::default(),
         tickets: &Arc::default(),
+        acme: &Acme::default(),
     };
     let (mut loaded, snapshot) = reload::compile(loaded, 1, parts)?;
     let mut missing = missing_here(&loaded, &snapshot);

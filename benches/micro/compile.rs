@@ -58,6 +58,7 @@ pub fn config_compile(c: &mut Criterion) {
                                 directory: &directory,
                                 overrides: &Overrides::default(),
                                 tickets: &std::sync::Arc::default(),
+                                acme: &tidegate::tls::acme::Acme::default(),
                             },
                         )
                         .is_ok(),

@@ -96,6 +96,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";
     post "/api/v1/config/reload" ADMIN writes::reload, ["dry_run"], "Loads the configuration anew; with dry_run says what would change";
+    get "/api/v1/tls" VIEWER reads::tls, [], "Certificates in use by listener, and how getting those goes that the gateway orders itself";
     post "/api/v1/tls/reload" ADMIN writes::reload_tls, ["dry_run"], "Reads certificates, keys and lists of revoked ones anew; bad ones are refused and the old ones kept";
     get "/api/v1/clustering/load-balancer/config" VIEWER clustering::balancer_config, [], "How each upstream balances, and how it could";
     put "/api/v1/clustering/load-balancer/algorithm" OPERATOR clustering::balancer_algorithm, ["dry_run"], "Another algorithm for one upstream, or for all that there are";

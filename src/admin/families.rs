@@ -1,6 +1,7 @@
 //! Families of a scrape that are not counted by workers: what upstreams do about failures and about too much.
 
 use crate::base::clock::Millis;
+use crate::control::acme::view::OrderView;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Encoder, catalogue};
 use crate::upstream::shared::breaker::BreakerState;
@@ -16,6 +17,24 @@ pub(super) fn resilience(snapshot: &Snapshot, encoder: &mut Encoder) {
             if let Some(tls) = &plan.dial.tls {
                 samples.add(&[&plan.name], u64::from(!tls.is_verified()));
             }
+        }
+    });
+}
+
+/// Adds how getting certificates goes.
+pub(super) fn orders(orders: &[OrderView], encoder: &mut Encoder) {
+    let shown: Vec<(String, &OrderView)> = orders
+        .iter()
+        .map(|order| (order.names.join(","), order))
+        .collect();
+    encoder.family(&catalogue::ACME_NEXT_ORDER, |samples| {
+        for (names, order) in &shown {
+            samples.add(&[names], order.due);
+        }
+    });
+    encoder.family(&catalogue::ACME_FAILING, |samples| {
+        for (names, order) in &shown {
+            samples.add(&[names], u64::from(order.failures));
         }
     });
 }

@@ -92,6 +92,7 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
         }
     });
     families::resilience(&snapshot, encoder);
+    families::orders(&api.gateway.orders.load(), encoder);
     families::certificates(&snapshot, encoder);
     health::view::families(&snapshot, encoder);
     let draining = api.gateway.phase() == Phase::Draining;
@@ -113,6 +114,12 @@ pub async fn upstream(
     status::upstream(&api.gateway, &name)
         .map(Json)
         .ok_or_else(|| Problem::not_found(format!("there is no upstream {name:?}")))
+}
+
+/// Certificates in use by listener, and those that the gateway gets itself.
+pub async fn tls(State(api): State<Api>) -> Json<Value> {
+    let orders = api.gateway.orders.load_full();
+    Json(json!({ "certificates": status::tls::certificates(&api.gateway), "orders": *orders }))
 }
 
 pub async fn routes(State(api): State<Api>, params: Params) -> Json<Value> {

@@ -23,6 +23,7 @@ use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::{Events, Severity};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::acme::{Acme, HOME};
 use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::{Overrides, Registry};
 use jiff::Timestamp;
@@ -60,6 +61,7 @@ pub(super) fn prepare(
         .map_err(StartError::system("the access log's thread could not be started"))?;
     let directory = Directory::default();
     let tickets = Arc::default();
+    let acme = Arc::<Acme>::default();
     let parts = snapshot::Parts {
         registry: &registry,
         access: &access,
@@ -67,6 +69,7 @@ pub(super) fn prepare(
         directory: &directory,
         overrides: &Overrides::default(),
         tickets: &tickets,
+        acme: &acme,
     };
     let (loaded, mut snapshot) = reload::compile(loaded, 1, parts).map_err(StartError::Config)?;
     for warning in &loaded.warnings {
@@ -89,6 +92,9 @@ pub(super) fn prepare(
     let admin = admin_socket(&loaded, &mut listeners)?;
     let place = Place::take(options, &loaded)?;
     let (overrides, damaged) = kept_overrides(&place);
+    if let Some(state) = &place.state {
+        acme.keep_in(state.path());
+    }
     if !overrides.is_empty() {
         let upstreams = snapshot::upstreams(
             &loaded.config,
@@ -132,6 +138,7 @@ pub(super) fn prepare(
         node: place.node(),
         live,
         tickets,
+        acme,
         registry,
         journal: Journal::new(Events::new(Arc::clone(&metrics))),
         metrics,
@@ -324,6 +331,12 @@ fn control_socket(path: &Path) -> Option<(UnixListener, SocketFile)> {
     }
 }
 
+/// What is in a directory; nothing, where there is none.
+fn entries(path: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(path).into_iter().flatten().flatten();
+    found.map(|entry| entry.path()).collect()
+}
+
 /// Gives what was made with privileges to who the process will be.
 fn hand_over(
     identity: &Identity,
@@ -335,13 +348,13 @@ fn hand_over(
     let mut paths: Vec<PathBuf> = Vec::new();
     if let Some(state) = &place.state {
         paths.push(state.path().to_path_buf());
-        paths.extend(
-            std::fs::read_dir(state.path())
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path()),
-        );
+        paths.extend(entries(state.path()));
+        // Three levels: authorities, what is kept of each, certificates.
+        let mut level = vec![state.path().join(HOME)];
+        for _ in 0..3 {
+            level = level.iter().flat_map(|path| entries(path)).collect();
+            paths.extend(level.iter().cloned());
+        }
     }
     paths.extend(pid_file.map(|file| file.path().to_path_buf()));
     let logs = snapshot

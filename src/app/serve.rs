@@ -13,7 +13,7 @@ use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
 use crate::control::{
-    Gateway, certificates, discovery, dns, drains, health, outlier, systemd, unverified, watch as files,
+    Gateway, acme, certificates, discovery, dns, drains, health, outlier, systemd, unverified, watch as files,
 };
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
@@ -74,6 +74,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
         task::spawn(files::run(watched, commands.clone()));
     }
     task::spawn(dns::run(Arc::clone(&gateway)));
+    task::spawn(acme::run(Arc::clone(&gateway)));
     task::spawn(drains::run(Arc::clone(&gateway)));
     task::spawn(health::run(Arc::clone(&gateway)));
     task::spawn(health::fail_open::run(Arc::clone(&gateway)));

@@ -2,6 +2,7 @@
 
 mod connections;
 
+use super::acme;
 use super::choices::Choice;
 use super::diagnostic::Diagnostic;
 use super::files::{Files, MAX_CRL_BYTES, MAX_PAGE_BYTES, MAX_PEM_BYTES};
@@ -53,6 +54,7 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
     }
     checker.error_pages(files);
     checker.tls(files);
+    checker.acme(files);
     checker.route_names();
     for (at, table) in root.tables("routes").iter().enumerate() {
         let at = index("routes", at);
@@ -187,7 +189,7 @@ impl Checker<'_> {
         for (name, listener) in &config.listeners {
             let Some(tls) = &listener.tls else { continue };
             let at = join(&join("listeners", name), "tls");
-            if tls.certificates.is_empty() {
+            if tls.certificates.is_empty() && listener.acme.is_none() {
                 let told = Diagnostic::error(join(&at, "certificates"), "there is no certificate");
                 self.problems
                     .add(told.hint("certificates = [{ cert = \"site.pem\", key = \"site.key\" }]"));
@@ -211,6 +213,20 @@ impl Checker<'_> {
                 self.client_auth(&at, &rule.auth, files);
             }
             self.suites(&at, tls);
+        }
+    }
+
+    fn acme(&mut self, files: &mut Files) {
+        // A route that was misread may have had a name.
+        let whole = self.root.tables("routes").len() == self.config.routes.len();
+        for found in acme::check(self.config, whole) {
+            self.problems.add(found);
+        }
+        for (name, listener) in &self.config.listeners {
+            if let Some(ca) = listener.acme.as_ref().and_then(|acme| acme.ca.as_deref()) {
+                let at = join(&join("listeners", name), "acme");
+                self.readable(files, ca, MAX_PEM_BYTES, join(&at, "ca"));
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! The words that enumerations have in a configuration, both ways.
 
 use super::model::{
-    AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash, EncodedSlash, HealthKind,
-    InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy, Role, TlsPolicy,
-    UnknownName,
+    AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash,
+    EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy,
+    Role, TlsPolicy, UnknownName,
 };
 
 /// An enumeration written as one of a few words.
@@ -46,6 +46,8 @@ choices! {
     UnknownName { "reject" Reject, "first" First }
     TlsPolicy { "modern" Modern, "intermediate" Intermediate }
     Alpn { "h2" H2, "http/1.1" Http11 }
+    AcmeChallenge { "tls-alpn-01" TlsAlpn01, "http-01" Http01 }
+    AcmeKey { "p256" P256, "p384" P384, "rsa2048" Rsa2048, "rsa4096" Rsa4096 }
     ClientAuthMode { "none" None, "optional" Optional, "required" Required }
     HealthKind { "http" Http, "tcp" Tcp, "websocket" Websocket }
     InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }

@@ -9,6 +9,7 @@
 //! into the [`model`], and [`check`] looks at what belongs together. Nothing is compiled or resolved here; that is
 //! `snapshot`'s part, which reports by key and has its problems placed by [`Origins`].
 
+pub mod acme;
 pub mod check;
 pub mod choices;
 pub mod diagnostic;

@@ -171,10 +171,56 @@ pub struct Listener {
     pub response_headers: HeaderEdits,
     /// `None`: clients come in the clear.
     pub tls: Option<Tls>,
+    /// Then there is `tls` as well.
+    pub acme: Option<Acme>,
     /// Answer every request by a redirect to the same over HTTPS.
     pub redirect_https: bool,
     /// How long browsers are told to come by HTTPS only.
     pub hsts: Option<Duration>,
+}
+
+/// Certificates that the gateway gets itself (RFC 8555).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    pub directory: String,
+    pub email: Option<String>,
+    pub challenge: AcmeChallenge,
+    /// As written. Empty: those of the routes, see [`super::acme::names`].
+    pub names: Vec<String>,
+    pub single_certificate: bool,
+    pub eab: Option<ExternalAccount>,
+    pub profile: Option<String>,
+    /// Roots for the authority's own server; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    pub key_type: AcmeKey,
+    pub renew_before: Option<Duration>,
+    pub retry: Duration,
+}
+
+/// How names are shown to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcmeChallenge {
+    /// RFC 8737.
+    TlsAlpn01,
+    /// RFC 8555 section 8.3.
+    Http01,
+}
+
+/// Kind of a certificate's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcmeKey {
+    P256,
+    P384,
+    Rsa2048,
+    Rsa4096,
+}
+
+/// An account with the authority that exists outside of the protocol (RFC 8555 section 7.3.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    pub kid: String,
+    /// In base64url.
+    pub key: Secret,
 }
 
 /// What clients that ask for a name of no certificate, or for none, are answered.
@@ -236,7 +282,7 @@ pub const TLS_GROUPS: [&str; 5] = [
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
-    /// At least one.
+    /// At least one, unless there is `acme`.
     pub certificates: Vec<CertificateFiles>,
     pub default: UnknownName,
     pub policy: TlsPolicy,

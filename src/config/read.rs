@@ -4,10 +4,10 @@
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth, Config,
-    Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health,
-    Limits, Listener, Log, NamedClientAuth, Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry,
-    Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls, WebSocket,
+    AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
+    Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded, H2Limits,
+    HeaderEdits, Health, Limits, Listener, Log, NamedClientAuth, Outlier, PathPolicy, Pool, Protocol,
+    Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -108,8 +108,31 @@ fn listener(t: &Table) -> Option<Listener> {
         request_headers: header_edits(t.table("request_headers")?)?,
         response_headers: header_edits(t.table("response_headers")?)?,
         tls: t.table("tls").and_then(tls),
+        acme: t.table("acme").and_then(acme),
         redirect_https: t.get("redirect_https")?,
         hsts: t.get("hsts"),
+    })
+}
+
+fn acme(t: &Table) -> Option<Acme> {
+    let external = |t: &Table| {
+        Some(ExternalAccount {
+            kid: t.get("kid")?,
+            key: t.get("key")?,
+        })
+    };
+    Some(Acme {
+        directory: t.get("directory")?,
+        email: t.get("email"),
+        challenge: chosen(t, "challenge")?,
+        names: t.list("names")?,
+        single_certificate: t.get("single_certificate")?,
+        eab: t.table("eab").and_then(external),
+        profile: t.get("profile"),
+        ca: t.get("ca"),
+        key_type: chosen(t, "key_type")?,
+        renew_before: t.get("renew_before"),
+        retry: t.get("retry")?,
     })
 }
 

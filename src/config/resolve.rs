@@ -59,6 +59,7 @@ impl Resolver<'_> {
                     .or_else(|| self.default(key, &at)),
                 // Misspelt is not missing.
                 None if meant.contains(&key.name) => self.default(key, &at),
+                None if key.along.is_some_and(|other| entries.contains_key(other)) => self.along(key, &at),
                 None => self.absent(key, &at, origin),
             };
             if let Some(item) = item {
@@ -76,6 +77,15 @@ impl Resolver<'_> {
             self.problems.add_from(Diagnostic::error(at, message), table);
         }
         self.default(key, at)
+    }
+
+    /// A table that another key brings along.
+    fn along(&mut self, key: &'static Key, at: &str) -> Option<Item> {
+        let table = self.table(key.children(), &Entries::new(), at, &Origin::Default);
+        Some(Item {
+            content: Content::Table(table),
+            origin: Origin::Default,
+        })
     }
 
     /// The value of a key that has no good one.

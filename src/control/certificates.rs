@@ -1,4 +1,5 @@
-//! Tells when certificates run out: weeks before, days before, and when they have.
+//! Tells when certificates from files run out: weeks before, days before, and when they have. Those that the gateway
+//! gets itself tell of their renewals.
 
 use super::gateway::Gateway;
 use crate::telemetry::events::Severity;
@@ -55,7 +56,7 @@ fn tell(gateway: &Gateway, told: &mut Told, now: i64) {
     let live = gateway.live.load();
     let mut known = Told::default();
     for listener in &live.listeners {
-        for certificate in listener.tls.iter().flat_map(|tls| tls.certificates()) {
+        for certificate in listener.tls.iter().flat_map(|tls| tls.from_files()) {
             let Some(stage) = stage(certificate.not_after, now) else {
                 continue;
             };

@@ -1,5 +1,6 @@
 //! What the tasks of the control runtime share: the way to everything that runs.
 
+use super::acme::view::OrderView;
 use super::dns::Names;
 use super::drains::Drains;
 use super::failover::FailOvers;
@@ -12,6 +13,7 @@ use crate::proxy::board::Board;
 use crate::proxy::worker::SocketId;
 use crate::snapshot::Live;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::acme::Acme;
 use crate::tls::tickets::TicketRing;
 use crate::upstream::shared::{Overrides, Registry};
 use arc_swap::ArcSwap;
@@ -113,6 +115,10 @@ pub struct Gateway {
     pub live: Arc<Live>,
     /// Keys of TLS sessions: they outlive every configuration.
     pub tickets: Arc<TicketRing>,
+    /// Certificates that the gateway gets itself: they do too.
+    pub acme: Arc<Acme>,
+    /// How getting them goes.
+    pub orders: ArcSwap<Vec<OrderView>>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub board: Arc<Board>,
@@ -142,6 +148,7 @@ pub struct Parts {
     pub node: Node,
     pub live: Arc<Live>,
     pub tickets: Arc<TicketRing>,
+    pub acme: Arc<Acme>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub board: Arc<Board>,
@@ -161,6 +168,8 @@ impl Gateway {
             node: parts.node,
             live: parts.live,
             tickets: parts.tickets,
+            acme: parts.acme,
+            orders: ArcSwap::default(),
             registry: parts.registry,
             metrics: parts.metrics,
             board: parts.board,

@@ -10,6 +10,7 @@
 //! | [`listeners`], [`workers`] | the sockets and the threads, which outlive configurations |
 //! | [`supervise`] | looks after the workers and hears their reports |
 //! | [`watch`] | notices that a file changed |
+//! | [`acme`] | gets certificates from an authority, and renews them |
 //! | [`dns`], [`discovery`] | keep names resolved, and follow them with the endpoints that they name |
 //! | [`health`] | probes endpoints |
 //! | [`drain`] | the orderly end |
@@ -21,6 +22,7 @@
 //! | [`gateway`] | what all of these share |
 //! | [`state_dir`], [`process`], [`cores`], [`memory`], [`systemd`] | the process in its surroundings |
 
+pub mod acme;
 mod breaker;
 pub mod certificates;
 pub mod change;

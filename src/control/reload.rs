@@ -161,6 +161,7 @@ impl Reloader {
                 directory: &gateway.names.directory,
                 overrides: &gateway.overrides.load_full(),
                 tickets: &gateway.tickets,
+                acme: &gateway.acme,
             };
             snapshot::certificates(&before, &config.config, parts)
         });
@@ -235,6 +236,7 @@ impl Reloader {
                 directory: &gateway.names.directory,
                 overrides: &overrides,
                 tickets: &gateway.tickets,
+                acme: &gateway.acme,
             };
             compile(loaded, generation, parts)
         });

@@ -3,6 +3,7 @@
 
 mod overridden;
 mod shape;
+pub mod tls;
 mod written;
 
 use overridden::describe;

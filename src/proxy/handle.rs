@@ -8,8 +8,10 @@ use crate::message::names::Name;
 use crate::message::token::{Reject, Token};
 use crate::routing::{Match, RouteInput};
 use crate::snapshot::ActionPlan;
+use crate::tls::acme::challenge::PATH;
 use crate::upstream::conn::Conn;
 use crate::upstream::local::OpenTunnel;
+use std::sync::Arc;
 
 /// How a request was served.
 #[derive(Debug)]
@@ -25,6 +27,9 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
     let admitted = admit::admit(client, context)?;
     #[cfg(feature = "faults")]
     super::faults::inject(context);
+    if let Some(answer) = challenge(context) {
+        return Ok(respond::challenge(client, context, answer.as_bytes()));
+    }
     if admitted.about_the_server {
         return Ok(respond::options(client, context));
     }
@@ -41,6 +46,16 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
         ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),
         ActionPlan::Respond(fixed) => respond::fixed(client, context, &route.plan, fixed, &matched),
     }
+}
+
+/// What an authority looks for that is about to issue a certificate, before anything that a route may say. Whoever
+/// asks for a token that no order of ours waits for is served like anybody else: an endpoint may have its own.
+fn challenge(context: &RequestContext) -> Option<Arc<str>> {
+    let path = context.path_bytes();
+    if !path.starts_with(PATH) {
+        return None;
+    }
+    context.worker.view().snapshot.challenges.http(path)
 }
 
 /// Whether the client came by HTTPS, to us or, by his word, to a proxy that is trusted.

@@ -13,7 +13,7 @@ use crate::telemetry::metrics::{Handshake, TlsFailure};
 use crate::tls::client_auth::{self, ClientIdentity, Told};
 use crate::tls::hello::{self, Greeting, Hello, NoHello};
 use crate::tls::server::{Served, ServerTls};
-use rustls::{CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion};
+use rustls::{CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -277,6 +277,10 @@ fn complain(listener: &ListenerView, peer: Option<SocketAddr>, asked: &Option<He
     let client = peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
     let name = asked.as_ref().and_then(|hello| hello.server_name.as_deref());
     let (listener, reason, detail) = (&*listener.plan.name, failure.kind.name(), &failure.detail);
+    if failure.kind == TlsFailure::Challenge {
+        tracing::info!(listener, client, server_name = name, "{detail}{others}");
+        return;
+    }
     tracing::info!(
         listener,
         client,
@@ -319,13 +323,19 @@ async fn shake(
             ));
         }
     };
+    if let Some(config) = tls.challenge(&hello) {
+        *asked.borrow_mut() = Some(hello);
+        return answer_authority(worker, transport, config, seen).await;
+    }
     let local = server.map(|address| address.ip());
     let answer = tls.answer(&hello, local);
     let named = hello.server_name.is_some();
     *asked.borrow_mut() = Some(hello);
     let Some(answer) = answer else {
         alert(&mut transport, &UNRECOGNIZED_NAME).await;
+        let awaited = asked.borrow().as_ref().is_some_and(|hello| tls.awaits(hello));
         let detail = match named {
+            true if awaited => "the certificate for this name has yet to be had from its authority",
             true => "no certificate is for this name",
             false => "the client asks for no name, and no certificate is for this address",
         };
@@ -337,6 +347,23 @@ async fn shake(
     drop(running);
     let secured = Secured::new(secure.session(), answer.served, tls.asks_clients());
     Ok((secure, secured))
+}
+
+/// Shows an authority that the name is ours: the handshake is all that it wants (RFC 8737 section 3).
+async fn answer_authority(
+    worker: &Rc<Worker>,
+    transport: Transport,
+    config: Arc<ServerConfig>,
+    seen: Vec<u8>,
+) -> Result<(Secure, Secured), Failure> {
+    let _running = Running::begin(worker).await;
+    let mut secure = Secure::accept(transport, config, seen).map_err(HandshakeError::Tls)?;
+    poll_fn(|cx| secure.poll_handshake(cx)).await?;
+    let _best_effort = poll_fn(|cx| secure.poll_shutdown(cx)).await;
+    Err(Failure::new(
+        TlsFailure::Challenge,
+        "an authority looked whether the name is ours, and has seen it",
+    ))
 }
 
 /// Reads until it is clear what the client begins with.

@@ -276,6 +276,25 @@ pub(super) fn options(client: &mut Client, context: &mut RequestContext) -> Done
     )
 }
 
+/// The answer that an authority looks for (RFC 8555 section 8.3).
+pub(super) fn challenge(client: &mut Client, context: &mut RequestContext, authorization: &[u8]) -> Done {
+    let keep_alive = context.may_keep_alive();
+    let fields: Vec<(&str, &[u8])> = vec![
+        ("Content-Type", b"application/octet-stream"),
+        ("Cache-Control", b"no-store"),
+    ];
+    send(
+        client,
+        context,
+        Own {
+            status: 200,
+            fields,
+            body: authorization,
+            keep_alive,
+        },
+    )
+}
+
 /// The same over HTTPS, on its usual port.
 pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Result<Done, ProxyError> {
     if context.host_bytes().is_empty() {

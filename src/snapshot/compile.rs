@@ -12,6 +12,7 @@ use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_format::{Format, Redact};
 use crate::telemetry::access_log::{AccessLog, AccessWriter, Sampler};
+use crate::tls::acme::{Acme, Orders, Wanted};
 use crate::tls::server::ServerTls;
 use crate::tls::tickets::TicketRing;
 use crate::upstream::shared::check::CheckPlan;
@@ -36,6 +37,8 @@ pub struct Parts<'a> {
     pub overrides: &'a Overrides,
     /// Keys of TLS sessions.
     pub tickets: &'a Arc<TicketRing>,
+    /// Certificates that the gateway gets itself.
+    pub acme: &'a Acme,
 }
 
 /// Compiles a configuration. Touches no socket; error pages are read from their files.
@@ -109,6 +112,7 @@ pub fn compile(
         routes: routes.into_iter().flatten().collect(),
         upstreams,
         table: Arc::new(table),
+        challenges: Arc::clone(&parts.acme.challenges),
     };
     Ok((snapshot, found))
 }
@@ -153,7 +157,7 @@ pub fn certificates(
             continue;
         };
         let key = format!("listeners.{}", plan.name);
-        let Some(now) = server_tls(&plan.name, tls, &key, parts, &mut found) else {
+        let Some(now) = server_tls(&plan.name, tls, &key, config, parts, &mut found) else {
             continue;
         };
         if now.fingerprint() == before.fingerprint() {
@@ -194,7 +198,7 @@ fn listener_plan(
     let limits = &listener.limits;
     let tls = match &listener.tls {
         // Without it the listener would be one in the clear: better none at all.
-        Some(tls) => Some(server_tls(name, tls, &key, parts, found)?),
+        Some(tls) => Some(server_tls(name, tls, &key, config, parts, found)?),
         None => None,
     };
     let hsts = listener.hsts.filter(|_| tls.is_some());
@@ -236,11 +240,34 @@ fn server_tls(
     name: &str,
     tls: &model::Tls,
     key: &str,
+    config: &Config,
     parts: Parts<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> Option<Arc<ServerTls>> {
+    let wanted = config
+        .listeners
+        .get(name)
+        .and_then(|listener| listener.acme.as_ref())
+        .map(|acme| Wanted {
+            directory: &acme.directory,
+            names: crate::config::acme::names(config, name),
+            single: acme.single_certificate,
+            named: !acme.names.is_empty(),
+        });
+    let orders = Orders {
+        acme: parts.acme,
+        wanted,
+    };
     let now = jiff::Timestamp::now().as_second();
-    ServerTls::load(name, tls, &format!("{key}.tls"), parts.tickets, now, found)
+    ServerTls::load(
+        name,
+        tls,
+        &format!("{key}.tls"),
+        parts.tickets,
+        orders,
+        now,
+        found,
+    )
 }
 
 fn access_log(

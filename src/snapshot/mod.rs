@@ -22,6 +22,7 @@ use crate::routing::redirect::Redirect;
 use crate::routing::rewrite::PathRewrite;
 use crate::routing::split::Split;
 use crate::telemetry::access_log::AccessLog;
+use crate::tls::acme::challenge::Challenges;
 use crate::tls::server::ServerTls;
 use crate::upstream::shared::UpstreamPlan;
 use crate::upstream::shared::dial::Dials;
@@ -45,6 +46,8 @@ pub struct Snapshot {
     /// In the order of the configuration's names.
     pub upstreams: Vec<Arc<UpstreamPlan>>,
     pub table: Arc<RouteTable>,
+    /// Answers that authorities look for while they issue certificates.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Snapshot {
@@ -78,6 +81,7 @@ impl Snapshot {
             routes: self.routes.clone(),
             upstreams,
             table: Arc::clone(&self.table),
+            challenges: Arc::clone(&self.challenges),
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`acme`] | certificates that the gateway gets itself, and the answers to its authority |
 //! | [`hello`] | the first message of a client, read before a session is made: which name, or why it is no TLS |
 //! | [`provider`] | the one crypto provider, with the suites and groups that a policy allows |
 //! | [`certificate`] | a certificate chain with its key, read and checked |
@@ -18,6 +19,7 @@
 //!
 //! Nothing here does I/O on a connection (that is `net::secure`) or runs a task.
 
+pub mod acme;
 pub mod certificate;
 pub mod client;
 pub mod client_auth;

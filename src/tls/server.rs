@@ -1,6 +1,7 @@
 //! TLS of one listener, compiled: for each client the certificate and the terms, and for each request whether
 //! the connection that it came on is one for its host.
 
+use super::acme::{Orders, Slot, challenge};
 use super::certificate::{Certificate, CertificateError, Doubt};
 use super::client_auth::{Terms, digest};
 use super::hello::Hello;
@@ -72,6 +73,7 @@ impl ServerTls {
         tls: &Tls,
         key: &str,
         ring: &Arc<TicketRing>,
+        orders: Orders<'_>,
         now: i64,
         found: &mut Vec<Diagnostic>,
     ) -> Option<Arc<Self>> {
@@ -96,7 +98,7 @@ impl ServerTls {
             .collect();
         let rules = rules(tls, &provider, key, now, found);
         let certificates: Option<Vec<_>> = certificates.into_iter().collect();
-        let store = Arc::new(Store::new(certificates?));
+        let store = Arc::new(Store::new(certificates?).with_orders(orders));
         let rules = Arc::new(rules?);
         let first_for_unknown = tls.default == UnknownName::First;
         let mut configs = Vec::new();
@@ -154,11 +156,12 @@ impl ServerTls {
         let name = hello.server_name.as_deref();
         let known = match name {
             Some(name) => self.store.named(name),
-            None => local.and_then(|local| self.store.at(local)),
+            None => local.and_then(|local| self.store.at(local)).cloned(),
         };
+        let unknown = known.is_none();
         let certificates = match known {
-            Some(choice) => choice.clone(),
-            None if self.first_for_unknown => self.store.first()?.clone(),
+            Some(choice) => choice,
+            None if self.first_for_unknown => self.store.first()?,
             None => return None,
         };
         let index = name.map_or(0, |name| self.rules.of(name));
@@ -171,7 +174,7 @@ impl ServerTls {
             served: Served {
                 name: hello.server_name.clone(),
                 certificates,
-                unknown: known.is_none(),
+                unknown,
                 terms: self.rules.terms[index].digest,
             },
         })
@@ -193,18 +196,51 @@ impl ServerTls {
             || (served.unknown && !self.store.covers(host))
     }
 
-    /// The certificates in the order of the configuration.
+    /// The session for an authority that looks whether a name is ours (RFC 8737); `None` when nobody waits for
+    /// that, or the client is no such authority.
     #[must_use]
-    pub fn certificates(&self) -> &[Arc<Certificate>] {
+    pub fn challenge(&self, hello: &Hello) -> Option<Arc<ServerConfig>> {
+        match hello.protocols.as_slice() {
+            [only] if only == challenge::PROTOCOL => {
+                self.store.ordered().challenges.tls(hello.server_name.as_deref()?)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the name that is asked for is to have a certificate that the gateway gets itself.
+    #[must_use]
+    pub fn awaits(&self, hello: &Hello) -> bool {
+        hello
+            .server_name
+            .as_deref()
+            .is_some_and(|name| self.store.ordered().has(name))
+    }
+
+    /// The certificates that the gateway gets itself, those that it has yet to get too.
+    #[must_use]
+    pub fn slots(&self) -> &[Arc<Slot>] {
+        self.store.ordered().slots()
+    }
+
+    /// The certificates from files in the order of the configuration, then those that the gateway got itself.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<Arc<Certificate>> {
         self.store.all()
     }
 
-    /// The same for the same certificates and the same terms.
+    /// Those from files.
+    #[must_use]
+    pub fn from_files(&self) -> &[Arc<Certificate>] {
+        self.store.from_files()
+    }
+
+    /// The same for the same certificates from files and the same terms.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
         let chains = self
             .store
-            .all()
+            .from_files()
             .iter()
             .flat_map(|certificate| &certificate.key.cert);
         let chains = chains.map(|certificate| certificate.as_ref());
@@ -255,8 +291,8 @@ fn rules(
 }
 
 fn addresses(store: &Store, configs: &[Arc<ServerConfig>]) -> HashMap<IpAddr, Arc<ServerConfig>> {
-    let addresses = store
-        .all()
+    let certificates = store.all();
+    let addresses = certificates
         .iter()
         .flat_map(|certificate| &certificate.names)
         .filter_map(|name| match name {
@@ -319,7 +355,7 @@ impl ResolvesServerCert for ByName {
             None if self.first_for_unknown => self.store.first()?,
             None => return None,
         };
-        store::pick(choice, hello.signature_schemes())
+        store::pick(&choice, hello.signature_schemes())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The certificates of one listener by the names they serve.
 
+use super::acme::{Ordered, Orders};
 use super::certificate::Certificate;
 use super::names::{ServedName, parent_of};
 use rustls::SignatureScheme;
@@ -20,6 +21,8 @@ pub struct Store {
     address: HashMap<IpAddr, Choice>,
     first: Option<Choice>,
     all: Vec<Arc<Certificate>>,
+    /// What the gateway gets itself.
+    ordered: Ordered,
 }
 
 impl Store {
@@ -50,6 +53,18 @@ impl Store {
         store
     }
 
+    /// With the certificates that the gateway gets itself.
+    #[must_use]
+    pub fn with_orders(mut self, mut orders: Orders<'_>) -> Self {
+        if let Some(wanted) = &mut orders.wanted
+            && !wanted.named
+        {
+            wanted.names.retain(|name| self.named(name).is_none());
+        }
+        self.ordered = Ordered::new(orders);
+        self
+    }
+
     /// A certificate with those that serve its first name with other kinds of keys.
     fn with_companions(&self, certificate: &Arc<Certificate>) -> Choice {
         let companions = certificate.names.first().and_then(|name| match name {
@@ -63,12 +78,14 @@ impl Store {
         }
     }
 
-    /// The certificates for a name in lower case: the exact one before the wildcard.
+    /// The certificates for a name in lower case: the exact one before the wildcard, and of exact ones those from
+    /// files before those that the gateway gets itself.
     #[must_use]
-    pub fn named(&self, name: &str) -> Option<&Choice> {
-        self.exact
-            .get(name)
-            .or_else(|| self.wildcard.get(parent_of(name)?))
+    pub fn named(&self, name: &str) -> Option<Choice> {
+        let exact = self.exact.get(name).cloned();
+        exact
+            .or_else(|| self.ordered.named(name))
+            .or_else(|| self.wildcard.get(parent_of(name)?).cloned())
     }
 
     /// The certificates for an address.
@@ -79,8 +96,8 @@ impl Store {
 
     /// Those of the first certificate in the configuration.
     #[must_use]
-    pub const fn first(&self) -> Option<&Choice> {
-        self.first.as_ref()
+    pub fn first(&self) -> Option<Choice> {
+        self.first.clone().or_else(|| self.ordered.first())
     }
 
     /// Whether any certificate is for this host, a name or an address.
@@ -94,10 +111,24 @@ impl Store {
                 .is_ok_and(|address| self.at(address).is_some())
     }
 
-    /// In the order of the configuration.
+    /// In the order of the configuration; then those that the gateway got itself.
     #[must_use]
-    pub fn all(&self) -> &[Arc<Certificate>] {
+    pub fn all(&self) -> Vec<Arc<Certificate>> {
+        let ordered = self.ordered.slots().iter().filter_map(|slot| slot.held());
+        let ordered = ordered.map(|held| Arc::clone(&held.certificate));
+        self.all.iter().cloned().chain(ordered).collect()
+    }
+
+    /// Those from files.
+    #[must_use]
+    pub fn from_files(&self) -> &[Arc<Certificate>] {
         &self.all
+    }
+
+    /// What the gateway gets itself.
+    #[must_use]
+    pub const fn ordered(&self) -> &Ordered {
+        &self.ordered
     }
 }
 

@@ -12,6 +12,9 @@
 use testkit::{Backend, Builder, Gateway};
 
 mod access_log;
+mod acme;
+mod acme_faults;
+mod acme_real;
 mod admin;
 mod app_server;
 mod bad_input;

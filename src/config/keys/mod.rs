@@ -23,6 +23,8 @@ pub struct Key {
     pub legacy: Option<&'static Legacy>,
     /// Another one, asked where that one is not set.
     pub or_legacy: Option<&'static Legacy>,
+    /// A key beside it that, written, brings this table along with its defaults.
+    pub along: Option<&'static str>,
 }
 
 /// What a key holds.
@@ -140,6 +142,7 @@ impl Key {
             change: Change::Reload,
             legacy: None,
             or_legacy: None,
+            along: None,
         }
     }
 
@@ -168,6 +171,13 @@ impl Key {
     #[must_use]
     pub const fn or_legacy(mut self, legacy: &'static Legacy) -> Self {
         self.or_legacy = Some(legacy);
+        self
+    }
+
+    /// A table that is there, by the defaults of its keys, wherever another key is written beside it.
+    #[must_use]
+    pub const fn along_with(mut self, other: &'static str) -> Self {
+        self.along = Some(other);
         self
     }
 

@@ -125,8 +125,8 @@ fn everything_on() -> impl Iterator<Item = String> {
             table.clone_from(&line);
         }
         let other_action = ["[routes.redirect]", "[routes.respond]"].contains(&table.as_str());
-        // Its files are examples, and are nowhere.
-        let tls = table.contains(".tls");
+        // Their files and names are examples, and are nowhere.
+        let tls = [".tls", ".acme"].iter().any(|it| table.contains(it));
         (!other_action && !tls && !line.starts_with("split =") && !line.starts_with("srv ="))
             .then(|| line + "\n")
     })

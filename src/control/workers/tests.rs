@@ -51,6 +51,7 @@ fn running(count: usize) -> Running {
         directory: &Directory::default(),
         overrides: &Overrides::default(),
         tickets: &Arc::default(),
+        acme: &crate::tls::acme::Acme::default(),
     };
     let (snapshot, _) = snapshot::compile(&config, 1, parts).unwrap();
     let context = WorkerContext {

@@ -66,7 +66,7 @@ families! {
         HEADS_REFUSED "tidegate_heads_refused_total" Counter ["listener" "token"] "Requests refused before routing, by error token.";
         TLS_HANDSHAKES "tidegate_tls_handshakes_total" Counter ["listener" "version" "resumed"] "TLS handshakes that succeeded, by version and whether an earlier session was resumed.";
         TLS_HANDSHAKE_DURATION "tidegate_tls_handshake_seconds" Histogram ["listener"] "From accepting a TLS connection to the end of its handshake.";
-        TLS_FAILURES "tidegate_tls_handshake_failures_total" Counter ["listener" "reason"] "Connections to a TLS listener that came to no session, by reason: plain_http, not_tls, too_large (the ClientHello), timeout, closed (the client left), unknown_name, no_certificate (none that the client can verify), incompatible (no version, suite or group in common), alpn, client_certificate, alert (the client refused), protocol (the client broke the rules).";
+        TLS_FAILURES "tidegate_tls_handshake_failures_total" Counter ["listener" "reason"] "Connections to a TLS listener that came to no session, by reason: plain_http, not_tls, too_large (the ClientHello), timeout, closed (the client left), unknown_name, no_certificate (none that the client can verify), incompatible (no version, suite or group in common), alpn, client_certificate, alert (the client refused), protocol (the client broke the rules), challenge (no failure: an authority that issues a certificate looked whether the name is ours).";
         LISTENER_RECEIVED "tidegate_listener_received_bytes_total" Counter ["listener"] "Bytes read from clients: heads, bodies, tunnels.";
         LISTENER_SENT "tidegate_listener_sent_bytes_total" Counter ["listener"] "Bytes written to clients: heads, bodies, tunnels.";
         H2_CONNECTIONS "tidegate_h2_connections_total" Counter ["listener"] "Connections that spoke HTTP/2.";
@@ -118,6 +118,8 @@ families! {
         CONFIG_SUCCESS "tidegate_config_last_reload_success" Gauge [] "1 when the last reload was not rejected.";
         CONFIG_APPLIED "tidegate_config_last_applied_timestamp_seconds" Gauge [] "When the serving configuration was applied.";
         CONFIG_GENERATION "tidegate_config_generation" Gauge [] "Number of the configuration that serves.";
+        ACME_ORDERS "tidegate_acme_orders_total" Counter ["result"] "Certificates that were ordered from an authority, by result: issued (the first of its names), renewed, failed.";
+        ACME_FAILURES "tidegate_acme_failures_total" Counter ["reason"] "Orders that failed, by reason: unreachable, server (the authority answered with an error of its own, or nonsense), rate_limited, account, refused, challenge (it could not see that a name is ours), certificate (what it issued can't be used), storage, internal.";
         DNS_RESOLUTIONS "tidegate_dns_resolutions_total" Counter ["result"] "Look-ups of names, by result: ok, no_such_name, no_address (the name has none), server_failed, timeout, failed. All but ok keep the last good answer.";
         EVENTS "tidegate_events_total" Counter [] "Events posted.";
         EVENTS_LOST "tidegate_events_lost_total" Counter [] "Events that slow readers missed, summed over readers.";
@@ -159,6 +161,8 @@ families! {
         QUEUE_REQUESTS "tidegate_queue_requests_total" Counter ["upstream" "result"] "Requests that found every endpoint at its max_connections: served (after a wait), full (the queue was), late (waited in vain).";
         QUEUE_WAIT "tidegate_queue_wait_seconds_total" Counter ["upstream"] "Time that served requests waited, in all.";
         TLS_EXPIRY "tidegate_tls_certificate_expiry_timestamp_seconds" Gauge ["listener" "certificate"] "When a certificate in use runs out, in Unix time, by its file.";
+        ACME_NEXT_ORDER "tidegate_acme_next_order_timestamp_seconds" Gauge ["certificate"] "When a certificate is ordered next: renewed, or tried again after a failure.";
+        ACME_FAILING "tidegate_acme_failures_in_a_row" Gauge ["certificate"] "Orders of a certificate that failed since one succeeded.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }

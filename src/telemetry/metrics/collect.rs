@@ -335,6 +335,19 @@ fn control(e: &mut Encoder, control: &ControlSeries) {
     one(e, &names::CONFIG_SUCCESS, control.last_reload_success.get());
     one(e, &names::CONFIG_APPLIED, control.last_applied.get());
     one(e, &names::CONFIG_GENERATION, control.generation.get());
+    e.family(&names::ACME_ORDERS, |s| {
+        s.add(&["issued"], control.acme.issued.get());
+        s.add(&["renewed"], control.acme.renewed.get());
+        s.add(
+            &["failed"],
+            control.acme.failures.iter().map(|(_, count)| count).sum::<u64>(),
+        );
+    });
+    e.family(&names::ACME_FAILURES, |s| {
+        for (reason, count) in control.acme.failures.iter() {
+            s.add(&[reason], count);
+        }
+    });
     e.family(&names::DNS_RESOLUTIONS, |s| {
         for (result, count) in control.dns.iter() {
             s.add(&[result], count);

@@ -20,7 +20,7 @@ pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use faults::{HeaderFault, PerHeaderFault, PerTlsFault, TlsFault};
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
 pub use http2::{Abuse, PerAbuse, PerCode, RESET_CODES};
-pub use process_wide::{AccessLogSeries, ControlSeries, DnsResult, ReloadResult};
+pub use process_wide::{AccessLogSeries, AcmeFailure, ControlSeries, DnsResult, ReloadResult};
 pub use series::{
     CLASSES, EndpointSeries, Handshake, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken,
     Refusal, RouteSeries, TlsFailure, WorkerSeries,

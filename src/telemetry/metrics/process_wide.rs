@@ -49,6 +49,79 @@ impl DnsCounts {
     }
 }
 
+/// Why a certificate was not had from an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcmeFailure {
+    /// The authority could not be reached, or did not answer in time.
+    Unreachable,
+    /// It answered with an error of its own, or what makes no sense.
+    Server,
+    /// It wants us to come again later.
+    RateLimited,
+    /// It does not take our account.
+    Account,
+    /// It will not issue this.
+    Refused,
+    /// It could not see that a name is ours.
+    Challenge,
+    /// What it issued can't be used.
+    Certificate,
+    /// The state directory did not take it.
+    Storage,
+    /// It could not be done in here.
+    Internal,
+}
+
+impl AcmeFailure {
+    pub const NAMES: [&'static str; 9] = [
+        "unreachable",
+        "server",
+        "rate_limited",
+        "account",
+        "refused",
+        "challenge",
+        "certificate",
+        "storage",
+        "internal",
+    ];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    /// Whether nothing else will be had from this authority either.
+    #[must_use]
+    pub const fn is_of_authority(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Server | Self::Account)
+    }
+}
+
+/// Failed orders by why.
+#[derive(Debug, Default)]
+pub struct AcmeFailures([SharedCounter; AcmeFailure::NAMES.len()]);
+
+impl AcmeFailures {
+    pub fn inc(&self, why: AcmeFailure) {
+        self.0[why as usize].inc();
+    }
+
+    /// Each reason's name with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        AcmeFailure::NAMES
+            .into_iter()
+            .zip(self.0.iter().map(SharedCounter::get))
+    }
+}
+
+/// Orders of certificates.
+#[derive(Debug, Default)]
+pub struct AcmeSeries {
+    pub issued: SharedCounter,
+    pub renewed: SharedCounter,
+    pub failures: AcmeFailures,
+}
+
 /// Counted by the control side. Any thread may write.
 #[derive(Debug, Default)]
 pub struct ControlSeries {
@@ -66,6 +139,8 @@ pub struct ControlSeries {
     pub workers_replaced: SharedCounter,
     /// Name resolutions by result.
     pub dns: DnsCounts,
+    /// Certificates that the gateway gets itself.
+    pub acme: AcmeSeries,
     /// Events posted, and events that a slow reader missed.
     pub events: SharedCounter,
     pub events_lost: SharedCounter,

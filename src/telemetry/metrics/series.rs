@@ -188,10 +188,12 @@ pub enum TlsFailure {
     Alert,
     /// The client broke the rules.
     Protocol,
+    /// No failure: an authority looked whether a name is ours (ACME), and wants no session.
+    Challenge,
 }
 
 impl TlsFailure {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::PlainHttp,
         Self::NotTls,
         Self::TooLarge,
@@ -204,6 +206,7 @@ impl TlsFailure {
         Self::ClientCertificate,
         Self::Alert,
         Self::Protocol,
+        Self::Challenge,
     ];
 
     #[must_use]
@@ -221,6 +224,7 @@ impl TlsFailure {
             Self::ClientCertificate => "client_certificate",
             Self::Alert => "alert",
             Self::Protocol => "protocol",
+            Self::Challenge => "challenge",
         }
     }
 }

@@ -1,6 +1,11 @@
 use super::*;
 use crate::config::model::{CertificateFiles, TlsPolicy};
+use crate::tls::acme::Acme;
 use std::path::Path;
+
+const fn no_orders(acme: &Acme) -> Orders<'_> {
+    Orders { acme, wanted: None }
+}
 
 fn write(dir: &Path, name: &str, names: &[&str]) -> CertificateFiles {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -35,6 +40,7 @@ fn load(tls: &Tls) -> Arc<ServerTls> {
         tls,
         "listeners.web.tls",
         &Arc::default(),
+        no_orders(&Acme::default()),
         1_800_000_000,
         &mut found,
     );
@@ -113,7 +119,18 @@ fn problems_are_told_under_their_keys() {
     };
     let mut found = Vec::new();
     let tls = tls(vec![good, mixed, gone], UnknownName::Reject);
-    assert!(ServerTls::load("web", &tls, "listeners.web.tls", &Arc::default(), 0, &mut found).is_none());
+    assert!(
+        ServerTls::load(
+            "web",
+            &tls,
+            "listeners.web.tls",
+            &Arc::default(),
+            no_orders(&Acme::default()),
+            0,
+            &mut found
+        )
+        .is_none()
+    );
     let errors: Vec<&str> = found
         .iter()
         .filter(|told| told.severity == crate::config::Severity::Error)

@@ -95,7 +95,19 @@ impl NameServer {
     /// When no port is free on both UDP and TCP.
     #[must_use]
     pub fn start() -> Self {
-        let (udp, tcp) = sockets();
+        Self::serve(sockets())
+    }
+
+    /// On this port of 127.0.0.1, for who can't be told another than 53.
+    ///
+    /// # Panics
+    /// When it is taken, or not ours to take.
+    #[must_use]
+    pub fn start_on(port: u16) -> Self {
+        Self::serve(bound(port).expect("the port"))
+    }
+
+    fn serve((udp, tcp): (UdpSocket, TcpListener)) -> Self {
         let address = udp.local_addr().expect("address");
         let shared = Arc::new(Shared::default());
         let for_udp = Arc::clone(&shared);
@@ -215,16 +227,18 @@ fn canonical(name: &str) -> String {
 
 /// A UDP and a TCP socket on the same port.
 fn sockets() -> (UdpSocket, TcpListener) {
-    for _ in 0..64 {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
-        let address = tcp.local_addr().expect("address");
-        if let Ok(udp) = UdpSocket::bind(address) {
-            udp.set_read_timeout(Some(LOOK)).expect("timeout");
-            tcp.set_nonblocking(true).expect("nonblocking");
-            return (udp, tcp);
-        }
-    }
-    panic!("no port is free on both UDP and TCP");
+    (0..64)
+        .find_map(|_| bound(0))
+        .expect("a port that is free on both UDP and TCP")
+}
+
+/// Both on one port; 0 for any.
+fn bound(port: u16) -> Option<(UdpSocket, TcpListener)> {
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+    let udp = UdpSocket::bind(tcp.local_addr().expect("address")).ok()?;
+    udp.set_read_timeout(Some(LOOK)).expect("timeout");
+    tcp.set_nonblocking(true).expect("nonblocking");
+    Some((udp, tcp))
 }
 
 fn serve_udp(socket: &UdpSocket, shared: &Arc<Shared>) {

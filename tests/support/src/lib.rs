@@ -9,8 +9,10 @@
 //! - [`backend`] scripted servers, [`ws`] WebSocket peers, [`fault`] the relay, [`net`] addresses that refuse or hang,
 //!   [`dns`] a name server with scripted answers;
 //! - [`tls`] certificates and a client of TLS, whose connections are read like any other;
+//! - [`acme`] an authority that issues certificates, or does not;
 //! - [`load`] a keep-alive load client that counts what failed and why.
 
+pub mod acme;
 pub mod address;
 pub mod backend;
 pub mod cli;
@@ -28,6 +30,7 @@ pub mod tls;
 pub mod tls_front;
 pub mod ws;
 
+pub use acme::Authority;
 pub use address::Address;
 pub use backend::{Backend, Gate, Reply};
 pub use cli::{Ran, run};

@@ -16,8 +16,8 @@ use std::sync::Arc;
 /// An authority that lives as long as the test.
 #[derive(Debug)]
 pub struct Ca {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(crate) issuer: Issuer<'static, KeyPair>,
+    pub(crate) pem: String,
 }
 
 /// A certificate with its key.
@@ -76,6 +76,12 @@ impl Ca {
             issuer: Issuer::new(params, key),
             pem,
         }
+    }
+
+    /// What it signs with, PKCS#8 in PEM: for an authority that is another process.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// Its own certificate.
