@@ -6,8 +6,8 @@ use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth, Config,
     Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, Forwarded, H2Limits, HeaderEdits, Health,
-    Limits, Listener, Log, NamedClientAuth, Outlier, PathPolicy, Pool, Protocol, Protocols, Queue, Retry,
-    Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls, WebSocket,
+    Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool, Protocol, Protocols,
+    Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -108,8 +108,18 @@ fn listener(t: &Table) -> Option<Listener> {
         request_headers: header_edits(t.table("request_headers")?)?,
         response_headers: header_edits(t.table("response_headers")?)?,
         tls: t.table("tls").and_then(tls),
+        passthrough: t.tables("passthrough").iter().filter_map(passthrough).collect(),
         redirect_https: t.get("redirect_https")?,
         hsts: t.get("hsts"),
+    })
+}
+
+fn passthrough(t: &Table) -> Option<Passthrough> {
+    Some(Passthrough {
+        sni: t.get("sni")?,
+        upstream: t.get("upstream")?,
+        connect: t.get("connect")?,
+        tunnel: websocket(t)?,
     })
 }
 

@@ -246,6 +246,14 @@ const LISTENER: &[Key] = &[
     Key::table("request_headers", HEADER_EDITS, "Changes to every request, after those of the route."),
     Key::table("response_headers", HEADER_EDITS, "Changes to every response, after those of the route."),
     Key::optional_table("tls", TLS, "Serve HTTPS. Absent: clients come in the clear."),
+    Key {
+        shape: Shape::Tables(PASSTHROUGH, None),
+        ..Key::table(
+            "passthrough",
+            PASSTHROUGH,
+            "TLS that is not opened here: by the name that a client asks for (SNI), all of its connection goes to an endpoint, which shows its own certificate. Other names are served by `tls`; without that they are refused, and nothing but TLS is spoken here.",
+        )
+    },
     Key::new(
         "redirect_https",
         Form::Bool,
@@ -257,6 +265,34 @@ const LISTENER: &[Key] = &[
         TIME,
         "\"180d\"",
         "On a TLS listener: tell browsers, in every response, to come by HTTPS only for so long (Strict-Transport-Security). 0s: take back what they were told.",
+    ),
+];
+
+const PASSTHROUGH: &[Key] = &[
+    Key::required(
+        "sni",
+        Form::Host,
+        "\"db.example.com\"",
+        "The name: the exact one first, then the longest `*.example.com`, which stands for one or more labels. No regex.",
+    ),
+    Key::required(
+        "upstream",
+        Form::Name,
+        "\"db\"",
+        "Where its connections go: to an endpoint that is well, picked as for requests, and to another one when it can't be reached. It has no `tls`: the client's own TLS goes there.",
+    ),
+    Key::new("connect", TIME, "1s", "To connect to an endpoint. 0s: no bound."),
+    Key::new(
+        "idle",
+        TIME,
+        "1h",
+        "Longest silence in both directions; then the connection is closed. 0s: no bound.",
+    ),
+    Key::new(
+        "max_age",
+        TIME,
+        "0s",
+        "Longest life of a connection, busy or not. 0s: no bound.",
     ),
 ];
 
