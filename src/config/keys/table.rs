@@ -248,7 +248,7 @@ const LISTENER: &[Key] = &[
     Key::optional_table("tls", TLS, "Serve HTTPS. Absent: clients come in the clear."),
     Key {
         shape: Shape::Tables(PASSTHROUGH, None),
-        ..Key::table(
+        ..Key::optional_table(
             "passthrough",
             PASSTHROUGH,
             "TLS that is not opened here: by the name that a client asks for (SNI), all of its connection goes to an endpoint, which shows its own certificate. Other names are served by `tls`; without that they are refused, and nothing but TLS is spoken here.",
@@ -278,7 +278,7 @@ const PASSTHROUGH: &[Key] = &[
     Key::required(
         "upstream",
         Form::Name,
-        "\"db\"",
+        "\"app\"",
         "Where its connections go: to an endpoint that is well, picked as for requests, and to another one when it can't be reached. It has no `tls`: the client's own TLS goes there.",
     ),
     Key::new("connect", TIME, "1s", "To connect to an endpoint. 0s: no bound."),
