@@ -244,12 +244,6 @@ pub(super) struct Unopened {
     pub started: Instant,
 }
 
-/// The same while a session is not yet a transport.
-enum Shaken {
-    Session(Secure, Secured),
-    Unopened(Unopened),
-}
-
 /// Does it. `None`: the connection is over, counted and told.
 pub(super) async fn run(
     worker: &Rc<Worker>,
@@ -285,16 +279,13 @@ pub(super) async fn run(
     };
     let series = &listener.series;
     match result {
-        Ok(Shaken::Unopened(unopened)) => Some(Greeted::Unopened(unopened)),
-        Ok(Shaken::Session(secure, secured)) => {
+        Ok(Greeted::Unopened(unopened)) => Some(Greeted::Unopened(unopened)),
+        Ok(Greeted::Session(transport, secured)) => {
             series
                 .tls_handshakes
                 .inc(Handshake::of(secured.protocol == "TLSv1.3", secured.resumed));
             series.tls_handshake_seconds.record(started.elapsed());
-            Some(Greeted::Session(
-                Transport::Tls(Box::new(secure)),
-                Rc::new(secured),
-            ))
+            Some(Greeted::Session(transport, secured))
         }
         Err(failure) => {
             series.tls_failures.inc(failure.kind);
@@ -327,7 +318,7 @@ async fn shake(
     mut transport: Transport,
     server: Option<SocketAddr>,
     asked: &RefCell<Option<Hello>>,
-) -> Result<Shaken, Failure> {
+) -> Result<Greeted, Failure> {
     let started = Instant::now();
     let mut seen = Vec::new();
     let hello = match poll_fn(|cx| poll_hello(cx, &mut transport, &mut seen)).await? {
@@ -356,7 +347,7 @@ async fn shake(
     };
     let name = hello.server_name.as_deref();
     if let Some((name, rule)) = name.and_then(|name| Some((name, plan.passthrough.find(name)?))) {
-        return Ok(Shaken::Unopened(Unopened {
+        return Ok(Greeted::Unopened(Unopened {
             transport,
             name: name.to_owned(),
             rule,
@@ -384,7 +375,8 @@ async fn shake(
     poll_fn(|cx| secure.poll_handshake(cx)).await?;
     drop(running);
     let secured = Secured::new(secure.session(), answer.served, tls.asks_clients());
-    Ok(Shaken::Session(secure, secured))
+    let transport = Transport::Tls(Box::new(secure));
+    Ok(Greeted::Session(transport, Rc::new(secured)))
 }
 
 /// Reads until it is clear what the client begins with.
