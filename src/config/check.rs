@@ -150,8 +150,9 @@ impl Checker<'_> {
         if let Some(proxy_protocol) = &listener.proxy_protocol {
             self.proxy_protocol(&join(at, "proxy_protocol"), &proxy_protocol.trusted);
         }
-        if listener.redirect_https && listener.tls.is_some() {
-            let message = "redirect_https is for listeners without tls and has no effect here".to_owned();
+        self.passthrough(&join(at, "passthrough"), &listener.passthrough);
+        if listener.redirect_https && (listener.tls.is_some() || !listener.passthrough.is_empty()) {
+            let message = "redirect_https is for listeners without TLS and has no effect here".to_owned();
             self.warning(join(at, "redirect_https"), message, None);
         }
         if listener.hsts.is_some() && listener.tls.is_none() {
@@ -473,6 +474,10 @@ impl Checker<'_> {
             used.extend(table.get::<String>("upstream"));
             used.extend(table.map::<u32>("split").unwrap_or_default().into_keys());
         }
+        for (_, table) in self.root.named("listeners") {
+            let rules = table.tables("passthrough");
+            used.extend(rules.iter().filter_map(|rule| rule.get::<String>("upstream")));
+        }
         for (name, _) in self
             .root
             .named("upstreams")
@@ -492,7 +497,13 @@ impl Checker<'_> {
                 .routes
                 .iter()
                 .any(|r| r.listeners.is_empty() || r.listeners.contains(name));
-            if !reached {
+            // Where TLS is only passed on there are no requests.
+            let opened = self
+                .config
+                .listeners
+                .get(name)
+                .is_none_or(|listener| listener.tls.is_some() || listener.passthrough.is_empty());
+            if !reached && opened {
                 let message =
                     format!("no route is for the listener `{name}`: it answers everything with 404");
                 self.warning(join("listeners", name), message, None);

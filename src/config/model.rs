@@ -173,6 +173,8 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Then there is `tls` as well.
     pub acme: Option<Acme>,
+    /// Names whose TLS is passed on unopened.
+    pub passthrough: Vec<Passthrough>,
     /// Answer every request by a redirect to the same over HTTPS.
     pub redirect_https: bool,
     /// How long browsers are told to come by HTTPS only.
@@ -221,6 +223,17 @@ pub struct ExternalAccount {
     pub kid: String,
     /// In base64url.
     pub key: Secret,
+}
+
+/// Connections whose TLS is not opened here, by the name that clients ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Passthrough {
+    /// No regex.
+    pub sni: HostPattern,
+    pub upstream: Name,
+    /// To connect to an endpoint; zero: no bound.
+    pub connect: Duration,
+    pub tunnel: WebSocket,
 }
 
 /// What clients that ask for a name of no certificate, or for none, are answered.
@@ -512,7 +525,7 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
-/// Bounds of a route's tunnels, WebSockets and others; zero: none.
+/// Bounds of tunnels, WebSockets and others; zero: none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WebSocket {
     /// Longest silence in both directions.

@@ -6,8 +6,9 @@ use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
     Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded, H2Limits,
-    HeaderEdits, Health, Limits, Listener, Log, NamedClientAuth, Outlier, PathPolicy, Pool, Protocol,
-    Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls, WebSocket,
+    HeaderEdits, Health, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool,
+    Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls,
+    WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -109,6 +110,7 @@ fn listener(t: &Table) -> Option<Listener> {
         response_headers: header_edits(t.table("response_headers")?)?,
         tls: t.table("tls").and_then(tls),
         acme: t.table("acme").and_then(acme),
+        passthrough: t.tables("passthrough").iter().filter_map(passthrough).collect(),
         redirect_https: t.get("redirect_https")?,
         hsts: t.get("hsts"),
     })
@@ -133,6 +135,15 @@ fn acme(t: &Table) -> Option<Acme> {
         key_type: chosen(t, "key_type")?,
         renew_before: t.get("renew_before"),
         retry: t.get("retry")?,
+    })
+}
+
+fn passthrough(t: &Table) -> Option<Passthrough> {
+    Some(Passthrough {
+        sni: t.get("sni")?,
+        upstream: t.get("upstream")?,
+        connect: t.get("connect")?,
+        tunnel: websocket(t)?,
     })
 }
 

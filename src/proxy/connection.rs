@@ -5,12 +5,13 @@ use super::client::{self, Client, Link};
 use super::ends::Ends;
 use super::error::ProxyError;
 use super::h2::{self, Preface};
+use super::handshake::Greeted;
 use super::pace::Pace;
 use super::service::{self, After, Begun};
 use super::tunnel;
 use super::view::ListenerView;
 use super::worker::{Entry, Registered, Worker};
-use super::{handshake, heads, linger};
+use super::{handshake, heads, linger, passthrough};
 use crate::base::task;
 use crate::h1::parse::{self, Parsed, RequestLine};
 use crate::message::head::{HeadBuf, RequestHead};
@@ -49,19 +50,26 @@ pub(super) async fn run(
         Some(expected) => Box::pin(Ends::announced(&transport, peer, expected, &listener)).await,
     };
     let Some(ends) = ends else { return };
-    let Some(_permit) = admit(&worker, &listener, &transport, &ends) else {
+    let Some(permit) = admit(&worker, &listener, &transport, &ends) else {
         return;
     };
-    let (transport, tls) = match &listener.plan.tls {
-        None => (transport, None),
-        Some(tls) => {
-            entry.served_here().await;
-            // Boxed, so that a connection that serves does not hold the room of its handshake.
-            match Box::pin(handshake::run(&worker, &listener, tls, transport, &ends)).await {
-                Some((transport, secured)) => (transport, Some(secured)),
-                None => return,
+    let (transport, tls) = if listener.plan.expects_tls() {
+        entry.served_here().await;
+        // Boxed, so that a connection that serves does not hold the room of its handshake.
+        match Box::pin(handshake::run(&worker, &listener, transport, &ends)).await {
+            Some(Greeted::Session(transport, secured)) => (transport, Some(secured)),
+            Some(Greeted::Unopened(unopened)) => {
+                let whose = (ends, entry.listener, number);
+                let passed = Box::pin(passthrough::pass(&worker, listener, unopened, whose)).await;
+                if let Some((tunnel, client)) = passed {
+                    hand_over(tunnel, client, &entry, (registered, count, open, permit));
+                }
+                return;
             }
+            None => return,
         }
+    } else {
+        (transport, None)
     };
     let mut client = Box::new(Client::new(transport, ends, tls, entry.listener, number));
     let Some(spoken) = spoken(&worker, &entry, &mut client, &listener).await else {
@@ -73,11 +81,14 @@ pub(super) async fn run(
     }
     let tunnel = requests(&worker, &entry, &mut client).await;
     if let Some(tunnel) = tunnel {
-        // The tunnel is a small task of its own: it may live for hours, and holds nothing it does not need.
-        let held = (registered, count, open, _permit);
-        let task = task::spawn_local(tunnel::run(tunnel, client, entry.clone(), held));
-        entry.adopt(&task);
+        hand_over(tunnel, client, &entry, (registered, count, open, permit));
     }
+}
+
+/// Has a tunnel run as a small task of its own: it may live for hours, and holds nothing it does not need.
+fn hand_over<T: 'static>(tunnel: Box<tunnel::Tunnel>, client: Box<Client>, entry: &Rc<Entry>, held: T) {
+    let task = task::spawn_local(tunnel::run(tunnel, client, entry.clone(), held));
+    entry.adopt(&task);
 }
 
 /// Which protocol a connection speaks: over TLS what was agreed on (RFC 7301), else what its first bytes say. `None` to
@@ -122,7 +133,7 @@ fn admit(
     if permit.is_none() {
         listener.series.connections_refused.inc(Refusal::Client);
         // On a TLS listener it would be no answer, and a handshake costs too much for one.
-        if listener.plan.tls.is_none() {
+        if !listener.plan.expects_tls() {
             client::refuse(transport);
         }
     }

@@ -14,6 +14,7 @@ use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span};
 use crate::message::host::Scheme;
 use crate::message::token::Token;
+use crate::snapshot::PassthroughPlan;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
 use crate::telemetry::metrics::RouteSeries;
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
@@ -113,6 +114,8 @@ pub(super) struct RequestContext {
     pub bytes_sent: u64,
     pub head_bytes_sent: u64,
     pub tunnel: bool,
+    /// The connection goes on unopened: there is no request.
+    pub passthrough: Option<Arc<PassthroughPlan>>,
     /// The request's body as announced.
     pub body: BodyKind,
     /// What is left of it when the exchange is over.
@@ -167,6 +170,7 @@ impl RequestContext {
             bytes_sent: 0,
             head_bytes_sent: 0,
             tunnel: false,
+            passthrough: None,
             body: BodyKind::None,
             rest: Rest::Nothing,
             ends_by_close: false,
@@ -192,7 +196,11 @@ impl RequestContext {
     }
 
     pub fn host_bytes(&self) -> &[u8] {
-        self.request.as_ref().map_or(&b""[..], |head| self.host.of(head))
+        match (&self.host, &self.request) {
+            (Text::Own(text), _) => text,
+            (text, Some(head)) => text.of(head),
+            (Text::Head(_), None) => b"",
+        }
     }
 
     pub fn path_bytes(&self) -> &[u8] {
@@ -303,7 +311,6 @@ impl RequestContext {
 
     fn record(&self, now: Instant, attempts: &[AttemptRecord<'_>], write: impl FnOnce(&AccessRecord<'_>)) {
         let head = self.request.as_ref();
-        let host = head.map_or(&b""[..], |head| self.host.of(head));
         write(&AccessRecord {
             start: self.start,
             head_done: self.head_done,
@@ -317,12 +324,15 @@ impl RequestContext {
             server: self.server,
             announced: self.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
-            scheme: self.scheme().text(),
+            scheme: match self.passthrough {
+                Some(_) => "tls",
+                None => self.scheme().text(),
+            },
             tls: self.tls.as_deref().map(Secured::record),
             connection: self.connection,
             connection_requests: self.connection_requests,
             request: head,
-            host,
+            host: self.host_bytes(),
             path: head.map_or(&b""[..], |head| self.path.of(head)),
             request_id: &self.request_id,
             route: self.route.as_ref().map(|route| &*route.plan.name),
@@ -380,10 +390,12 @@ impl RequestContext {
 
     fn count(&self, duration: Duration) {
         let listener = &self.listener.series;
-        listener.requests.inc();
+        if self.passthrough.is_none() {
+            listener.requests.inc();
+            self.worker.metrics.worker.requests.inc();
+        }
         listener.bytes_received.add(self.bytes_received);
         listener.bytes_sent.add(self.bytes_sent);
-        self.worker.metrics.worker.requests.inc();
         match &self.series {
             Some(route) => {
                 route.requests.inc(self.logged_status());

@@ -23,7 +23,7 @@ use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::routing::Match;
-use crate::snapshot::RoutePlan;
+use crate::snapshot::{RoutePlan, Timeouts};
 use crate::telemetry::access::{EndedBy, Outcome};
 use crate::telemetry::log::Every;
 use crate::tls::client_fault::TlsFault;
@@ -72,7 +72,16 @@ pub(super) async fn forward(
         let (index, in_flight) = match next {
             Next::At(index, in_flight) => (index, in_flight),
             Next::Anywhere => {
-                match room::find(client, context, route, &upstream, tries.endpoints(), now).await {
+                match room::find(
+                    client,
+                    context,
+                    &route.timeouts,
+                    &upstream,
+                    tries.endpoints(),
+                    now,
+                )
+                .await
+                {
                     Ok(found) => found,
                     Err(error) => {
                         // Nobody else is there: what went wrong is what went wrong before.
@@ -119,7 +128,7 @@ pub(super) async fn forward(
 }
 
 /// What a client is told whom the upstream does not let in.
-fn turned_away(refused: Refused) -> ProxyError {
+pub(super) fn turned_away(refused: Refused) -> ProxyError {
     match refused {
         Refused::Open(left) => ProxyError {
             retry_after: u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
@@ -151,7 +160,7 @@ enum Tried {
 }
 
 /// Notes how an attempt failed, with the endpoint where it is the endpoint's fault.
-fn note_failure(context: &mut RequestContext, error: &ProxyError) {
+pub(super) fn note_failure(context: &mut RequestContext, error: &ProxyError) {
     if let Some(attempt) = context.attempts.last()
         && error.side == Side::Endpoint
     {
@@ -198,18 +207,32 @@ async fn try_endpoint(
             Ok(answered) => return Ok(answered.done(in_flight)),
         }
     }
-    begin_attempt(context, &endpoint, index, false);
-    let dialling = Dialling {
-        dial,
-        caller: Caller::Client(behalf.as_ref()),
-        server_name: attempt.upstream.plan.endpoints[index].server_name.as_ref(),
-    };
-    let conn = connect(client, context, attempt.route, &endpoint, dialling)
-        .await
-        .map_err(ProxyError::unsent)?;
+    let conn = reach(client, context, &attempt.route.timeouts, attempt.upstream, index).await?;
     let answer = exchange(client, context, attempt, conn).await;
     let answered = answer.map_err(|failed| failed.error)?;
     Ok(answered.done(in_flight))
+}
+
+/// A new connection to an endpoint.
+pub(super) async fn reach(
+    client: &mut Client,
+    context: &mut RequestContext,
+    timeouts: &Timeouts,
+    upstream: &LocalUpstream,
+    index: usize,
+) -> Result<Box<Conn>, ProxyError> {
+    let endpoint = &upstream.endpoints[index];
+    begin_attempt(context, endpoint, index, false);
+    let dial = &upstream.plan.dial;
+    let behalf = client.behalf(dial);
+    let dialling = Dialling {
+        dial,
+        caller: Caller::Client(behalf.as_ref()),
+        server_name: upstream.plan.endpoints[index].server_name.as_ref(),
+    };
+    connect(client, context, timeouts, endpoint, dialling)
+        .await
+        .map_err(ProxyError::unsent)
 }
 
 fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, index: usize, reused: bool) {
@@ -246,7 +269,7 @@ struct Dialling<'a> {
 async fn connect(
     client: &mut Client,
     context: &mut RequestContext,
-    route: &RoutePlan,
+    timeouts: &Timeouts,
     endpoint: &LocalEndpoint,
     Dialling {
         dial,
@@ -262,12 +285,11 @@ async fn connect(
         return Err(ProxyError::new(Token::DnsFailed, Side::Endpoint));
     }
     let first = endpoint.state.turn(targets.list.len());
-    let timeouts = &route.timeouts;
     let connect_by = Bounds::after(started, timeouts.connect);
     let total_by = Bounds::after(context.start, timeouts.total);
     let late = match (connect_by, total_by) {
         (Some(connect), Some(total)) if total < connect => Some((total, late_total())),
-        (Some(connect), _) => Some((connect, late_connect())),
+        (Some(connect), _) => Some((connect, late_connect(context))),
         (None, total) => total.map(|total| (total, late_total())),
     };
     let reached = Cell::new(false);
@@ -333,8 +355,12 @@ fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
     }
 }
 
-const fn late_connect() -> ProxyError {
-    ProxyError::late(Token::ConnectTimeout, Side::Endpoint, "routes.timeouts.connect")
+const fn late_connect(context: &RequestContext) -> ProxyError {
+    let key = match context.passthrough {
+        Some(_) => "listeners.passthrough.connect",
+        None => "routes.timeouts.connect",
+    };
+    ProxyError::late(Token::ConnectTimeout, Side::Endpoint, key)
 }
 
 const fn late_total() -> ProxyError {
@@ -624,7 +650,7 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
 }
 
 /// Tells the balancers of all workers how an endpoint answers, if they learn from that.
-fn learn(context: &RequestContext, attempt: &Attempt, well: bool) {
+pub(super) fn learn(context: &RequestContext, attempt: &Attempt, well: bool) {
     if !context
         .upstream
         .as_ref()

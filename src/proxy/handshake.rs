@@ -1,4 +1,5 @@
-//! From an accepted connection of a TLS listener to one that carries requests, or to its end with a reason.
+//! From an accepted connection of a TLS listener to one that carries requests, or is passed on unopened, or to its
+//! end with a reason.
 
 use super::ends::Ends;
 use super::view::ListenerView;
@@ -7,12 +8,13 @@ use crate::net::alarm::Alarm;
 use crate::net::scratch::{self, FIRST_READ};
 use crate::net::secure::{HandshakeError, Secure};
 use crate::net::transport::Transport;
+use crate::snapshot::ListenerPlan;
 use crate::telemetry::access::{TlsClientRecord, TlsRecord};
 use crate::telemetry::log::Every;
 use crate::telemetry::metrics::{Handshake, TlsFailure};
 use crate::tls::client_auth::{self, ClientIdentity, Told};
 use crate::tls::hello::{self, Greeting, Hello, NoHello};
-use crate::tls::server::{Served, ServerTls};
+use crate::tls::server::Served;
 use rustls::{CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -33,6 +35,8 @@ const LINGER_BYTES: usize = 256 * 1024;
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// As above: what came could not be decoded.
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+/// As above: what went wrong is not the client's fault.
+pub(super) const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 /// Failures are the everyday of a public port: one line of a kind in so much time, with a count of the others.
 const COMPLAINTS: Duration = Duration::from_secs(1);
 static COMPLAINT: [Every; TlsFailure::ALL.len()] = [const { Every::new(COMPLAINTS) }; TlsFailure::ALL.len()];
@@ -219,18 +223,38 @@ fn kind_of(error: &Error) -> TlsFailure {
     }
 }
 
+/// What a connection is once its ClientHello was read, and answered where that is ours to do.
+pub(super) enum Greeted {
+    /// A session.
+    Session(Transport, Rc<Secured>),
+    /// An endpoint's to answer.
+    Unopened(Unopened),
+}
+
+/// A connection that goes on with its TLS unopened.
+pub(super) struct Unopened {
+    pub transport: Transport,
+    /// The name that the client asks for.
+    pub name: String,
+    /// Index in the listener's `passthrough`.
+    pub rule: usize,
+    /// All that was read: the ClientHello, and what may have come with it.
+    pub hello: Vec<u8>,
+    /// When it began to be waited for.
+    pub started: Instant,
+}
+
 /// Does it. `None`: the connection is over, counted and told.
 pub(super) async fn run(
     worker: &Rc<Worker>,
     listener: &ListenerView,
-    tls: &Arc<ServerTls>,
     transport: Transport,
     ends: &Ends,
-) -> Option<(Transport, Rc<Secured>)> {
+) -> Option<Greeted> {
     let started = Instant::now();
     let asked = RefCell::new(None);
     let result = {
-        let mut work = std::pin::pin!(shake(worker, tls, transport, ends.server, &asked));
+        let mut work = std::pin::pin!(shake(worker, &listener.plan, transport, ends.server, &asked));
         let mut alarm = Alarm::default();
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
@@ -255,12 +279,13 @@ pub(super) async fn run(
     };
     let series = &listener.series;
     match result {
-        Ok((secure, secured)) => {
+        Ok(Greeted::Unopened(unopened)) => Some(Greeted::Unopened(unopened)),
+        Ok(Greeted::Session(transport, secured)) => {
             series
                 .tls_handshakes
                 .inc(Handshake::of(secured.protocol == "TLSv1.3", secured.resumed));
             series.tls_handshake_seconds.record(started.elapsed());
-            Some((Transport::Tls(Box::new(secure)), Rc::new(secured)))
+            Some(Greeted::Session(transport, secured))
         }
         Err(failure) => {
             series.tls_failures.inc(failure.kind);
@@ -293,11 +318,12 @@ fn complain(listener: &ListenerView, peer: Option<SocketAddr>, asked: &Option<He
 /// The handshake itself, however long it takes; `asked` is what the client asked for, once it has.
 async fn shake(
     worker: &Rc<Worker>,
-    tls: &Arc<ServerTls>,
+    plan: &ListenerPlan,
     mut transport: Transport,
     server: Option<SocketAddr>,
     asked: &RefCell<Option<Hello>>,
-) -> Result<(Secure, Secured), Failure> {
+) -> Result<Greeted, Failure> {
+    let started = Instant::now();
     let mut seen = Vec::new();
     let hello = match poll_fn(|cx| poll_hello(cx, &mut transport, &mut seen)).await? {
         Ok(hello) => hello,
@@ -323,21 +349,37 @@ async fn shake(
             ));
         }
     };
-    if let Some(config) = tls.challenge(&hello) {
+    let name = hello.server_name.as_deref();
+    if let Some((name, rule)) = name.and_then(|name| Some((name, plan.passthrough.find(name)?))) {
+        return Ok(Greeted::Unopened(Unopened {
+            transport,
+            name: name.to_owned(),
+            rule,
+            hello: seen,
+            started,
+        }));
+    }
+    if let Some(config) = plan.tls.as_ref().and_then(|tls| tls.challenge(&hello)) {
         *asked.borrow_mut() = Some(hello);
         return answer_authority(worker, transport, config, seen).await;
     }
     let local = server.map(|address| address.ip());
-    let answer = tls.answer(&hello, local);
+    let tls = plan.tls.as_ref();
+    let answer = tls.and_then(|tls| Some((tls, tls.answer(&hello, local)?)));
     let named = hello.server_name.is_some();
     *asked.borrow_mut() = Some(hello);
-    let Some(answer) = answer else {
+    let Some((tls, answer)) = answer else {
         alert(&mut transport, &UNRECOGNIZED_NAME).await;
-        let awaited = asked.borrow().as_ref().is_some_and(|hello| tls.awaits(hello));
-        let detail = match named {
-            true if awaited => "the certificate for this name has yet to be had from its authority",
-            true => "no certificate is for this name",
-            false => "the client asks for no name, and no certificate is for this address",
+        let asked = asked.borrow();
+        let awaited = tls.is_some_and(|tls| asked.as_ref().is_some_and(|hello| tls.awaits(hello)));
+        let detail = match (named, tls) {
+            (true, Some(_)) if awaited => {
+                "the certificate for this name has yet to be had from its authority"
+            }
+            (true, Some(_)) => "no certificate is for this name",
+            (false, Some(_)) => "the client asks for no name, and no certificate is for this address",
+            (true, None) => "no `passthrough` is for this name",
+            (false, None) => "the client asks for no name, by which its TLS would be passed on",
         };
         return Err(Failure::new(TlsFailure::UnknownName, detail));
     };
@@ -346,7 +388,8 @@ async fn shake(
     poll_fn(|cx| secure.poll_handshake(cx)).await?;
     drop(running);
     let secured = Secured::new(secure.session(), answer.served, tls.asks_clients());
-    Ok((secure, secured))
+    let transport = Transport::Tls(Box::new(secure));
+    Ok(Greeted::Session(transport, Rc::new(secured)))
 }
 
 /// Shows an authority that the name is ours: the handshake is all that it wants (RFC 8737 section 3).
@@ -355,7 +398,7 @@ async fn answer_authority(
     transport: Transport,
     config: Arc<ServerConfig>,
     seen: Vec<u8>,
-) -> Result<(Secure, Secured), Failure> {
+) -> Result<Greeted, Failure> {
     let _running = Running::begin(worker).await;
     let mut secure = Secure::accept(transport, config, seen).map_err(HandshakeError::Tls)?;
     poll_fn(|cx| secure.poll_handshake(cx)).await?;
@@ -418,7 +461,7 @@ async fn answer_plain_http(transport: &mut Transport) {
 }
 
 /// Writes a few last bytes and ends our direction.
-async fn alert(transport: &mut Transport, bytes: &[u8]) {
+pub(super) async fn alert(transport: &mut Transport, bytes: &[u8]) {
     // The socket is fresh: it takes them at once, or the client is gone.
     let _best_effort = poll_fn(|cx| transport.poll_write(cx, bytes)).await;
     let _best_effort = poll_fn(|cx| transport.poll_shutdown(cx)).await;

@@ -2,8 +2,8 @@
 
 use crate::message::params::{cookie_values, query_values};
 use crate::routing::RouteInput;
-use crate::upstream::shared::HashKey;
 use crate::upstream::shared::balancer::ring;
+use crate::upstream::shared::{HashKey, UpstreamPlan};
 use std::net::IpAddr;
 
 /// The hash of the key in this request; `None` if it has none. Of several values the first counts.
@@ -19,10 +19,20 @@ pub(super) fn of(key: &HashKey, request: &RouteInput<'_>) -> Option<u64> {
             let query = request.query.map_or(0, ring::hash);
             Some(ring::hash(request.path) ^ query.rotate_left(1))
         }
-        HashKey::ClientIp => Some(match request.client.to_canonical() {
-            IpAddr::V4(address) => ring::hash(&address.octets()),
-            IpAddr::V6(address) => ring::hash(&address.octets()),
-        }),
+        HashKey::ClientIp => Some(of_client(request.client)),
+    }
+}
+
+/// The hash of the key of a connection that is passed on unopened: nothing is known of it but who connects.
+pub(super) fn of_connection(upstream: &UpstreamPlan, client: IpAddr) -> Option<u64> {
+    (upstream.hash_key() == Some(&HashKey::ClientIp)).then(|| of_client(client))
+}
+
+/// The hash of a client's address.
+fn of_client(client: IpAddr) -> u64 {
+    match client.to_canonical() {
+        IpAddr::V4(address) => ring::hash(&address.octets()),
+        IpAddr::V6(address) => ring::hash(&address.octets()),
     }
 }
 

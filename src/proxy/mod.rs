@@ -5,6 +5,7 @@
 //! | 0 | [`worker`] | a thread with its own runtime, sockets, connections and pools; [`board`] is what others see of it |
 //! | 1 | `accept` | a connection is accepted, and placed on the worker that has room; `ends` says who connects |
 //! | 1a | `handshake` | on a TLS listener: which certificate, on which terms, or why not |
+//! | 1b | `passthrough` | where TLS goes on unopened: an endpoint, and then the tunnel |
 //! | 2 | `connection`, `h2` | heads are read one after another, or come at once on streams; [`client`](self) is who asks |
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
@@ -13,7 +14,7 @@
 //! | 7 | `prepare` | the request as the endpoint sees it |
 //! | 8 | `forward` | attempts: pick, connect or reuse, send; `exchange` drives both directions, `flow` one of them |
 //! | 9 | `respond` | the response as the client sees it, or our own |
-//! | 10 | `tunnel` | bytes both ways after 101 |
+//! | 10 | `tunnel` | bytes both ways after 101, or unopened |
 //!
 //! [`explain`] tells the same story without taking the steps. `room` finds a place at an endpoint, or waits for one;
 //! `retry` says whether another attempt may be made, and `upload` is a request's body over all of them. `view` is the
@@ -43,6 +44,7 @@ mod heads;
 mod hold;
 mod linger;
 mod pace;
+mod passthrough;
 mod prepare;
 mod respond;
 mod retry;

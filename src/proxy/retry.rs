@@ -96,9 +96,8 @@ impl Tries {
         if error.side != Side::Endpoint || context.status != 0 {
             return Next::Nowhere;
         }
-        let retry = &upstream.plan.resilience.retry;
         let next = if error.unsent {
-            if retry.attempts < 2 || !retry.on.has(Cause::Connect) || !self.may_go_on() {
+            if !self.may_go_elsewhere(upstream) {
                 return Next::Nowhere;
             }
             Next::Anywhere
@@ -112,6 +111,12 @@ impl Tries {
             heads::give(response.buf);
         }
         next
+    }
+
+    /// Whether what was never sent may be tried at another endpoint.
+    pub fn may_go_elsewhere(&self, upstream: &LocalUpstream) -> bool {
+        let retry = &upstream.plan.resilience.retry;
+        retry.attempts >= 2 && retry.on.has(Cause::Connect) && self.may_go_on()
     }
 
     /// Whether to try elsewhere instead of passing on an answer with this status. Nothing of it was passed on yet.

@@ -7,7 +7,7 @@ use super::exchange::Bounds;
 use crate::base::clock::Millis;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
-use crate::snapshot::RoutePlan;
+use crate::snapshot::Timeouts;
 use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::queue::Place;
 use std::future::poll_fn;
@@ -18,7 +18,7 @@ use std::time::Instant;
 pub(super) async fn find(
     client: &mut Client,
     context: &mut RequestContext,
-    route: &RoutePlan,
+    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
     now: Millis,
@@ -35,7 +35,7 @@ pub(super) async fn find(
     }
     let begun = Instant::now();
     // Rare, and not small: out of the way of those who need not wait.
-    let found = Box::pin(wait(client, context, route, upstream, tried)).await;
+    let found = Box::pin(wait(client, context, timeouts, upstream, tried)).await;
     context.queued += begun.elapsed();
     found
 }
@@ -43,7 +43,7 @@ pub(super) async fn find(
 async fn wait(
     client: &mut Client,
     context: &RequestContext,
-    route: &RoutePlan,
+    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
 ) -> Result<(usize, InFlight), ProxyError> {
@@ -55,7 +55,7 @@ async fn wait(
             ..ProxyError::new(Token::Overloaded, Side::Gateway)
         });
     };
-    let total = Bounds::after(context.start, route.timeouts.total);
+    let total = Bounds::after(context.start, timeouts.total);
     let mut may_look = place.is_first();
     loop {
         if may_look {

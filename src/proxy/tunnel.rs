@@ -1,4 +1,4 @@
-//! After 101: bytes both ways, whatever they mean.
+//! After 101, or where TLS is passed on unopened: bytes both ways, whatever they mean.
 //!
 //! A tunnel may live for hours and there may be very many, so it is a task of its own that holds the two wires,
 //! the record it will write, and nothing of the snapshot. Half-close is kept: when one side ends its direction,
@@ -28,6 +28,10 @@ use std::time::{Duration, Instant};
 /// Longest silence once one side has ended its direction: it may still be told something, but who closed a socket
 /// looks no different, and a peer that never ends the other direction must not keep the tunnel.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(30);
+
+/// Where the longest silence and the longest life are configured.
+const WEBSOCKET_KEYS: [&str; 2] = ["routes.websocket.idle", "routes.websocket.max_age"];
+const PASSTHROUGH_KEYS: [&str; 2] = ["listeners.passthrough.idle", "listeners.passthrough.max_age"];
 
 /// See the module's text.
 #[derive(Debug)]
@@ -130,6 +134,8 @@ pub(super) async fn run<T>(tunnel: Box<Tunnel>, mut client: Box<Client>, entry: 
 /// How long a tunnel may go on.
 struct Bounds {
     idle: Duration,
+    /// Where that and the longest life are configured.
+    keys: [&'static str; 2],
     /// The end of its life.
     end: Option<Instant>,
     moved: u64,
@@ -138,11 +144,19 @@ struct Bounds {
 
 impl Bounds {
     fn new(tunnel: &Tunnel, client: &Client) -> Self {
-        let bounds = tunnel.context.route.as_ref().map(|route| route.plan.websocket);
+        let context = &tunnel.context;
+        let (bounds, keys) = match &context.passthrough {
+            Some(plan) => (Some(plan.tunnel), PASSTHROUGH_KEYS),
+            None => (
+                context.route.as_ref().map(|route| route.plan.websocket),
+                WEBSOCKET_KEYS,
+            ),
+        };
         let now = Instant::now();
         let age = bounds.map_or(Duration::ZERO, |bounds| bounds.max_age);
         Self {
             idle: bounds.map_or(Duration::ZERO, |bounds| bounds.idle),
+            keys,
             end: (!age.is_zero()).then(|| now + age),
             moved: tunnel.moved(client),
             since: now,
@@ -160,8 +174,8 @@ impl Bounds {
             (true, false) => self.idle.min(HALF_CLOSED_IDLE),
             (false, _) => self.idle,
         };
-        let silent = (!idle.is_zero()).then(|| (self.since + idle, late("routes.websocket.idle")));
-        let old = self.end.map(|end| (end, late("routes.websocket.max_age")));
+        let silent = (!idle.is_zero()).then(|| (self.since + idle, late(self.keys[0])));
+        let old = self.end.map(|end| (end, late(self.keys[1])));
         match (silent, old) {
             (Some(silent), Some(old)) => Some(if silent.0 <= old.0 { silent } else { old }),
             (silent, old) => silent.or(old),

@@ -5,7 +5,7 @@
 
 use super::board::WorkerStatus;
 use super::worker::WorkerContext;
-use crate::snapshot::{ListenerPlan, RoutePlan, Snapshot, Target};
+use crate::snapshot::{ListenerPlan, PassthroughPlan, RoutePlan, Snapshot, Target};
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::metrics::{ListenerSeries, RouteSeries};
 use crate::upstream::local::{Endpoints, LocalUpstream};
@@ -27,6 +27,15 @@ pub(super) struct ListenerView {
     /// It left the configuration. Connections that it accepted have their request served.
     pub removed: bool,
     pub series: Arc<ListenerSeries>,
+    /// One per rule of the plan's `passthrough`; none of a removed one.
+    pub passthrough: Vec<PassthroughView>,
+}
+
+#[derive(Debug)]
+pub(super) struct PassthroughView {
+    pub plan: Arc<PassthroughPlan>,
+    pub upstream: Rc<LocalUpstream>,
+    pub series: Arc<RouteSeries>,
 }
 
 #[derive(Debug)]
@@ -136,6 +145,7 @@ fn build(
         let next = ListenerKey(keys.len());
         keys.entry(plan.name.clone()).or_insert(next);
     }
+    let upstreams = endpoints.rebuild(&snapshot.upstreams, metrics);
     let mut listeners: Vec<_> = before.iter().map(|view| view.as_ref().map(removed)).collect();
     listeners.resize(keys.len(), None);
     for (index, plan) in snapshot.listeners.iter().enumerate() {
@@ -145,12 +155,12 @@ fn build(
             index: index as u32,
             removed: false,
             series,
+            passthrough: passthrough_views(plan, &upstreams, metrics),
         };
         if let Some(key) = keys.get(&plan.name) {
             listeners[key.0] = Some(Rc::new(view));
         }
     }
-    let upstreams = endpoints.rebuild(&snapshot.upstreams, metrics);
     let routes = snapshot
         .routes
         .iter()
@@ -164,6 +174,23 @@ fn build(
     })
 }
 
+/// A listener's connections that go on unopened have the counters of a route, under a name that no route can have.
+fn passthrough_views(
+    plan: &ListenerPlan,
+    upstreams: &[Rc<LocalUpstream>],
+    metrics: &WorkerMetrics,
+) -> Vec<PassthroughView> {
+    let view = |rule: &Arc<PassthroughPlan>| {
+        let upstream = upstreams[rule.upstream].clone();
+        PassthroughView {
+            plan: rule.clone(),
+            series: metrics.route_to(&format!("passthrough:{}", plan.name), &upstream.plan.name),
+            upstream,
+        }
+    };
+    plan.passthrough.rules().iter().map(view).collect()
+}
+
 fn removed(view: &Rc<ListenerView>) -> Rc<ListenerView> {
     if view.removed {
         return view.clone();
@@ -174,6 +201,7 @@ fn removed(view: &Rc<ListenerView>) -> Rc<ListenerView> {
         index: u32::MAX,
         removed: true,
         series,
+        passthrough: Vec::new(),
     })
 }
 

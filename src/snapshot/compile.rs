@@ -1,6 +1,6 @@
 //! From the configuration to a snapshot: names become indexes, texts become tables, and every mistake is found.
 
-use super::{ActionPlan, FixedResponse, HeaderPlan, ListenerPlan, RoutePlan, Snapshot, Target};
+use super::{ActionPlan, FixedResponse, HeaderPlan, ListenerPlan, Passthrough, RoutePlan, Snapshot, Target};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::model::{self, AccessFormat, Action, Config, DnsName, EndpointAddress};
 use crate::h1::parse::HeadLimits;
@@ -51,11 +51,6 @@ pub fn compile(
     parts: Parts<'_>,
 ) -> Result<(Snapshot, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut found = Vec::new();
-    let listeners: Vec<_> = config
-        .listeners
-        .iter()
-        .map(|(name, listener)| listener_plan(name, listener, config, parts, &mut found))
-        .collect();
     let listener_index: HashMap<&str, u32> = config
         .listeners
         .keys()
@@ -67,6 +62,11 @@ pub fn compile(
         .keys()
         .enumerate()
         .map(|(index, name)| (name.as_str(), index))
+        .collect();
+    let listeners: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|(name, listener)| listener_plan(name, listener, config, &upstream_index, parts, &mut found))
         .collect();
     let routes: Vec<_> = config
         .routes
@@ -177,6 +177,7 @@ fn listener_plan(
     name: &str,
     listener: &model::Listener,
     config: &Config,
+    upstreams: &HashMap<&str, usize>,
     parts: Parts<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> Option<Arc<ListenerPlan>> {
@@ -204,6 +205,7 @@ fn listener_plan(
     let hsts = listener.hsts.filter(|_| tls.is_some());
     Some(Arc::new(ListenerPlan {
         tls,
+        passthrough: Passthrough::compile(&listener.passthrough, upstreams),
         redirect_https: listener.redirect_https,
         hsts: hsts.map(|age| format!("max-age={}", age.as_secs()).into()),
         name: name.into(),

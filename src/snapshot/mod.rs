@@ -3,10 +3,12 @@
 mod compile;
 mod headers;
 mod live;
+mod passthrough;
 
 pub use compile::{Parts, certificates, compile, upstreams};
 pub use headers::HeaderPlan;
 pub use live::Live;
+pub use passthrough::{Passthrough, PassthroughPlan};
 
 pub use crate::config::model::{
     AcceptProxy, Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, Timeouts, WebSocket,
@@ -107,12 +109,20 @@ pub struct ListenerPlan {
     pub response_headers: HeaderPlan,
     /// `None`: clients come in the clear.
     pub tls: Option<Arc<ServerTls>>,
+    /// Connections that go on with their TLS unopened.
+    pub passthrough: Passthrough,
     pub redirect_https: bool,
     /// The value of Strict-Transport-Security.
     pub hsts: Option<Box<str>>,
 }
 
 impl ListenerPlan {
+    /// Whether connections begin with a ClientHello.
+    #[must_use]
+    pub const fn expects_tls(&self) -> bool {
+        self.tls.is_some() || !self.passthrough.is_empty()
+    }
+
     /// The same with certificates read anew.
     fn with_tls(&self, tls: Arc<ServerTls>) -> Self {
         Self {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub enum Outcome {
     /// A response head arrived.
     Answered(u16),
+    /// It was connected to, and got the connection unopened.
+    Connected,
     /// It failed, for this reason.
     Failed(Token),
     /// The client left, or the request was refused, before it ended.
@@ -102,14 +104,14 @@ pub struct AccessRecord<'a> {
     /// `None` where nobody announces connections.
     pub announced: Option<AnnouncedRecord<'a>>,
     pub listener: &'a str,
-    /// `http` or `https`.
+    /// `http` or `https`; `tls` where it was passed on unopened.
     pub scheme: &'static str,
     /// `None` in the clear.
     pub tls: Option<TlsRecord<'a>>,
     /// Number of the connection in this process, and of the request on it (from 1).
     pub connection: u64,
     pub connection_requests: u64,
-    /// `None` when no head could be read.
+    /// `None` when no head could be read, or none was looked for.
     pub request: Option<&'a RequestHead>,
     /// The normalised host without port, and path without query, that routing saw.
     pub host: &'a [u8],
@@ -135,7 +137,7 @@ pub struct AccessRecord<'a> {
     /// Time in line for an endpoint below its `max_connections`.
     pub queued: Duration,
     pub attempts: &'a [AttemptRecord<'a>],
-    /// The connection was upgraded and this record covers the tunnel.
+    /// The connection was upgraded, or passed on unopened, and this record covers the tunnel.
     pub tunnel: bool,
 }
 

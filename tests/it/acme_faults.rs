@@ -10,9 +10,9 @@ use testkit::{Reply, eventually, holds_for};
 fn the_old_certificate_serves_while_the_authority_is_down() {
     let bed = Bed::new();
     bed.authority
-        .change(|script| script.lifetime = Duration::from_secs(30));
+        .change(|script| script.lifetime = Duration::from_secs(18));
     // Renewed as soon as it is no longer quite new, which is a third of its life.
-    let gateway = bed.start("renew_before = \"29s\"");
+    let gateway = bed.start("renew_before = \"17s\"");
     let first = await_served(&gateway, &bed.authority, "a.test");
     bed.authority.down();
     eventually("a renewal fails", || failures(&gateway, "unreachable") >= 2.0);

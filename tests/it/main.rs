@@ -47,6 +47,7 @@ mod limits;
 mod listeners;
 mod names;
 mod outlier;
+mod passthrough;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod proxy_protocol_peers;

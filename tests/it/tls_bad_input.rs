@@ -42,7 +42,7 @@ fn failed(gateway: &Gateway, reason: &str, times: f64) {
 }
 
 /// A ClientHello for `a.test` as a real client writes it.
-fn hello(ca: &Ca) -> Vec<u8> {
+pub fn hello(ca: &Ca) -> Vec<u8> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let taking = std::thread::spawn(move || {

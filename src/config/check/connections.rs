@@ -3,8 +3,10 @@
 use super::Checker;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::files::{Files, MAX_PEM_BYTES};
-use crate::config::path::join;
+use crate::config::model::{HostPattern, Passthrough};
+use crate::config::path::{index, join};
 use ipnet::IpNet;
+use std::collections::HashMap;
 
 impl Checker<'_> {
     /// `at`: where a listener says whose headers it takes.
@@ -19,6 +21,38 @@ impl Checker<'_> {
         } else if let Some(net) = trusted.iter().find(|net| net.prefix_len() == 0) {
             let message = format!("{net} trusts everybody: who can connect can claim any client address");
             self.warning(at, message, None);
+        }
+    }
+
+    /// `at`: where a listener says which TLS it passes on.
+    pub(super) fn passthrough(&mut self, at: &str, rules: &[Passthrough]) {
+        let mut seen: HashMap<&HostPattern, usize> = HashMap::new();
+        for (n, rule) in rules.iter().enumerate() {
+            let own = index(at, n);
+            if matches!(rule.sni, HostPattern::Regex(_)) {
+                let message = "found a regex; accepted: a name, or `*.` and a name".to_owned();
+                self.error(join(&own, "sni"), message);
+            }
+            if let Some(first) = seen.get(&rule.sni) {
+                let message = format!("this name is taken by {}", index(at, *first));
+                self.error(join(&own, "sni"), message);
+            } else {
+                seen.insert(&rule.sni, n);
+            }
+            self.reference("upstreams", "upstream", &rule.upstream, join(&own, "upstream"));
+            let speaks_tls = |name: &str| {
+                let upstream = self.config.upstreams.get(name);
+                upstream.is_some_and(|upstream| upstream.tls.is_some())
+            };
+            if speaks_tls(&rule.upstream) {
+                let message = format!(
+                    "upstreams.{} has `tls`, and the client's TLS would go within it",
+                    rule.upstream
+                );
+                let told = Diagnostic::error(join(&own, "upstream"), message);
+                self.problems
+                    .add(told.hint("make an upstream of the same endpoints without `tls`"));
+            }
         }
     }
 

@@ -251,6 +251,14 @@ const LISTENER: &[Key] = &[
         ACME,
         "Serve HTTPS with certificates that the gateway orders from an authority and renews itself (RFC 8555). Account, keys and certificates are kept in `runtime.state_dir`. Until a name's first certificate is there, clients that ask for it are refused as for a name of no certificate; one that can't be renewed serves on.",
     ),
+    Key {
+        shape: Shape::Tables(PASSTHROUGH, None),
+        ..Key::optional_table(
+            "passthrough",
+            PASSTHROUGH,
+            "TLS that is not opened here: by the name that a client asks for (SNI), all of its connection goes to an endpoint, which shows its own certificate. Other names are served by `tls`; without that they are refused, and nothing but TLS is spoken here.",
+        )
+    },
     Key::new(
         "redirect_https",
         Form::Bool,
@@ -346,6 +354,34 @@ const EAB: &[Key] = &[
         Form::Secret,
         "\"env:ACME_EAB_KEY\"",
         "HMAC key that it gave you, in base64url.",
+    ),
+];
+
+const PASSTHROUGH: &[Key] = &[
+    Key::required(
+        "sni",
+        Form::Host,
+        "\"db.example.com\"",
+        "The name: the exact one first, then the longest `*.example.com`, which stands for one or more labels. No regex.",
+    ),
+    Key::required(
+        "upstream",
+        Form::Name,
+        "\"app\"",
+        "Where its connections go: to an endpoint that is well, picked as for requests, and to another one when it can't be reached. It has no `tls`: the client's own TLS goes there.",
+    ),
+    Key::new("connect", TIME, "1s", "To connect to an endpoint. 0s: no bound."),
+    Key::new(
+        "idle",
+        TIME,
+        "1h",
+        "Longest silence in both directions; then the connection is closed. 0s: no bound.",
+    ),
+    Key::new(
+        "max_age",
+        TIME,
+        "0s",
+        "Longest life of a connection, busy or not. 0s: no bound.",
     ),
 ];
 

@@ -10,6 +10,7 @@ const FULL: &str = "\
 [log.access]
 [listeners.web]
 address = 'unix:/run/web.sock'
+passthrough = [{ sni = 'db.test', upstream = 'db' }]
 [listeners.web.access_log]
 [listeners.web.tls]
 certificates = [{ cert = 'Cargo.toml', key = 'Cargo.toml' }]
@@ -36,6 +37,8 @@ key = 'Cargo.toml'
 [upstreams.app.health]
 [upstreams.app.proxy_protocol]
 send = 'v2'
+[upstreams.db]
+endpoints = ['127.0.0.1:5432']
 [admin]
 address = '127.0.0.1:9900'
 tokens = [{ name = 'a', token = 'env:T' }]
@@ -56,6 +59,7 @@ fn other(form: Form) -> &'static str {
         Form::Endpoint | Form::HostPort => "other:99",
         Form::ServiceName => "_other._tcp.test",
         Form::HostHeader => "endpoint",
+        Form::Host => "other.example",
         Form::Authority => "other.example:8080",
         Form::Request => "/other?x=1",
         Form::StatusSet => "204,301-308",
@@ -70,7 +74,6 @@ fn other(form: Form) -> &'static str {
         Form::Glob
         | Form::NameServer
         | Form::Cidr
-        | Form::Host
         | Form::PathPattern
         | Form::HeaderName
         | Form::HeaderValue
@@ -113,6 +116,7 @@ fn variable(pattern: &str) -> String {
         .replace("upstreams.*", "upstreams.app")
         .replace("endpoints[]", "endpoints.0")
         .replace("tokens[]", "tokens.0")
+        .replace("passthrough[]", "passthrough.0")
         .replace("certificates[]", "certificates.0")
         .replace("client_auth_by_name[]", "client_auth_by_name.0");
     format!("TIDEGATE_{}", path.replace('.', "__").to_ascii_uppercase())
@@ -129,12 +133,13 @@ fn every_single_value_can_be_set_from_the_environment_and_is_read() {
     let mut tried = 0;
     walk(ROOT, &mut |pattern, key| {
         let Shape::Scalar(form) = key.shape else { return };
-        // A second action or source is refused, and so is a challenge by HTTP without a listener for it; they are
-        // read by tests of their own.
+        // A second action or source is refused, and so are TLS within TLS and a challenge by HTTP without a listener
+        // for it; they are read by tests of their own.
         let elsewhere = [
             "routes[].upstream",
             "upstreams.*.discover.srv",
             "listeners.*.acme.challenge",
+            "listeners.*.passthrough[].upstream",
         ];
         if elsewhere.contains(&pattern) {
             return;

@@ -135,7 +135,7 @@ fn everything_on() -> impl Iterator<Item = String> {
 /// Whether a line of the reference may be left out.
 fn may_go(line: &str) -> bool {
     let required = [
-        "address", "upstream", "regex", "to", "token", "dns", "trusted", "send",
+        "address", "upstream", "regex", "to", "token", "dns", "trusted", "send", "sni",
     ];
     line.split_once(" = ")
         .is_some_and(|(key, _)| !required.contains(&key) && key != "name")

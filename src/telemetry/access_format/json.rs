@@ -171,6 +171,7 @@ impl Object<'_> {
                     self.raw(token.name());
                     self.raw("\"");
                 }
+                Outcome::Connected => self.raw(",\"outcome\":\"connected\",\"status\":null,\"token\":null"),
                 Outcome::Cancelled => self.raw(",\"outcome\":\"cancelled\",\"status\":null,\"token\":null"),
             }
             self.raw(",\"reused\":");

@@ -141,7 +141,7 @@ impl Value<'_> {
             Plain::UpstreamStatus => self.attempts(record, |v, a| match a.outcome {
                 Outcome::Answered(status) => v.number(status.into()),
                 Outcome::Failed(token) => v.number(token.status().into()),
-                Outcome::Cancelled => v.out.push(b'-'),
+                Outcome::Connected | Outcome::Cancelled => v.out.push(b'-'),
             }),
             Plain::UpstreamConnectTime => self.attempts(record, |v, a| v.since(a, a.connected)),
             Plain::UpstreamHeaderTime => self.attempts(record, |v, a| v.since(a, a.head)),

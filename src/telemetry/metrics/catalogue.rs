@@ -75,12 +75,12 @@ families! {
         H2_RESETS "tidegate_h2_resets_total" Counter ["listener" "by" "code"] "Streams reset, by whom (client, gateway) and by error code. A code appears when first counted.";
         H2_ABUSES "tidegate_h2_abuses_total" Counter ["listener" "kind"] "HTTP/2 connections closed for what their clients did: rapid_reset, made_you_reset, header_bomb, continuation, settings, ping, empty_frames, control_frames, window_stall, slow_head, small_frames.";
 
-        REQUESTS "tidegate_requests_total" Counter ["route" "upstream" "code_class"] "Requests ended, by class of the status sent; none: the client left before one was. A tunnel counts as 1xx when it ends.";
+        REQUESTS "tidegate_requests_total" Counter ["route" "upstream" "code_class"] "Requests ended, by class of the status sent; none: the client left before one was. A tunnel counts as 1xx when it ends. TLS passed on unopened counts with the route passthrough:LISTENER when it ends, as 2xx if an endpoint was reached.";
         REQUEST_DURATION "tidegate_request_duration_seconds" Histogram ["route" "upstream"] "From the first byte of the request to the last byte of the response; tunnels are left out.";
         REQUEST_ERRORS "tidegate_request_errors_total" Counter ["route" "upstream" "token"] "Requests that ended with an error, by token.";
         RECEIVED "tidegate_received_bytes_total" Counter ["route" "upstream"] "Bytes read from clients for requests of a route.";
         SENT "tidegate_sent_bytes_total" Counter ["route" "upstream"] "Bytes written to clients for requests of a route.";
-        WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections.";
+        WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections; TLS passed on unopened, with the route passthrough:LISTENER.";
         WS_OPENED "tidegate_ws_opened_total" Counter ["route" "upstream"] "Tunnels opened.";
 
         LB_PICKS "tidegate_lb_picks_total" Counter ["upstream" "endpoint"] "Attempts: times the endpoint was picked for a request.";
