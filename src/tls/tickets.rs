@@ -52,24 +52,23 @@ impl TicketKey {
         rand::fill(&mut secret).ok()?;
         Self::from_secret(id, &secret, born)
     }
+
+    /// Whether it is its turn still.
+    const fn makes_tickets(&self, now: u64) -> bool {
+        now < self.born + ROTATION_SECONDS
+    }
+
+    const fn opens_tickets(&self, now: u64) -> bool {
+        now < self.born + ROTATION_SECONDS * KEPT as u64
+    }
 }
 
-/// The keys of a process, the newest first.
-#[derive(Debug)]
+/// The keys of a process, the newest first. The first is made when it is needed: a process that speaks no TLS has no
+/// use for one, and randomness from nothing costs a tenth of a second.
+#[derive(Debug, Default)]
 pub struct TicketRing {
     keys: ArcSwap<Vec<Arc<TicketKey>>>,
     turning: Mutex<()>,
-}
-
-impl Default for TicketRing {
-    /// With a fresh key. Without one, should the provider fail: then nothing is resumed.
-    fn default() -> Self {
-        let first = TicketKey::random(unix_now()).map(Arc::new);
-        Self {
-            keys: ArcSwap::from_pointee(first.into_iter().collect()),
-            turning: Mutex::new(()),
-        }
-    }
 }
 
 impl TicketRing {
@@ -80,22 +79,22 @@ impl TicketRing {
         self.keys.store(Arc::new(keys));
     }
 
-    /// The keys as they stand at `now`, after a rotation where one was due.
+    /// The keys as they stand at `now`, after a rotation where one was due. None at all should the provider fail: then
+    /// nothing is resumed.
     fn current(&self, now: u64) -> Arc<Vec<Arc<TicketKey>>> {
         let keys = self.keys.load_full();
-        if keys.first().is_some_and(|key| now < key.born + ROTATION_SECONDS) {
+        if keys.first().is_some_and(|key| key.makes_tickets(now)) {
             return keys;
         }
         let _turn = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = self.keys.load_full();
-        if keys.first().is_some_and(|key| now < key.born + ROTATION_SECONDS) {
+        if keys.first().is_some_and(|key| key.makes_tickets(now)) {
             return keys;
         }
         let fresh = TicketKey::random(now).map(Arc::new);
-        let alive = |key: &&Arc<TicketKey>| now < key.born + ROTATION_SECONDS * KEPT as u64;
         let next: Vec<_> = fresh
             .into_iter()
-            .chain(keys.iter().filter(alive).cloned())
+            .chain(keys.iter().filter(|key| key.opens_tickets(now)).cloned())
             .take(KEPT)
             .collect();
         let next = Arc::new(next);
@@ -128,8 +127,7 @@ impl TicketRing {
         let (id, rest) = ticket.split_first_chunk::<ID_LEN>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         let keys = self.current(now);
-        let alive = |key: &&Arc<TicketKey>| now < key.born + ROTATION_SECONDS * KEPT as u64;
-        let key = keys.iter().filter(alive).find(|key| key.id == *id)?;
+        let key = keys.iter().find(|key| key.id == *id && key.opens_tickets(now))?;
         let mut bytes = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let length = key
@@ -152,6 +150,8 @@ pub struct BoundTickets {
 impl BoundTickets {
     #[must_use]
     pub fn new(ring: Arc<TicketRing>, binding: &[u8]) -> Self {
+        // Now, and not within somebody's handshake.
+        let _made = ring.current(unix_now());
         Self {
             ring,
             binding: binding.into(),
