@@ -31,6 +31,7 @@ pub fn request(
     most: Most,
     mut buf: Box<HeadBuf>,
 ) -> Result<RequestHead, (Reject, Box<HeadBuf>)> {
+    buf.clear();
     match write(parts, most, &mut buf) {
         Ok((method_text, target)) => Ok(RequestHead {
             method: Method::recognise(method_text.of(&buf.bytes)),

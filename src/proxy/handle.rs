@@ -64,7 +64,7 @@ fn came_by_https(context: &RequestContext) -> bool {
         let head = context.request.as_ref()?;
         head.buf.get(Name::XForwardedProto)
     };
-    context.tls.is_some()
+    context.who.tls.is_some()
         || (context.trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
