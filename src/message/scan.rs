@@ -59,6 +59,29 @@ pub(super) fn plain_target_len(text: &[u8]) -> usize {
     })
 }
 
+/// How many bytes the text begins with that stand for themselves between quotation marks: printable ASCII without the
+/// quotation mark and the backslash.
+#[must_use]
+#[inline]
+pub fn quotable_len(text: &[u8]) -> usize {
+    until(text, |block| {
+        up_to(block, 0x1f)
+            | block.simd_eq(i8x16::splat(b'"' as i8))
+            | block.simd_eq(i8x16::splat(b'\\' as i8))
+    })
+}
+
+/// Where the next character stands after which the name of a parameter may begin, in some reading of a URI: one of
+/// `?&;=#`; or the length.
+#[must_use]
+#[inline]
+pub fn find_parameter_bound(text: &[u8]) -> usize {
+    until(text, |block| {
+        let is = |byte: u8| block.simd_eq(i8x16::splat(byte as i8));
+        is(b'=') | is(b'&') | is(b';') | is(b'?') | is(b'#')
+    })
+}
+
 /// Marks what is not above `most`, DEL, and what is beyond ASCII: adding one makes DEL negative, as the latter is.
 #[inline]
 fn up_to(block: i8x16, most: i8) -> i8x16 {
@@ -121,6 +144,8 @@ mod tests {
             prop_assert_eq!(plain_name_len(text), count(|b| b.is_ascii_alphanumeric() || *b == b'-'));
             prop_assert_eq!(printable_len(text), count(|b| (0x20..0x7f).contains(b)));
             prop_assert_eq!(is_printable(text), printable_len(text) == text.len());
+            prop_assert_eq!(quotable_len(text), count(|b| (0x20..0x7f).contains(b) && !b"\"\\".contains(b)));
+            prop_assert_eq!(find_parameter_bound(text), count(|b| !b"?&;=#".contains(b)));
         }
     }
 
@@ -149,6 +174,16 @@ mod tests {
                         "{byte:#x} at {place} of {len}"
                     );
                 }
+                assert_eq!(
+                    quotable_len(&bytes),
+                    expected(!(0x20..0x7f).contains(&byte) || b"\"\\".contains(&byte)),
+                    "{byte:#x} at {place}"
+                );
+                assert_eq!(
+                    find_parameter_bound(&bytes),
+                    expected(b"?&;=#".contains(&byte)),
+                    "{byte:#x} at {place}"
+                );
                 assert_eq!(
                     printable_len(&bytes),
                     expected(!(0x20..0x7f).contains(&byte)),
