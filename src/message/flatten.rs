@@ -5,7 +5,7 @@
 //! connection, pseudo-fields in their order: who reads the frames has seen to that and resets the stream otherwise
 //! (section 8.1.1).
 
-use super::bytes::is_target;
+use super::bytes::{is_target, is_token};
 use super::fields::is_of_connection;
 use super::head::{Field, HeadBuf, Method, RequestHead, Span, Version};
 use super::names::Name;
@@ -101,6 +101,10 @@ fn fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reje
         let id = Name::recognise(name);
         match id {
             Name::Host => {}
+            // The engine takes a quotation mark for a letter of a name; what reads the head next does not.
+            Name::Other | Name::Underscored if !is_token(name) => {
+                return Err(Reject::new(Token::BadRequest, "a name that is none"));
+            }
             Name::Cookie if cookie_joined => {}
             Name::Cookie => {
                 cookie_joined = true;
@@ -263,6 +267,8 @@ mod tests {
             Token::BadRequest
         );
         assert_eq!(refused(Request::get("/").header("x", "a ")), Token::BadRequest);
+        let quoted = header::HeaderName::from_lowercase(b"x\"y").unwrap();
+        assert_eq!(refused(Request::get("/").header(quoted, "a")), Token::BadRequest);
         assert_eq!(refused(Request::get("/{a}")), Token::BadRequest);
     }
 

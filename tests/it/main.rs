@@ -40,6 +40,7 @@ mod headers;
 mod health;
 mod http2;
 mod http2_abuse;
+mod http2_hostile;
 mod http2_life;
 mod kit;
 mod lasting;

@@ -1,0 +1,163 @@
+//! Clients of HTTP/2 that do what the rules allow, or nearly, in order to cost more than they pay: what they leave
+//! behind is given up at once and bounded, and no endpoint suffers for them.
+
+use crate::gateway;
+use crate::http2::{BOTH, both, limited};
+use std::time::Duration;
+use testkit::frames::{
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Peer, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, block, get,
+};
+use testkit::{Backend, Gate, Reply, eventually, eventually_some};
+
+const PROTOCOL_ERROR: u32 = 1;
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+
+const POST: [(&str, &str); 4] = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":authority", "test"),
+    (":path", "/post"),
+];
+
+
+
+
+
+
+/// What came of a request: a status, or the code of a reset or of the connection's end.
+#[derive(Debug, PartialEq)]
+enum Came {
+    Status(String),
+    Refused(u32),
+}
+
+fn came(peer: &mut Peer) -> Came {
+    let said = peer.until(|frame| matches!(frame.kind, RST_STREAM | GOAWAY | HEADERS));
+    match said.kind {
+        RST_STREAM => Came::Refused(said.number(0)),
+        GOAWAY => Came::Refused(said.number(4)),
+        // A status from the static table, or one of its names with three digits compressed.
+        _ => Came::Status(match said.payload[0] {
+            0x88 => "200".to_owned(),
+            0x8c => "400".to_owned(),
+            other => format!("{other:#x}"),
+        }),
+    }
+}
+
+#[test]
+fn what_another_parser_could_read_in_another_way_reaches_no_endpoint() {
+    let backend = Backend::text("hi");
+    let gateway = both(&backend).start();
+    let usual = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "test"),
+        (":path", "/"),
+    ];
+    let with = |place: usize, value: &'static str| {
+        let mut fields = usual.to_vec();
+        fields[place].1 = value;
+        fields
+    };
+    let without = |place: usize| {
+        let mut fields = usual.to_vec();
+        fields.remove(place);
+        fields
+    };
+    let and = |more: &[(&'static str, &'static str)]| [&usual[..], more].concat();
+    let (answered, reset) = (Came::Status("400".to_owned()), Came::Refused(PROTOCOL_ERROR));
+    for (what, fields, end) in [
+        ("a name with a quotation mark", and(&[("x\"y", "1")]), &answered),
+        ("a name with a colon", and(&[("x:y", "1")]), &reset),
+        ("a name with a space", and(&[("x y", "1")]), &reset),
+        ("a name with a line end", and(&[("x\r\ny", "1")]), &reset),
+        ("no name", and(&[("", "1")]), &reset),
+        ("NUL in a value", and(&[("x", "a\0b")]), &reset),
+        ("LF in a value", and(&[("x", "a\nb")]), &reset),
+        ("a space before a value", and(&[("x", " a")]), &answered),
+        ("a tab behind a value", and(&[("x", "a\t")]), &answered),
+        ("a path with a space", with(3, "/a b"), &reset),
+        ("a path with a line", with(3, "/ HTTP/1.1\r\nx: y"), &reset),
+        ("a path in absolute form", with(3, "http://other/"), &reset),
+        ("a path without a slash", with(3, "a/b"), &reset),
+        ("a query without a path", with(3, "?a"), &answered),
+        ("a path that is empty", with(3, ""), &reset),
+        ("an asterisk in a GET", with(3, "*"), &answered),
+        ("a path beyond ASCII", with(3, "/\u{e9}"), &answered),
+        ("a path with an encoded NUL", with(3, "/%00"), &answered),
+        ("two hosts in one", with(2, "a, b"), &reset),
+        ("a comma in a host", with(2, "a,b"), &answered),
+        ("a path in a host", with(2, "a/b"), &reset),
+        ("a user in a host", with(2, "u@test"), &answered),
+        ("a host that is empty", with(2, ""), &reset),
+        ("a port beyond all ports", with(2, "a:99999"), &answered),
+        ("no host at all", without(2), &answered),
+        ("no scheme", without(1), &reset),
+        ("no method", without(0), &reset),
+        ("a method with a space", with(0, "GE T"), &reset),
+        ("a method that is empty", with(0, ""), &reset),
+        ("another Host", and(&[("host", "other")]), &answered),
+        (
+            "Host twice",
+            and(&[("host", "test"), ("host", "test")]),
+            &answered,
+        ),
+        ("a length with a sign", and(&[("content-length", "+0")]), &reset),
+        ("a length of nothing", and(&[("content-length", "")]), &answered),
+        ("a list of lengths", and(&[("content-length", "0, 0")]), &reset),
+        (
+            "a length twice",
+            and(&[("content-length", "0"), ("content-length", "0")]),
+            &answered,
+        ),
+        (
+            "two lengths",
+            and(&[("content-length", "0"), ("content-length", "1")]),
+            &reset,
+        ),
+        ("a length and no body", and(&[("content-length", "5")]), &reset),
+        ("chunks", and(&[("transfer-encoding", "chunked")]), &reset),
+        ("an upgrade", and(&[("upgrade", "h2c")]), &reset),
+        ("a connection kept", and(&[("keep-alive", "1")]), &reset),
+        (
+            "a proxy's connection",
+            and(&[("proxy-connection", "close")]),
+            &reset,
+        ),
+        (
+            "settings in a field",
+            and(&[("http2-settings", "AAMAAABk")]),
+            &answered,
+        ),
+        ("a status", and(&[(":status", "200")]), &reset),
+        (
+            "a protocol, which nobody offered",
+            and(&[(":protocol", "websocket")]),
+            &reset,
+        ),
+    ] {
+        let mut peer = Peer::connect(gateway.web());
+        peer.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, block(&fields)));
+        assert_eq!(&came(&mut peer), end, "{what}");
+    }
+    assert_eq!(backend.hits(), 0);
+    // A trailer may come into a head on its way.
+    let mut peer = Peer::connect(gateway.web());
+    peer.send(&Frame::new(HEADERS, END_HEADERS, 1, block(&POST)));
+    peer.send(&Frame::new(DATA, 0, 1, "body"));
+    let trailers = block(&[
+        ("x\"y", "1"),
+        ("x-sum", "1"),
+        ("x_sum", "1"),
+        ("transfer-encoding2", "1"),
+        ("te", "trailers"),
+    ]);
+    peer.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, trailers));
+    assert_eq!(came(&mut peer), Came::Status("200".to_owned()));
+    let seen = backend.last_request();
+    assert_eq!(seen.trailers.get("x-sum"), Some("1"));
+    assert!(!seen.trailers.has("x\"y") && !seen.trailers.has("x_sum") && !seen.trailers.has("te"));
+}
