@@ -22,6 +22,33 @@ const POST: [(&str, &str); 4] = [
 ];
 
 
+#[test]
+fn a_body_that_waits_for_its_endpoint_is_given_up_with_its_stream() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Backend::script(move |conn, visit| {
+        visit.hit(conn.try_request_head().expect("a head"));
+        held.wait();
+    });
+    let gateway = limited(
+        &backend,
+        "body = \"0\", h2_window = \"32MiB\", h2_connection_window = \"32MiB\"",
+    );
+    let mut peer = Peer::connect(gateway.web());
+    peer.next_of(SETTINGS);
+    peer.send(&Frame::new(SETTINGS, ACK, 0, ""));
+    peer.send(&Frame::new(HEADERS, END_HEADERS, 1, block(&POST)));
+    let piece = Frame::new(DATA, 0, 1, vec![b'x'; 16 * 1024]).bytes();
+    for _ in 0..1500 {
+        peer.conn.send(&piece);
+    }
+    gate.reached();
+    peer.send(&Frame::new(RST_STREAM, 0, 1, CANCEL));
+    eventually("the request is given up", || {
+        gateway.metric("tidegate_h2_streams_open", &[]) == 0.0
+    });
+    gate.open();
+}
 
 
 
