@@ -50,6 +50,32 @@ fn a_body_that_waits_for_its_endpoint_is_given_up_with_its_stream() {
     gate.open();
 }
 
+#[test]
+fn requests_taken_back_in_the_same_breath_reach_no_endpoint() {
+    let backend = Backend::text("hi");
+    let config = format!("{BOTH}\n[log]\naccess = {{ path = \"access.log\", format = \"json\" }}\n");
+    let gateway = gateway(&config).with("app", backend.address()).start();
+    let mut peer = Peer::connect(gateway.web());
+    let both: Vec<u8> = (0..50)
+        .flat_map(|n| {
+            let open = Frame::new(HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, get("/taken-back"));
+            let back = Frame::new(RST_STREAM, 0, 2 * n + 1, CANCEL);
+            [open.bytes(), back.bytes()].concat()
+        })
+        .collect();
+    peer.conn.send(both);
+    eventually("all are on record", || {
+        gateway.metric("tidegate_listener_requests_total", &["listener=\"web\""]) == 50.0
+    });
+    assert_eq!(backend.hits(), 0);
+    let record = gateway.access_record("/taken-back");
+    assert_eq!(
+        (&record["status"], &record["token"]),
+        (&499.into(), &"client_closed".into())
+    );
+    peer.get(101, "/");
+    assert_eq!(peer.next_of(HEADERS).stream, 101);
+}
 
 
 
