@@ -21,6 +21,39 @@ const POST: [(&str, &str); 4] = [
     (":path", "/post"),
 ];
 
+#[test]
+fn resets_that_nobody_reads_do_not_gather() {
+    let backend = Backend::http(|r| match r.target.as_str() {
+        "/" => Reply::ok("hi"),
+        _ => Reply::pattern(64 << 20),
+    });
+    let gateway = both(&backend).start();
+    let mut peer = Peer::connect(gateway.web());
+    peer.send(&Frame::new(SETTINGS, 0, 0, [0, 4, 0x7f, 0xff, 0xff, 0xff]));
+    peer.send(&Frame::new(WINDOW_UPDATE, 0, 0, [0x7f, 0xff, 0, 0]));
+    for n in 0..4 {
+        peer.get(2 * n + 1, "/large");
+    }
+    eventually("all are answered", || backend.hits() == 4);
+    // As much of it as the sockets take.
+    testkit::pace(Duration::from_millis(500));
+    let before = gateway.rss_kb();
+    let wrong = block(&[("connection", "")]);
+    for batch in 0..150 {
+        let frames: Vec<u8> = (0..1000)
+            .flat_map(|n| {
+                let stream = 101 + 2 * (batch * 1000 + n);
+                Frame::new(HEADERS, END_HEADERS | END_STREAM, stream, wrong.clone()).bytes()
+            })
+            .collect();
+        if peer.conn.send_while_taken(&frames, Duration::from_millis(500)) < frames.len() {
+            break;
+        }
+    }
+    let after = gateway.rss_kb();
+    assert!(after < before + 32 * 1024, "{after} of {before} KiB");
+    assert_eq!(gateway.get("/").text(), "hi");
+}
 
 #[test]
 fn a_body_that_waits_for_its_endpoint_is_given_up_with_its_stream() {
@@ -78,6 +111,25 @@ fn requests_taken_back_in_the_same_breath_reach_no_endpoint() {
 }
 
 
+#[test]
+fn a_head_in_crumbs_is_found_for_what_it_is_whoever_finds_it() {
+    let backend = Backend::text("hi");
+    let gateway = both(&backend).start();
+    let mut peer = Peer::connect(gateway.web());
+    peer.send(&Frame::new(HEADERS, END_STREAM, 1, get("/")));
+    for _ in 0..20 {
+        // Apart, so that the engine is never behind us.
+        testkit::pace(Duration::from_millis(20));
+        let more = Frame::new(CONTINUATION, 0, 1, block(&[("x", "more")]));
+        if peer.conn.try_send(more.bytes()).is_err() {
+            break;
+        }
+    }
+    peer.goaway();
+    eventually("it is counted", || {
+        gateway.metric("tidegate_h2_abuses_total", &["kind=\"continuation\""]) == 1.0
+    });
+}
 
 /// What came of a request: a status, or the code of a reset or of the connection's end.
 #[derive(Debug, PartialEq)]

@@ -40,6 +40,11 @@ const HEAD_FRAME: usize = 16 * 1024;
 const LEAST_CONTINUATIONS: usize = 4;
 /// Streams reset before we took them that the engine keeps.
 const MOST_PENDING_RESETS: usize = 4096;
+/// Streams of one connection that we may have to reset for what the client made of them. The guard counts those that
+/// went out, and ends the connection at far fewer in a row; this holds for those that cannot go out, because the client
+/// reads nothing, and have to be remembered. It counts as long as the connection lasts, so one that comes near it in
+/// honest years makes place for another.
+const MOST_PROVOKED_RESETS: u32 = 4096;
 /// Streams of one connection cut because the client took nothing, before it is taken for an attack.
 const MOST_STALLED: u32 = 16;
 
@@ -163,7 +168,7 @@ fn handshake(mut wire: Wire, plan: &ListenerPlan, watch: &Rc<Watch>) -> Handshak
         .max_concurrent_reset_streams(limits.streams as usize)
         // The guard's to judge, which ends the connection long before.
         .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
-        .max_local_error_reset_streams(None)
+        .max_local_error_reset_streams(Some(MOST_PROVOKED_RESETS as usize))
         .handshake(io)
 }
 
@@ -296,11 +301,7 @@ impl Driver<'_> {
 
     /// The engine gave the connection up.
     fn ended(&self, error: &h2::Error) {
-        let what = self.watch.found().or_else(|| {
-            let calm = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-            calm.then_some(Abuse::SmallFrames)
-        });
-        if let (Some(what), None) = (what, self.closing)
+        if let (Some(what), None) = (self.watch.found(), self.closing)
             && let Some(listener) = self.worker.view().listener(self.shared.who.listener)
         {
             listener.series.h2_abuses.inc(what);
@@ -410,7 +411,8 @@ impl Driver<'_> {
             && self.shared.who.opened.elapsed() >= limits.max_connection_age;
         // A new connection's first request is likely to be on its way.
         let fresh = self.requests == 0 && self.shared.who.opened.elapsed() < FAREWELL;
-        worn_out || old || (self.worker.draining.get() || listener.removed) && !fresh
+        let often_reset = self.watch.provoked() >= MOST_PROVOKED_RESETS / 2;
+        worn_out || often_reset || old || (self.worker.draining.get() || listener.removed) && !fresh
     }
 
     /// What there is to object to.

@@ -38,6 +38,10 @@ impl Watch {
         self.guard.borrow().head_since()
     }
 
+    pub fn provoked(&self) -> u32 {
+        self.guard.borrow().provoked()
+    }
+
     pub fn take_resets(&self) -> Option<(Resets, Resets)> {
         self.guard.borrow_mut().take_resets()
     }
