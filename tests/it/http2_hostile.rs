@@ -110,6 +110,32 @@ fn requests_taken_back_in_the_same_breath_reach_no_endpoint() {
     assert_eq!(peer.next_of(HEADERS).stream, 101);
 }
 
+#[test]
+fn a_client_that_will_not_hear_of_the_end_is_refused() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Backend::http(move |r| match r.target.as_str() {
+        "/held" => Reply::ok("held").held_by(&held),
+        _ => Reply::ok("hi"),
+    });
+    let gateway = limited(&backend, "max_connection_age = \"300ms\"");
+    let mut peer = Peer::connect(gateway.web());
+    // Keeps the connection from being idle.
+    peer.get(1, "/held");
+    peer.next_of(GOAWAY);
+    let mut stream = 1;
+    let code = eventually_some("new streams are refused", || {
+        stream += 2;
+        peer.get(stream, "/");
+        let said = peer.until(|frame| frame.stream == stream && frame.kind != DATA);
+        (said.kind == RST_STREAM).then(|| said.number(0))
+    });
+    assert_eq!(code, REFUSED_STREAM);
+    gate.open();
+    peer.until(|frame| frame.kind == HEADERS && frame.stream == 1);
+    peer.goaway();
+    eventually("it is gone", || gateway.open_connections() == 0);
+}
 
 #[test]
 fn a_head_in_crumbs_is_found_for_what_it_is_whoever_finds_it() {

@@ -310,7 +310,13 @@ impl Driver<'_> {
     }
 
     /// A stream was opened.
-    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        // A client that heard of the end goes elsewhere. One that does not acknowledge it would never be told where the
+        // end is, and could go on for ever.
+        if self.leaving.is_some_and(|since| since.elapsed() > FAREWELL) {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
         let shared = &self.shared;
         let view = self.worker.view();
         let Some(listener) = view.listener(shared.who.listener) else {
