@@ -63,6 +63,14 @@ fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), R
             "the path has a byte that may not stand in one",
         ));
     }
+    buf.reserve(
+        method.len()
+            + target.len()
+            + authority.len()
+            + FIRST_LINE_AND_HOST
+            + length(&parts.headers).min(most.head_bytes),
+        parts.headers.len() + 1,
+    );
     let bytes = &mut buf.bytes;
     bytes.extend_from_slice(method);
     bytes.push(b' ');
@@ -76,6 +84,17 @@ fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), R
     fields(&parts.headers, most, buf)?;
     buf.bytes.extend_from_slice(b"\r\n");
     Ok((method_text, target))
+}
+
+/// What is around a method, a target and an authority.
+const FIRST_LINE_AND_HOST: usize = "  HTTP/2.0\r\nhost: \r\n\r\n".len();
+
+/// What fields take as lines.
+fn length(headers: &HeaderMap) -> usize {
+    let line = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    headers.iter().map(line).sum()
 }
 
 /// What Host is to say: the authority, and Host itself where there is none.

@@ -513,9 +513,10 @@ async fn run(
     entry.served_here().await;
     drop(entry);
     // A stream becomes no tunnel: only HTTP/1.1 asks for that by a head that an endpoint can answer with 101.
+    // Boxed, so that the large state of a request is made in its place and not moved with the task.
     let _done = match head {
-        Ok(head) => service::serve(&mut client, begun, head).await,
-        Err(error) => service::refuse(&mut client, begun, error).await,
+        Ok(head) => Box::pin(service::serve(&mut client, begun, head)).await,
+        Err(error) => Box::pin(service::refuse(&mut client, begun, error)).await,
     };
     if let Link::H2(stream) = &client.link
         && stream.is_stalled()
