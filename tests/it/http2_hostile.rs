@@ -5,8 +5,8 @@ use crate::gateway;
 use crate::http2::{BOTH, both, limited};
 use std::time::Duration;
 use testkit::frames::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, Peer, RST_STREAM, SETTINGS,
-    WINDOW_UPDATE, block, get,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, Peer, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, block, get,
 };
 use testkit::{Backend, Gate, Reply, eventually, eventually_some};
 
@@ -135,6 +135,18 @@ fn a_client_that_will_not_hear_of_the_end_is_refused() {
     peer.until(|frame| frame.kind == HEADERS && frame.stream == 1);
     peer.goaway();
     eventually("it is gone", || gateway.open_connections() == 0);
+}
+
+#[test]
+fn nobody_writes_into_the_log_by_frames() {
+    let backend = Backend::text("hi");
+    let gateway = both(&backend).start();
+    let mut peer = Peer::connect(gateway.web());
+    let unasked = Frame::new(PING, ACK, 0, [9; 8]).bytes();
+    peer.conn.send(unasked.repeat(50));
+    peer.get(1, "/");
+    peer.next_of(HEADERS);
+    assert!(!gateway.log().contains("WARN"), "{}", gateway.log());
 }
 
 #[test]
