@@ -42,6 +42,7 @@ mod http2;
 mod http2_abuse;
 mod http2_hostile;
 mod http2_life;
+mod http2_rules;
 mod kit;
 mod lasting;
 mod limits;
