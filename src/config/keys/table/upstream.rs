@@ -1,0 +1,211 @@
+//! Keys of groups of endpoints, and how connections to them are made.
+
+use super::resilience::{BREAKER, HEALTH, OUTLIER, RETRY};
+use super::tls::UPSTREAM_TLS;
+use super::{COUNT, DEADLINE, TIME};
+use crate::config::choices::Choice;
+use crate::config::form::Form;
+use crate::config::keys::legacy;
+use crate::config::keys::{Key, Shape};
+use crate::config::model::{Balance, ProxyVersion};
+
+pub(super) const WEIGHT: Form = Form::Integer {
+    min: 0,
+    max: 1_000_000,
+};
+
+/// As many as metrics tell apart.
+const MAX_DISCOVERED: i64 = 4096;
+
+pub(super) const UPSTREAM: &[Key] = &[
+    Key::new(
+        "balance",
+        Form::Choice(Balance::NAMES),
+        "round_robin",
+        "Who is picked. `round_robin`: by turns, heeding weights (`weighted` is the same). `least_connections`: whoever has the fewest requests and tunnels for its weight. `random_two`: the less loaded of two drawn by weight. `least_time`: the shortest latency times requests for its weight. `adaptive`: by turns, except where another one's latency, requests and failures are clearly better. `ip_hash`: by the client's address. `hash`: by `key`. `first`: the first in the file that can. Above 64 endpoints, `least_connections` and `least_time` take the best of 16 drawn by weight.",
+    )
+    .legacy(&legacy::ALGORITHM),
+    Key::new(
+        "key",
+        Form::HashKey,
+        "client_ip",
+        "What `hash` knows a request by: `uri` is path and query. A key stays with its endpoint while that can be picked, on every gateway and over restarts; when endpoints come or go, only their share of the keys moves. A request without it goes to any endpoint.",
+    ),
+    Key::new(
+        "bounded_load",
+        Form::Factor,
+        "0",
+        "Most requests and tunnels that `hash` and `ip_hash` give an endpoint, times its share of all that run: at 1.25, what is a quarter above the mean goes to the next endpoint on the ring. 0: no bound.",
+    ),
+    Key {
+        shape: Shape::Tables(ENDPOINT, Some("address")),
+        ..Key::table(
+            "endpoints",
+            ENDPOINT,
+            "The servers behind it. A string stands for an endpoint with only an address.",
+        )
+    },
+    Key::optional_table(
+        "discover",
+        DISCOVER,
+        "Endpoints that DNS names: each address of the answer is one of its own, beside those of `endpoints`. They come and go with the answers; what runs on one that goes is finished.",
+    ),
+    Key::optional_table(
+        "proxy_protocol",
+        SEND_PROXY,
+        "Endpoints are told by a PROXY protocol header, before anything else on each connection, whose it is: the client's address and port, as its connection or the header of a proxy in front tells them (X-Forwarded-For changes nothing), and where it connected to. A connection then serves one client's connection only, and is closed soon after that is. Probes say that they are the gateway's own: LOCAL in version 2, UNKNOWN in version 1. Absent: no header.",
+    ),
+    Key::optional_table(
+        "tls",
+        UPSTREAM_TLS,
+        "Endpoints are spoken to by TLS 1.3 or 1.2, probes included, and must prove who they are. When that fails the client gets 502 `tls_failed`, and log, metrics and API say which way: expired, self_signed, unknown_issuer, wrong_name, refused, not_tls and so on. Absent: in the clear.",
+    ),
+    Key::table("pool", POOL, "Connections kept for reuse."),
+    Key::optional_table(
+        "health",
+        HEALTH,
+        "Probes of each endpoint: one that fails them gets no requests until it passes again, unless that is so of all (then they are not heeded). A name that stands for several addresses is asked at up to four of them at once, and is well if one is. Absent: none is probed.",
+    ),
+    Key::table(
+        "outlier",
+        OUTLIER,
+        "Endpoints at which requests fail get none for a while, longer each time. A single endpoint always stays.",
+    ),
+    Key::new(
+        "slow_start",
+        TIME,
+        "0s",
+        "Time over which an endpoint that is new, or back after an ejection or failed checks, comes to its full share, beginning with a tenth. Where there is no other, it gets all at once; where keys are hashed, the rest of its keys go elsewhere meanwhile. 0s: it always gets all.",
+    ),
+    Key::table(
+        "breaker",
+        BREAKER,
+        "When the whole upstream is left alone: requests are answered with 503 `breaker_open` at once. After `open_for` three are let through; if they go well it closes. `outlier.on` says what is a failure.",
+    ),
+    Key::table(
+        "queue",
+        QUEUE,
+        "Requests that find every endpoint at its `max_connections` wait in line, first come, first served. Who does not fit in, or waits in vain, is answered with 503 `overloaded`.",
+    ),
+    Key::table(
+        "drain",
+        DRAIN,
+        "How an endpoint leaves that is told to drain, or put into maintenance: it gets nothing new, and what runs there is finished.",
+    ),
+    Key::table(
+        "retry",
+        RETRY,
+        "When a request is sent to another endpoint. One that was never sent may go anywhere; one that was, only if its method is idempotent or it carries `Idempotency-Key`, and nothing was answered to the client. When it may not, the client gets the answer that there is; when it is, what the last try came to.",
+    ),
+];
+
+const ENDPOINT: &[Key] = &[
+    Key::required(
+        "address",
+        Form::Endpoint,
+        "\"127.0.0.1:3000\"",
+        "`HOST:PORT`, `IP:PORT`, `[IPV6]:PORT` or `unix:/PATH`.",
+    ),
+    Key::new(
+        "weight",
+        WEIGHT,
+        "1",
+        "Share of the requests, compared with the others. 0: no new requests.",
+    ),
+    Key::new(
+        "backup",
+        Form::Bool,
+        "false",
+        "Takes requests only when no other endpoint can.",
+    ),
+    Key::new(
+        "max_connections",
+        COUNT,
+        "0",
+        "Requests and tunnels that it takes at the same time, over all workers; more wait as `queue` says. 0: no limit.",
+    ),
+    Key::optional(
+        "zone",
+        Form::Name,
+        "\"a\"",
+        "A label for where it stands, shown beside its state.",
+    ),
+];
+
+const DISCOVER: &[Key] = &[
+    Key::optional(
+        "dns",
+        Form::HostPort,
+        "\"api.internal:8080\"",
+        "`HOST:PORT`: each address of the host (A and AAAA records), with this port.",
+    ),
+    Key::optional(
+        "srv",
+        Form::ServiceName,
+        "\"_http._tcp.api.internal\"",
+        "Name of SRV records (RFC 2782): each address of each target with its port and weight. The lowest priority value comes first; all others together are backups, whatever their order among themselves.",
+    ),
+    Key::new(
+        "max_endpoints",
+        Form::Integer {
+            min: 1,
+            max: MAX_DISCOVERED,
+        },
+        "1000",
+        "Endpoints that are used of one answer; the rest is left out, and told.",
+    ),
+    Key::new(
+        "max_connections",
+        COUNT,
+        "0",
+        "Requests and tunnels that each of them takes at the same time, over all workers. 0: no limit.",
+    ),
+];
+
+const SEND_PROXY: &[Key] = &[Key::required(
+    "send",
+    Form::Choice(ProxyVersion::NAMES),
+    "\"v2\"",
+    "Which version: `v1`, a line of text, or `v2`, binary.",
+)];
+
+const POOL: &[Key] = &[
+    Key::new(
+        "idle_per_worker",
+        Form::Integer { min: 0, max: 65_535 },
+        "64",
+        "Idle connections kept for each endpoint by each worker. 0: none are reused.",
+    ),
+    Key::new(
+        "idle_timeout",
+        DEADLINE,
+        "55s",
+        "Age of an idle connection at which it is closed; below what the servers have.",
+    ),
+    Key::new(
+        "max_requests",
+        COUNT,
+        "0",
+        "Requests on one connection. 0: no limit.",
+    ),
+];
+
+const QUEUE: &[Key] = &[
+    Key::new(
+        "max",
+        Form::Integer {
+            min: 0,
+            max: 1_000_000,
+        },
+        "1024",
+        "Requests that may wait, over all workers. 0: none waits.",
+    ),
+    Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
+];
+
+const DRAIN: &[Key] = &[Key::new(
+    "deadline",
+    TIME,
+    "0s",
+    "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
+)];

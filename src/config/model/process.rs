@@ -1,0 +1,113 @@
+//! The process itself: workers, logs, DNS, and the admin API.
+
+use super::{ListenAddress, Secret};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Number of workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    /// Usable cores: affinity mask and cgroup quota counted.
+    Auto,
+    Count(usize),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Runtime {
+    pub workers: Workers,
+    pub drain_delay: Duration,
+    pub drain_timeout: Duration,
+    /// `None`: `/var/lib/tidegate` when it can be written, else the user's state home.
+    pub state_dir: Option<PathBuf>,
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub pid_file: Option<PathBuf>,
+    /// Client connections over all listeners; beyond it accepting waits. 0: no limit.
+    pub max_connections: usize,
+    /// TLS handshakes in progress on one worker; beyond it they wait their turn. 0: no limit.
+    pub max_handshakes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+    /// Access log of every listener without its own; `None` when not configured.
+    pub access: Option<AccessLog>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AccessFormat {
+    Combined,
+    Json,
+    /// An nginx `log_format` string.
+    Template(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    pub off: bool,
+    /// A file; `-` is standard output.
+    pub path: PathBuf,
+    pub format: AccessFormat,
+    /// Share of records written, 0–1; records with status >= 500 or a token are always written.
+    pub sample: f64,
+    /// Names of query parameters whose values are written as `***`.
+    pub redact_query: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dns {
+    /// Empty: those of the system.
+    pub servers: Vec<SocketAddr>,
+    pub hosts_file: PathBuf,
+    pub family: AddressFamily,
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
+    /// For one look-up, whatever it asks.
+    pub timeout: Duration,
+}
+
+/// Which addresses of a name are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressFamily {
+    Any,
+    Ipv4,
+    Ipv6,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Viewer,
+    Operator,
+    Admin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminToken {
+    pub name: String,
+    pub role: Role,
+    pub token: Secret,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub address: ListenAddress,
+    pub tokens: Vec<AdminToken>,
+}

@@ -1,0 +1,160 @@
+//! Groups of endpoints, and how connections to them are made.
+
+use super::{Breaker, Health, Outlier, ProxyVersion, Retry, UpstreamTls};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What is asked of DNS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DnsName {
+    /// The addresses of a host (A and AAAA), each with this port.
+    Host { host: String, port: u16 },
+    /// The services of a name (SRV, RFC 2782).
+    Service(String),
+}
+
+impl std::fmt::Display for DnsName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host { host, port } => write!(f, "{host}:{port}"),
+            Self::Service(name) => f.write_str(name),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    /// The same algorithm as `round_robin`, which honours weights; kept as the name people look for.
+    Weighted,
+    LeastConnections,
+    RandomTwo,
+    LeastTime,
+    Adaptive,
+    /// `hash` by the client's address.
+    IpHash,
+    Hash,
+    First,
+}
+
+/// What `hash` knows a request by: `header:NAME`, `cookie:NAME`, `query:NAME`, `uri`, `client_ip`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HashKey {
+    Header(String),
+    Cookie(String),
+    Query(String),
+    /// Path and query.
+    Uri,
+    #[default]
+    ClientIp,
+}
+
+/// As it is written.
+impl std::fmt::Display for HashKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Uri => f.write_str("uri"),
+            Self::ClientIp => f.write_str("client_ip"),
+        }
+    }
+}
+
+/// `host:port`, `ip:port`, `unix:/path`; the text as written is the endpoint's identity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    Ip(SocketAddr),
+    Name { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    pub address: EndpointAddress,
+    /// As written; unique within the upstream.
+    pub text: String,
+    /// 0: no new requests.
+    pub weight: u32,
+    pub backup: bool,
+    /// Requests and tunnels at the same time; 0: any number.
+    pub max_connections: u32,
+    /// A label for where it stands.
+    pub zone: Option<String>,
+}
+
+impl Endpoint {
+    /// An endpoint of which only the address is known.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            address: EndpointAddress::Ip(address),
+            text: address.to_string(),
+            weight: 1,
+            backup: false,
+            max_connections: 0,
+            zone: None,
+        }
+    }
+}
+
+/// Endpoints that DNS names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discover {
+    pub name: DnsName,
+    /// Those beyond it are left out.
+    pub max_endpoints: usize,
+    /// Of each; 0: any number.
+    pub max_connections: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    pub balance: Balance,
+    pub key: HashKey,
+    /// Most that an endpoint may have for its keys, times its share of all that runs; 0: any number.
+    pub bounded_load: f64,
+    /// Those that the configuration names; discovered ones come beside them.
+    pub endpoints: Vec<Endpoint>,
+    pub discover: Option<Discover>,
+    /// The PROXY protocol header that connections begin with; `None`: none.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// `None`: endpoints are spoken to in the clear.
+    pub tls: Option<UpstreamTls>,
+    pub pool: Pool,
+    /// `None`: endpoints are not probed.
+    pub health: Option<Health>,
+    pub outlier: Outlier,
+    pub retry: Retry,
+    pub breaker: Breaker,
+    pub queue: Queue,
+    pub drain: Drain,
+    /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
+    pub slow_start: Duration,
+}
+
+/// How endpoints leave that are told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// When what still runs there is cut, where whoever says so names no time; zero: never.
+    pub deadline: Duration,
+}
+
+/// Requests that find every endpoint at its `max_connections`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// How many may wait, over all workers; 0: none.
+    pub max: usize,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Idle connections kept per endpoint and worker.
+    pub idle_per_worker: usize,
+    pub idle_timeout: Duration,
+    /// Requests on one connection; 0: no limit.
+    pub max_requests: u64,
+}
