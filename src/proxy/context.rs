@@ -77,6 +77,8 @@ pub(super) struct RequestContext {
     pub head_done: Instant,
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// How the client came.
+    pub scheme: Scheme,
     /// `None` in the clear.
     pub tls: Option<Rc<Secured>>,
     pub announced: Option<Rc<Announced>>,
@@ -143,6 +145,7 @@ impl RequestContext {
             head_done,
             peer: client.peer,
             server: client.server,
+            scheme: client.scheme,
             tls: client.tls.clone(),
             announced: client.announced.clone(),
             client_ip: client.ip,
@@ -271,15 +274,6 @@ impl RequestContext {
         };
     }
 
-    /// How the client came.
-    pub const fn scheme(&self) -> Scheme {
-        if self.tls.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        }
-    }
-
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
         let wire = match &client.link {
@@ -326,7 +320,7 @@ impl RequestContext {
             listener: &self.listener.plan.name,
             scheme: match self.passthrough {
                 Some(_) => "tls",
-                None => self.scheme().text(),
+                None => self.scheme.text(),
             },
             tls: self.tls.as_deref().map(Secured::record),
             connection: self.connection,

@@ -4,6 +4,7 @@ use super::client::Client;
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::{admit, forward, hash_key, respond};
+use crate::message::host::Scheme;
 use crate::message::names::Name;
 use crate::message::token::{Reject, Token};
 use crate::routing::{Match, RouteInput};
@@ -58,13 +59,13 @@ fn challenge(context: &RequestContext) -> Option<Arc<str>> {
     context.worker.view().snapshot.challenges.http(path)
 }
 
-/// Whether the client came by HTTPS, to us or, by his word, to a proxy that is trusted.
+/// Whether the client came by HTTPS, to us or, by its word, to a proxy that is trusted.
 fn came_by_https(context: &RequestContext) -> bool {
     let told = || {
         let head = context.request.as_ref()?;
         head.buf.get(Name::XForwardedProto)
     };
-    context.tls.is_some()
+    context.scheme == Scheme::Https
         || (context.trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
