@@ -4,6 +4,7 @@ use super::client::Client;
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::{admit, forward, hash_key, respond};
+use crate::message::head::RequestHead;
 use crate::message::host::Scheme;
 use crate::message::names::Name;
 use crate::message::token::{Reject, Token};
@@ -34,7 +35,9 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
     if admitted.about_the_server {
         return Ok(respond::options(client, context));
     }
-    if context.listener.plan.redirect_https && !came_by_https(context) {
+    if context.listener.plan.redirect_https
+        && !came_by_https(context.scheme, context.trusted, context.head()?)
+    {
         return respond::to_https(client, context);
     }
     let matched = route(context)?;
@@ -60,13 +63,9 @@ fn challenge(context: &RequestContext) -> Option<Arc<str>> {
 }
 
 /// Whether the client came by HTTPS, to us or, by its word, to a proxy that is trusted.
-fn came_by_https(context: &RequestContext) -> bool {
-    let told = || {
-        let head = context.request.as_ref()?;
-        head.buf.get(Name::XForwardedProto)
-    };
-    context.scheme == Scheme::Https
-        || (context.trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
+pub(super) fn came_by_https(scheme: Scheme, trusted: bool, head: &RequestHead) -> bool {
+    let told = || head.buf.get(Name::XForwardedProto);
+    scheme == Scheme::Https || (trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
 /// Finds the route and, where it has several targets, the one for this request.

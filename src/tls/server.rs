@@ -11,7 +11,7 @@ use super::provider;
 use super::store::{self, Choice, Store};
 use super::tickets::{BoundTickets, TicketRing};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{Alpn, Tls, UnknownName};
+use crate::config::model::{Alpn, ClientAuthMode, Tls, UnknownName};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -66,6 +66,14 @@ pub struct Served {
 pub struct Answer {
     pub config: Arc<ServerConfig>,
     pub served: Served,
+}
+
+impl Served {
+    /// The certificates that it could be: one for each kind of key.
+    #[must_use]
+    pub fn certificates(&self) -> &[Arc<Certificate>] {
+        &self.certificates
+    }
 }
 
 impl ServerTls {
@@ -256,6 +264,12 @@ impl ServerTls {
         let terms = self.rules.terms.iter().map(|terms| terms.digest.as_slice());
         let parts: Vec<&[u8]> = chains.chain(terms).collect();
         digest(&parts)
+    }
+
+    /// Whether a client that asks for this name is asked for a certificate.
+    #[must_use]
+    pub fn asks(&self, name: Option<&str>) -> ClientAuthMode {
+        self.rules.terms[name.map_or(0, |name| self.rules.of(name))].mode
     }
 
     /// Whether any client is asked for a certificate.
