@@ -11,7 +11,6 @@ use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span};
-use crate::message::host::Scheme;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
@@ -262,15 +261,6 @@ impl RequestContext {
         };
     }
 
-    /// How the client came.
-    pub fn scheme(&self) -> Scheme {
-        if self.who.tls.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        }
-    }
-
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
         let wire = match &client.link {
@@ -318,7 +308,7 @@ impl RequestContext {
             listener: &self.listener.plan.name,
             scheme: match self.passthrough {
                 Some(_) => "tls",
-                None => self.scheme().text(),
+                None => who.scheme.text(),
             },
             tls: who.tls.as_deref().map(Secured::record),
             connection: who.number,

@@ -93,7 +93,7 @@ pub(super) fn variables<'a>(
         host: context.host_bytes(),
         path: context.path_bytes(),
         query: context.query_bytes(),
-        scheme: context.scheme().text(),
+        scheme: context.who.scheme.text(),
         listener: &context.listener.plan.name,
         route: context.route.as_ref().map_or("", |route| &route.plan.name),
         upstream: context
@@ -237,7 +237,7 @@ fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, ed
     // A trusted proxy knows better than we do how the client came to it.
     let given = |name| trusted && head.buf.has(name);
     if !given(Name::XForwardedProto) {
-        edits.add(b"X-Forwarded-Proto", context.scheme().text().as_bytes());
+        edits.add(b"X-Forwarded-Proto", context.who.scheme.text().as_bytes());
     }
     if !given(Name::XForwardedHost) {
         forwarded_host(head, edits);
@@ -265,7 +265,7 @@ fn forwarded_element(client: &Client, context: &RequestContext, head: &RequestHe
             out.extend_from_slice(b", ");
         }
     }
-    let proto = context.scheme().text();
+    let proto = context.who.scheme.text();
     // Writing to memory cannot fail.
     let _ok = match client.ip {
         std::net::IpAddr::V4(v4) => write!(out, "for={v4};proto={proto}"),

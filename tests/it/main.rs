@@ -31,6 +31,7 @@ mod differential;
 mod drain;
 mod errors;
 mod explain;
+mod explain_tls;
 mod failover;
 mod fds;
 mod forwarding;
