@@ -58,6 +58,8 @@ choices! {
         "connect" Connect, "reset" Reset, "timeout" Timeout, "invalid" Invalid, "5xx" ServerError,
         "408" Status408, "421" Status421, "425" Status425, "429" Status429,
         "500" Status500, "502" Status502, "503" Status503, "504" Status504,
+        "grpc_cancelled" GrpcCancelled, "grpc_deadline_exceeded" GrpcDeadlineExceeded,
+        "grpc_resource_exhausted" GrpcResourceExhausted, "grpc_internal" GrpcInternal, "grpc_unavailable" GrpcUnavailable,
     }
     ProxyVersion { "v1" V1, "v2" V2 }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }

@@ -4,6 +4,7 @@
 //! bidirectional streams need no special case.
 
 use super::client::{Client, Link};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::flow::{Flow, FlowError, Framing};
 use super::heads;
@@ -41,7 +42,7 @@ pub(super) struct Bounds {
     pub response: Duration,
     pub idle: Duration,
     /// When the whole request must be over.
-    pub total: Option<Instant>,
+    pub total: Option<Deadline>,
     pub body_idle: Duration,
     pub send: Duration,
     /// Bytes per second.
@@ -380,9 +381,9 @@ impl<'a> Exchange<'a> {
         let bounds = self.bounds;
         let (read, written) = (self.client.link.bytes_read(), self.client.link.bytes_written());
         let mut first = First::default();
-        first.offer(bounds.total, || {
-            ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
-        });
+        if let Some(total) = bounds.total {
+            first.offer(Some(total.at), || total.late());
+        }
         let up_since = self.up_pace.note(read + self.conn.wire.bytes_written, now);
         let waits_for_client = self
             .upload

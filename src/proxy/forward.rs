@@ -3,9 +3,11 @@
 use super::admit::Admitted;
 use super::client::Client;
 use super::context::{Attempt, RequestContext};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
+use super::grpc;
 use super::handle::Done;
 use super::heads;
 use super::hold;
@@ -48,6 +50,7 @@ pub(super) async fn forward(
     let Some(upstream) = context.upstream.clone() else {
         return Err(ProxyError::new(Token::Internal, Side::Gateway));
     };
+    context.deadline = Deadline::of(context, &route.timeouts)?;
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
     let mut now = Millis::of(context.head_done);
     upstream.note_request(now);
@@ -59,7 +62,7 @@ pub(super) async fn forward(
     if upstream.plan.awaits_verdict(now) {
         Box::pin(hold::until_verdict(
             &upstream.plan,
-            Bounds::after(context.start, route.timeouts.total),
+            context.deadline.map(|deadline| deadline.at),
         ))
         .await;
         now = Millis::now();
@@ -72,16 +75,7 @@ pub(super) async fn forward(
         let (index, in_flight) = match next {
             Next::At(index, in_flight) => (index, in_flight),
             Next::Anywhere => {
-                match room::find(
-                    client,
-                    context,
-                    &route.timeouts,
-                    &upstream,
-                    tries.endpoints(),
-                    now,
-                )
-                .await
-                {
+                match room::find(client, context, &upstream, tries.endpoints(), now).await {
                     Ok(found) => found,
                     Err(error) => {
                         // Nobody else is there: what went wrong is what went wrong before.
@@ -106,7 +100,11 @@ pub(super) async fn forward(
         };
         match try_endpoint(client, context, &mut attempt, in_flight).await {
             Ok(Tried::Done(done)) => {
-                permit.went(!policies.outlier.on.has_status(context.status));
+                let failed = policies.outlier.on.has_status(context.status)
+                    || context
+                        .grpc_status
+                        .is_some_and(|status| policies.outlier.on.has_grpc(status));
+                permit.went(!failed);
                 return Ok(done);
             }
             Ok(Tried::TurnedDown) => next = tries.take_next(),
@@ -194,6 +192,7 @@ async fn try_endpoint(
         &attempt.upstream.plan.endpoints[index].authority,
         attempt.prepared,
     );
+    grpc::allow(context, attempt.prepared)?;
     let dial = &attempt.upstream.plan.dial;
     let behalf = client.behalf(dial);
     if let Some(conn) = endpoint.checkout(dial, behalf.as_ref()) {
@@ -286,11 +285,10 @@ async fn connect(
     }
     let first = endpoint.state.turn(targets.list.len());
     let connect_by = Bounds::after(started, timeouts.connect);
-    let total_by = Bounds::after(context.start, timeouts.total);
-    let late = match (connect_by, total_by) {
-        (Some(connect), Some(total)) if total < connect => Some((total, late_total())),
+    let late = match (connect_by, context.deadline) {
+        (Some(connect), Some(total)) if total.at < connect => Some((total.at, total.late())),
         (Some(connect), _) => Some((connect, late_connect(context))),
-        (None, total) => total.map(|total| (total, late_total())),
+        (None, total) => total.map(|total| (total.at, total.late())),
     };
     let reached = Cell::new(false);
     let mut opening = std::pin::pin!(async {
@@ -361,10 +359,6 @@ const fn late_connect(context: &RequestContext) -> ProxyError {
         None => "routes.timeouts.connect",
     };
     ProxyError::late(Token::ConnectTimeout, Side::Endpoint, key)
-}
-
-const fn late_total() -> ProxyError {
-    ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
 }
 
 /// An exchange that failed, and whether a pooled connection was just found dead: nothing of the request can have
@@ -483,7 +477,7 @@ fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
     Bounds {
         response: timeouts.response,
         idle: timeouts.idle,
-        total: Bounds::after(context.start, timeouts.total),
+        total: context.deadline,
         body_idle: limits.body_idle,
         send: limits.send_timeout,
         min_rate: limits.min_rate,
@@ -522,9 +516,10 @@ async fn drive(
             .await?;
     }
     let response = exchange.response_head().await?;
-    note_answer(context, &response);
+    let said = grpc::said(context, &response);
+    note_answer(context, &response, said);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
-    if tries.turns_down(context, asked.upstream, exchange.upload, response.status) {
+    if tries.turns_down(context, asked.upstream, exchange.upload, said) {
         heads::give(response.buf);
         return Ok(Driven::TurnedDown);
     }
@@ -603,10 +598,7 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
     let Some(upstream) = &context.upstream else { return };
     let rules = &upstream.plan.resilience.outlier;
     let (state, series) = (&attempt.endpoint.state, &attempt.endpoint.series);
-    let at_fault = match outcome {
-        Fault::Failed(token) => rules.on.has_token(token),
-        Fault::Answered(status) => rules.on.has_status(status),
-    };
+    let at_fault = outcome.is_of(rules.on);
     if at_fault || matches!(outcome, Fault::Failed(_)) {
         state.last_fault.note(outcome, Millis::now());
     }
@@ -625,12 +617,12 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
                 outlier::eject(&upstream.plan, attempt.index, reason, now);
             }
         }
-        (false, Fault::Answered(_)) => state.succeeded(),
+        (false, Fault::Answered(_) | Fault::Grpc(_)) => state.succeeded(),
         (false, Fault::Failed(_)) => {}
     }
 }
 
-fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
+fn note_answer(context: &mut RequestContext, response: &ResponseHead, said: Fault) {
     let Some(attempt) = context.attempts.last_mut() else {
         return;
     };
@@ -645,7 +637,7 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
         .record(now.saturating_duration_since(attempt.connected.unwrap_or(now)));
     if let Some(attempt) = context.attempts.last() {
         learn(context, attempt, response.status < 500);
-        judge(context, attempt, Fault::Answered(response.status));
+        judge(context, attempt, said);
     }
 }
 

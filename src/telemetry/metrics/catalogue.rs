@@ -88,6 +88,7 @@ families! {
         RETRIES_GIVEN "tidegate_retries_given_total" Counter ["upstream" "endpoint"] "Failures of the endpoint after which another one was tried for the same request.";
         RETRIES_SUPPRESSED "tidegate_retries_suppressed_total" Counter ["upstream" "endpoint" "reason"] "Failures of the endpoint after which no other was tried though retry.on names them, by reason: attempts, method, body, endpoints (there is no other), budget.";
         UPSTREAM_RESPONSES "tidegate_upstream_responses_total" Counter ["upstream" "endpoint" "code_class"] "Response heads received from the endpoint, by class of their status.";
+        UPSTREAM_GRPC "tidegate_upstream_grpc_responses_total" Counter ["upstream" "endpoint" "grpc_status"] "Calls of gRPC that the endpoint answered to the end, by status: OK, CANCELLED, UNKNOWN and so on; missing where there was none. A status appears when first counted.";
         UPSTREAM_FAILURES "tidegate_upstream_failures_total" Counter ["upstream" "endpoint" "token"] "Attempts that failed, by error token.";
         UPSTREAM_DURATION "tidegate_upstream_duration_seconds" Histogram ["upstream" "endpoint"] "From the request's first byte sent to the endpoint until its response head.";
         UPSTREAM_CONNECTS "tidegate_upstream_connects_total" Counter ["upstream" "endpoint"] "Connections opened to the endpoint.";

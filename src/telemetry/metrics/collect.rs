@@ -253,6 +253,11 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
             s.add(&[u, a, class], n);
         }
     });
+    each(&names::UPSTREAM_GRPC, &|s, [u, a], x| {
+        for (status, n) in x.grpc.iter() {
+            s.add(&[u, a, status], n);
+        }
+    });
     each(&names::UPSTREAM_FAILURES, &|s, [u, a], x| {
         for (token, n) in x.failures.iter() {
             s.add(&[u, a, token], n);
