@@ -67,7 +67,6 @@ fn is_told(answer: &h2_client::Answer, code: &str, token: &str) {
     );
     assert_eq!(answer.header("content-length"), None);
     assert!(answer.body.is_empty() && answer.trailers.is_none());
-    assert!(answer.header("x-request-id").is_some());
 }
 
 #[test]
@@ -85,6 +84,7 @@ fn a_real_client_reads_our_errors() {
         failed.metadata().get("x-tidegate-error").unwrap(),
         "connect_failed"
     );
+    assert!(failed.metadata().get("x-request-id").is_some());
     let record = gateway.access_record("/test.Echo/Unary");
     assert_eq!(
         (&record["status"], &record["grpc_status"], &record["token"]),
@@ -304,7 +304,7 @@ fn a_second_endpoint_is_told_what_the_first_has_left() {
         stream.send_data(Bytes::from(framed(b"x")), true).unwrap();
         let opened = std::thread::spawn(move || {
             gate.reached();
-            testkit::pace();
+            testkit::pace(std::time::Duration::from_millis(5));
             gate.open();
         });
         let answer = h2_client::whole(answer.await.unwrap()).await.unwrap();
@@ -329,7 +329,4 @@ fn an_answer_of_something_else_passes_as_it_is() {
     let answer = client.ask(call("/test.Echo/A", &[]), b"");
     assert_eq!((answer.status, answer.text().as_str()), (503, "<h1>no</h1>"));
     assert_eq!(answer.header("grpc-status"), None);
-    // Its client's library knows what to make of it.
-    let failed = Client::connect(&gateway.web()).unary("Unary", "hi").unwrap_err();
-    assert_eq!(failed.code(), Code::Unavailable);
 }
