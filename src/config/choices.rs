@@ -3,7 +3,7 @@
 use super::model::{
     AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash,
     EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy,
-    Role, TlsPolicy, UnknownName,
+    Role, TlsPolicy, UnknownName, UpstreamProtocol,
 };
 
 /// An enumeration written as one of a few words.
@@ -60,5 +60,6 @@ choices! {
         "500" Status500, "502" Status502, "503" Status503, "504" Status504,
     }
     ProxyVersion { "v1" V1, "v2" V2 }
+    UpstreamProtocol { "h1" H1, "h2" H2, "auto" Auto }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

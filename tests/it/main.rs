@@ -36,6 +36,8 @@ mod fds;
 mod forwarding;
 mod framing;
 mod h2_client;
+mod h2_server;
+mod h2_upstream;
 mod headers;
 mod health;
 mod http2;
