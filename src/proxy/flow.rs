@@ -169,6 +169,16 @@ impl Flow {
         self.kept = Some(Box::new(kept));
     }
 
+    /// Whether nothing of the body has been read.
+    pub const fn is_untouched(&self) -> bool {
+        self.decoder.is_untouched()
+    }
+
+    /// Changes how the body goes on. Only before any of it has.
+    pub const fn reframe(&mut self, framing: Framing) {
+        self.framing = framing;
+    }
+
     /// What was put so far, if a copy is kept.
     pub fn kept(&self) -> Option<&Kept> {
         self.kept.as_deref()

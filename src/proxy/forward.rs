@@ -11,11 +11,13 @@ use super::grpc;
 use super::handle::Done;
 use super::heads;
 use super::hold;
+use super::peer::Peer;
 use super::prepare::{self, Prepared};
 use super::respond;
 use super::retry::{Next, Tries};
 use super::room;
 use super::service::Rest;
+use super::shared;
 use super::upload::Upload;
 use crate::base::clock::Millis;
 use crate::h1::write;
@@ -29,7 +31,7 @@ use crate::snapshot::{RoutePlan, Timeouts};
 use crate::telemetry::access::{EndedBy, Outcome};
 use crate::telemetry::log::Every;
 use crate::tls::client_fault::TlsFault;
-use crate::upstream::conn::{BeginError, Caller, Conn, Dial};
+use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Speaks};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
@@ -140,18 +142,18 @@ pub(super) fn turned_away(refused: Refused) -> ProxyError {
 }
 
 /// One try at an endpoint: for what, where, and what lives on to the next.
-struct Try<'a> {
-    route: &'a RoutePlan,
-    matched: &'a Match,
-    upstream: &'a LocalUpstream,
-    index: usize,
-    prepared: &'a mut Prepared,
-    tries: &'a mut Tries,
-    upload: &'a mut Upload,
+pub(super) struct Try<'a> {
+    pub route: &'a RoutePlan,
+    pub matched: &'a Match,
+    pub upstream: &'a LocalUpstream,
+    pub index: usize,
+    pub prepared: &'a mut Prepared,
+    pub tries: &'a mut Tries,
+    pub upload: &'a mut Upload,
 }
 
 /// What a try came to, if it did not fail.
-enum Tried {
+pub(super) enum Tried {
     Done(Done),
     /// Its answer was not passed on: another endpoint is asked.
     TurnedDown,
@@ -186,6 +188,9 @@ async fn try_endpoint(
     in_flight: InFlight,
 ) -> Result<Tried, ProxyError> {
     let index = attempt.index;
+    if attempt.upstream.plan.dial.speaks != Speaks::Http1 {
+        return Box::pin(shared::try_endpoint(client, context, attempt, in_flight)).await;
+    }
     let endpoint = attempt.upstream.endpoints[index].clone();
     prepare::set_host(
         context.head()?,
@@ -198,7 +203,7 @@ async fn try_endpoint(
     if let Some(conn) = endpoint.checkout(dial, behalf.as_ref()) {
         begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();
-        match exchange(client, context, attempt, conn).await {
+        match exchange(client, context, attempt, Peer::H1(conn)).await {
             Err(stale) if stale.may_repeat => {
                 context.end_attempt(Some(Outcome::Failed(stale.error.token)), Instant::now());
             }
@@ -207,7 +212,7 @@ async fn try_endpoint(
         }
     }
     let conn = reach(client, context, &attempt.route.timeouts, attempt.upstream, index).await?;
-    let answer = exchange(client, context, attempt, conn).await;
+    let answer = exchange(client, context, attempt, Peer::H1(conn)).await;
     let answered = answer.map_err(|failed| failed.error)?;
     Ok(answered.done(in_flight))
 }
@@ -234,7 +239,12 @@ pub(super) async fn reach(
         .map_err(ProxyError::unsent)
 }
 
-fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, index: usize, reused: bool) {
+pub(super) fn begin_attempt(
+    context: &mut RequestContext,
+    endpoint: &Rc<LocalEndpoint>,
+    index: usize,
+    reused: bool,
+) {
     let now = if context.attempts.is_empty() {
         context.head_done
     } else {
@@ -285,11 +295,7 @@ async fn connect(
     }
     let first = endpoint.state.turn(targets.list.len());
     let connect_by = Bounds::after(started, timeouts.connect);
-    let late = match (connect_by, context.deadline) {
-        (Some(connect), Some(total)) if total.at < connect => Some((total.at, total.late())),
-        (Some(connect), _) => Some((connect, late_connect(context))),
-        (None, total) => total.map(|total| (total.at, total.late())),
-    };
+    let late = late(connect_by, context);
     let reached = Cell::new(false);
     let mut opening = std::pin::pin!(async {
         let conn = Conn::open_any(&targets.list, first, dial).await?;
@@ -325,6 +331,10 @@ async fn connect(
             series.connects_failed.inc();
             Err(ProxyError::io(Token::ConnectFailed, Side::Endpoint, &error))
         }
+        Ok(Err(BeginError::NotHttp2(_))) => {
+            series.connects_failed.inc();
+            Err(ProxyError::new(Token::ConnectFailed, Side::Endpoint))
+        }
         Ok(Err(error @ BeginError::Tls { fault, .. })) => {
             series.connects_failed.inc();
             complain(endpoint, fault, &error.reason());
@@ -344,12 +354,21 @@ async fn connect(
 }
 
 /// What exactly is wrong with an endpoint's TLS, in one line of so many.
-fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
+pub(super) fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
     static COMPLAINTS: Every = Every::new(Duration::from_secs(1));
     if let Some(others) = COMPLAINTS.pass() {
         let (key, reason) = (&endpoint.state.key, fault.name());
         let target = format!("{}/{}", key.upstream, key.address);
         tracing::warn!(endpoint = target, reason, "TLS failed: {error}{others}");
+    }
+}
+
+/// Which deadline of connecting comes first, and what it means when it passes.
+pub(super) fn late(connect_by: Option<Instant>, context: &RequestContext) -> Option<(Instant, ProxyError)> {
+    match (connect_by, context.deadline) {
+        (Some(connect), Some(total)) if total.at < connect => Some((total.at, total.late())),
+        (Some(connect), _) => Some((connect, late_connect(context))),
+        (None, total) => total.map(|total| (total.at, total.late())),
     }
 }
 
@@ -363,9 +382,9 @@ const fn late_connect(context: &RequestContext) -> ProxyError {
 
 /// An exchange that failed, and whether a pooled connection was just found dead: nothing of the request can have
 /// been acted on, or acting on it twice does no harm.
-struct Failed {
-    error: ProxyError,
-    may_repeat: bool,
+pub(super) struct Failed {
+    pub error: ProxyError,
+    pub may_repeat: bool,
 }
 
 impl From<ProxyError> for Failed {
@@ -378,7 +397,7 @@ impl From<ProxyError> for Failed {
 }
 
 /// What an exchange came to.
-enum Answered {
+pub(super) enum Answered {
     Whole { keep_alive: bool },
     Switched(Box<Conn>),
     TurnedDown,
@@ -386,7 +405,7 @@ enum Answered {
 
 impl Answered {
     /// The request's place at the endpoint is given up, or becomes the tunnel's.
-    fn done(self, in_flight: InFlight) -> Tried {
+    pub fn done(self, in_flight: InFlight) -> Tried {
         match self {
             Self::Whole { keep_alive } => Tried::Done(Done::Answered { keep_alive }),
             Self::Switched(conn) => Tried::Done(Done::Switched(conn, in_flight.into_tunnel())),
@@ -396,18 +415,22 @@ impl Answered {
 }
 
 /// One request and its answer on one connection.
-async fn exchange(
+pub(super) async fn exchange(
     client: &mut Client,
     context: &mut RequestContext,
     attempt: &mut Try<'_>,
-    mut conn: Box<Conn>,
+    mut peer: Peer,
 ) -> Result<Answered, Failed> {
     let version = context.head()?.version;
-    conn.requests += 1;
-    let reused = conn.requests > 1;
-    let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
+    let (reused, read_before, written_before) = match &mut peer {
+        Peer::H1(conn) => {
+            conn.requests += 1;
+            (conn.requests > 1, conn.wire.bytes_read, conn.wire.bytes_written)
+        }
+        Peer::H2(call) => (!call.is_first(), 0, 0),
+    };
     let bounds = bounds(context, attempt.route);
-    let mut exchange = Exchange::new(client, &mut conn, attempt.upload, version, bounds);
+    let mut exchange = Exchange::new(client, &mut peer, attempt.upload, version, bounds);
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
@@ -421,11 +444,14 @@ async fn exchange(
     let (answered, up_broken) = (exchange.answered, exchange.up_broken);
     if let Some(attempt) = context.attempts.last() {
         let series = &attempt.endpoint.series;
-        series.bytes_sent.add(conn.wire.bytes_written - written_before);
-        series.bytes_received.add(conn.wire.bytes_read - read_before);
+        series.bytes_sent.add(peer.bytes_written() - written_before);
+        series.bytes_received.add(peer.bytes_read() - read_before);
     }
     let driven = match result {
         Ok(driven) => driven,
+        Err(error) if matches!(peer, Peer::H2(_)) => {
+            return Err(failed_stream(error, attempt, reused && !answered));
+        }
         Err(error) => {
             let harmless = error.unsent || attempt.tries.repeatable() && attempt.upload.is_whole();
             let may_repeat = reused && !answered && error.token == Token::UpstreamReset && harmless;
@@ -433,7 +459,11 @@ async fn exchange(
         }
     };
     match driven {
-        Driven::Switched => Ok(Answered::Switched(conn)),
+        Driven::Switched => match peer {
+            Peer::H1(conn) => Ok(Answered::Switched(conn)),
+            // No stream does.
+            Peer::H2(_) => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint).into()),
+        },
         Driven::TurnedDown => {
             context.end_attempt(None, Instant::now());
             Ok(Answered::TurnedDown)
@@ -450,7 +480,7 @@ async fn exchange(
             if endpoint_keeps
                 && rest.is_none()
                 && !up_broken
-                && let Some(attempt) = context.attempts.last()
+                && let (Some(attempt), Peer::H1(conn)) = (context.attempts.last(), peer)
             {
                 attempt.endpoint.checkin(conn, now);
             }
@@ -459,6 +489,19 @@ async fn exchange(
             }
             Ok(Answered::Whole { keep_alive })
         }
+    }
+}
+
+/// A stream that ended. What the endpoint has not looked at may be repeated, if all of it is still here, and so may
+/// what a connection did not live to answer.
+#[inline(never)]
+fn failed_stream(mut error: ProxyError, attempt: &Try<'_>, stale: bool) -> Failed {
+    let whole = attempt.upload.is_whole();
+    error.unsent &= whole;
+    let lost = stale && error.token == Token::UpstreamReset && !error.reset && attempt.tries.repeatable();
+    Failed {
+        may_repeat: error.unsent || lost && whole,
+        error,
     }
 }
 
@@ -511,6 +554,7 @@ async fn drive(
             BodyKind::UntilClose => BodyKind::Chunked,
             body => body,
         };
+        exchange.send_first();
         exchange
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;

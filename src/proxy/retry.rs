@@ -16,6 +16,7 @@ use crate::base::clock::Millis;
 use crate::message::causes::Cause;
 use crate::message::names::Name;
 use crate::telemetry::metrics::NoRetry;
+use crate::upstream::conn::Speaks;
 use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::outlier::Fault;
 use smallvec::SmallVec;
@@ -63,7 +64,13 @@ impl Tries {
     /// How much of the request's body is worth keeping.
     pub fn keep(&self, upstream: &LocalUpstream) -> u64 {
         let retry = &upstream.plan.resilience.retry;
-        if self.repeatable { retry.body } else { 0 }
+        // A stream that the endpoint has not looked at may be repeated, whatever it asks for.
+        let may_be_refused = upstream.plan.dial.speaks != Speaks::Http1;
+        if self.repeatable || may_be_refused {
+            retry.body
+        } else {
+            0
+        }
     }
 
     /// Notes that an endpoint is tried; the one before gave the request away.

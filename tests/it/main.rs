@@ -39,6 +39,8 @@ mod grpc;
 mod grpc_errors;
 mod grpc_kit;
 mod h2_client;
+mod h2_server;
+mod h2_upstream;
 mod headers;
 mod health;
 mod http2;

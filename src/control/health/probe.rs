@@ -362,6 +362,7 @@ fn unready(error: BeginError) -> Failure {
             fault,
             reason: error.reason(),
         },
+        BeginError::NotHttp2(_) => Failure::Malformed("the endpoint does not speak HTTP/2"),
     }
 }
 
