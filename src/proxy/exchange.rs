@@ -19,6 +19,7 @@ use crate::h1::write;
 use crate::message::edits::Edits;
 use crate::message::fields;
 use crate::message::framing::BodyKind;
+use crate::message::grpc::Code;
 use crate::message::head::{ResponseHead, Version};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::{self, FIRST_READ};
@@ -49,6 +50,8 @@ pub(super) struct Bounds {
     pub send: Duration,
     /// Bytes per second.
     pub min_rate: u64,
+    /// Both sides speak when they like: it is silent only when nobody does.
+    pub conversation: bool,
 }
 
 impl Bounds {
@@ -229,6 +232,22 @@ impl<'a> Exchange<'a> {
         .await
     }
 
+    /// How the response's body follows that was announced like this: a stream may be over with its head.
+    pub fn body_of(&self, announced: BodyKind) -> BodyKind {
+        match &*self.peer {
+            Peer::H2(call) if announced == BodyKind::UntilClose && call.is_over() => BodyKind::Length(0),
+            Peer::H1(_) | Peer::H2(_) => announced,
+        }
+    }
+
+    /// How a call of gRPC ended, if the trailers behind its answer said so.
+    pub const fn grpc_status(&self) -> Option<Code> {
+        match &self.down {
+            Down::Head { .. } => None,
+            Down::Body(flow) => flow.grpc_status,
+        }
+    }
+
     /// Whether the whole request body was read and written.
     pub const fn request_done(&self) -> bool {
         self.upload.flow.is_none()
@@ -384,7 +403,9 @@ impl<'a> Exchange<'a> {
 
     /// With the request read, the client's side tells of its end.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ProxyError> {
-        match self.upload.flow {
+        match &self.upload.flow {
+            // Who is not read from is not heard taking his stream back.
+            Some(up) if up.held_up && matches!(self.client.link, Link::H2(_)) => self.client.watch(cx, false),
             Some(_) => Ok(()),
             None => self.client.watch(cx, self.end_means_gone),
         }
@@ -397,6 +418,10 @@ impl<'a> Exchange<'a> {
         let mut first = First::default();
         if let Some(total) = bounds.total {
             first.offer(Some(total.at), || total.late());
+        }
+        if bounds.conversation {
+            self.offer_silence(&mut first, now);
+            return first.0;
         }
         let up_since = self.up_pace.note(read + self.peer.bytes_written(), now);
         let waits_for_client = self
@@ -426,13 +451,7 @@ impl<'a> Exchange<'a> {
             Down::Body(flow) => {
                 let since = self.down_pace.note(self.peer.bytes_read() + written, now);
                 if flow.held_up {
-                    first.offer(Bounds::after(since, bounds.send), || {
-                        ProxyError::late(
-                            Token::AbortedClient,
-                            Side::Client,
-                            "listeners.limits.send_timeout",
-                        )
-                    });
+                    first.offer(Bounds::after(since, bounds.send), late_send);
                     first.offer(
                         self.down_pace
                             .too_slow_at(written, bounds.min_rate, bounds.send, now),
@@ -448,6 +467,14 @@ impl<'a> Exchange<'a> {
         }
         first.0
     }
+}
+
+const fn late_send() -> ProxyError {
+    ProxyError::late(
+        Token::AbortedClient,
+        Side::Client,
+        "listeners.limits.send_timeout",
+    )
 }
 
 /// The earliest of several deadlines.

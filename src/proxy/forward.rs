@@ -524,6 +524,7 @@ fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
         body_idle: limits.body_idle,
         send: limits.send_timeout,
         min_rate: limits.min_rate,
+        conversation: context.grpc && context.body == BodyKind::UntilClose,
     }
 }
 
@@ -570,6 +571,7 @@ async fn drive(
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
+    let body = exchange.body_of(body);
     let switched = response.status == 101;
     if switched && !(prepared.upgrade && switched_as_asked(context.head()?, &response)) {
         context.response = Some(response);
@@ -598,6 +600,7 @@ async fn drive(
         return Ok(Driven::Switched);
     }
     exchange.relay().await?;
+    grpc::ended(context, exchange.grpc_status());
     Ok(Driven::Whole {
         keep_alive,
         endpoint_keeps,

@@ -44,6 +44,23 @@ pub(super) fn said(context: &RequestContext, response: &ResponseHead) -> Fault {
     }
 }
 
+/// Notes how a call ended whose answer is complete: by its trailers, or by the head where that was all.
+pub(super) fn ended(context: &mut RequestContext, by_trailers: Option<Code>) {
+    if !context.grpc {
+        return;
+    }
+    let Some(head) = &context.response else { return };
+    let by_head = || head.buf.find(grpc::STATUS.as_bytes()).next().map(Code::of_text);
+    let status = by_trailers.or_else(by_head);
+    let answers_grpc = head.buf.get(Name::ContentType).is_some_and(grpc::is_grpc);
+    if (answers_grpc || status.is_some())
+        && let Some(attempt) = context.attempts.last()
+    {
+        attempt.endpoint.series.grpc.inc(status);
+    }
+    context.grpc_status = status;
+}
+
 /// What the client reads of an error: for people.
 pub(super) fn message(token: Token) -> String {
     grpc::message(&format!("{}: {}", token.name(), token.text()))

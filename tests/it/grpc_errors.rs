@@ -3,6 +3,7 @@
 use crate::gateway;
 use crate::grpc_kit::Client;
 use crate::h2_client;
+use crate::h2_server::{Answer, Server as H2};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use testkit::net::{Blackhole, Refused};
@@ -108,7 +109,7 @@ fn each_error_is_a_status_of_grpc() {
         "13",
         "bad_host",
     );
-    let long = "x".repeat(40_000);
+    let long = "x".repeat(33_000);
     is_told(
         &ask(call("/test.Echo/A", &[("x-long", &long)]), b""),
         "8",
@@ -329,4 +330,44 @@ fn an_answer_of_something_else_passes_as_it_is() {
     let answer = client.ask(call("/test.Echo/A", &[]), b"");
     assert_eq!((answer.status, answer.text().as_str()), (503, "<h1>no</h1>"));
     assert_eq!(answer.header("grpc-status"), None);
+}
+
+#[test]
+fn an_answer_that_is_nothing_but_its_end_stays_one() {
+    let server = H2::http(|seen| {
+        let answer = Answer::ok("").header("content-type", "application/grpc");
+        match seen.path.as_str() {
+            "/test.Echo/Empty" => answer
+                .trailer("grpc-status", "0")
+                .trailer("x_under_score", "kept"),
+            _ => answer
+                .header("grpc-status", "5")
+                .header("grpc-message", "not here"),
+        }
+    });
+    let config = CALLS
+        .replace("@timeouts@", "")
+        .replace("[upstreams.app]", "[upstreams.app]\nprotocol = \"h2\"");
+    let gateway = gateway(&config).with("app", server.address()).start();
+    let client = h2_client::Client::connect(&gateway.web());
+    client.run(async {
+        let (answer, _) = client.begin(call("/test.Echo/Fail", &[]), true).await.unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(text(answer.headers(), "grpc-status"), Some("5"));
+        assert!(answer.body().is_end_stream());
+    });
+    let empty = client.ask(call("/test.Echo/Empty", &[]), b"");
+    assert_eq!(empty.header("grpc-status"), None);
+    let trailers = empty.trailers.unwrap();
+    assert_eq!(text(&trailers, "grpc-status"), Some("0"));
+    assert_eq!(text(&trailers, "x_under_score"), Some("kept"));
+    // To HTTP/1.1 it goes with a length, or nobody would know its end.
+    let mut conn = gateway.connect();
+    let answer = conn
+        .send("POST /test.Echo/Fail HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        .response();
+    assert_eq!(
+        (answer.header("grpc-status"), answer.header("content-length")),
+        (Some("5"), Some("0"))
+    );
 }
