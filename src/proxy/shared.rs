@@ -8,6 +8,7 @@ use super::forward::{self, Tried, Try};
 use super::peer::{self, Peer};
 use super::prepare;
 use crate::message::fields;
+use crate::message::head::Version;
 use crate::message::token::Token;
 use crate::telemetry::access::Outcome;
 use crate::upstream::conn::h2::{Call, Ended, Seat};
@@ -104,7 +105,7 @@ async fn reach(
 }
 
 /// Begins the request's stream. `None`: the connection takes no more of them.
-fn call(context: &RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Result<Option<Call>, ProxyError> {
+fn call(context: &mut RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Result<Option<Call>, ProxyError> {
     let prepared = &*attempt.prepared;
     if prepared.upgrade {
         return Err(ProxyError {
@@ -132,6 +133,9 @@ fn call(context: &RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Result<O
     match Call::begin(seat, request, attempt.upload.is_over()) {
         Ok(mut call) => {
             call.head_written = sent.bytes;
+            if let Some(attempt) = context.attempts.last_mut() {
+                attempt.version = Version::H2;
+            }
             Ok(Some(call))
         }
         Err(Ended::Unprocessed(_)) => Ok(None),

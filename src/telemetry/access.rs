@@ -1,6 +1,6 @@
 //! The access record: everything that is known about one request when it ends, borrowed from where it lies.
 
-use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::token::Token;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
@@ -26,6 +26,8 @@ pub struct AttemptRecord<'a> {
     pub outcome: Outcome,
     /// The connection came from the pool.
     pub reused: bool,
+    /// What the endpoint was spoken to in.
+    pub version: Version,
     pub started: Instant,
     pub connected: Option<Instant>,
     pub head: Option<Instant>,
