@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
 use crate::message::grpc::{self, Code};
-use crate::message::head::{RequestHead, ResponseHead, Span};
+use crate::message::head::{RequestHead, ResponseHead, Span, Version};
 use crate::message::host::Scheme;
 use crate::message::names::Name;
 use crate::message::token::Token;
@@ -58,6 +58,8 @@ pub(super) struct Attempt {
     pub index: usize,
     pub outcome: Outcome,
     pub reused: bool,
+    /// What the endpoint is spoken to in.
+    pub version: Version,
     pub started: Instant,
     pub connected: Option<Instant>,
     pub head: Option<Instant>,
@@ -389,6 +391,7 @@ impl RequestContext {
                 endpoint: &attempt.endpoint.state.key.address,
                 outcome: attempt.outcome,
                 reused: attempt.reused,
+                version: attempt.version,
                 started: attempt.started,
                 connected: attempt.connected,
                 head: attempt.head,

@@ -259,6 +259,7 @@ pub(super) fn begin_attempt(
         index,
         outcome: Outcome::Cancelled,
         reused,
+        version: Version::H11,
         started: now,
         connected: reused.then_some(now),
         head: None,

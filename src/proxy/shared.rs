@@ -9,6 +9,7 @@ use super::grpc;
 use super::peer::{self, Peer};
 use super::prepare;
 use crate::message::fields;
+use crate::message::head::Version;
 use crate::message::token::Token;
 use crate::telemetry::access::Outcome;
 use crate::upstream::conn::h2::{Call, Ended, Seat};
@@ -106,7 +107,7 @@ async fn reach(
 }
 
 /// Begins the request's stream. `None`: the connection takes no more of them.
-fn call(context: &RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Result<Option<Call>, ProxyError> {
+fn call(context: &mut RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Result<Option<Call>, ProxyError> {
     // Waiting for the connection took some of the time.
     grpc::allow(context, attempt.prepared)?;
     let prepared = &*attempt.prepared;
@@ -136,6 +137,9 @@ fn call(context: &RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Result<O
     match Call::begin(seat, request, attempt.upload.is_over()) {
         Ok(mut call) => {
             call.head_written = sent.bytes;
+            if let Some(attempt) = context.attempts.last_mut() {
+                attempt.version = Version::H2;
+            }
             Ok(Some(call))
         }
         Err(Ended::Unprocessed(_)) => Ok(None),

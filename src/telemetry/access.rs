@@ -1,7 +1,7 @@
 //! The access record: everything that is known about one request when it ends, borrowed from where it lies.
 
 use crate::message::grpc::Code;
-use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::token::Token;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
@@ -27,6 +27,8 @@ pub struct AttemptRecord<'a> {
     pub outcome: Outcome,
     /// The connection came from the pool.
     pub reused: bool,
+    /// What the endpoint was spoken to in.
+    pub version: Version,
     pub started: Instant,
     pub connected: Option<Instant>,
     pub head: Option<Instant>,

@@ -20,6 +20,7 @@ mod app_server;
 mod bad_input;
 mod bad_upstreams;
 mod balancing;
+mod both_ways;
 mod breaker;
 mod changes;
 mod check;

@@ -12,6 +12,7 @@
 //! | [`view`] | what the API and the scrape show |
 
 pub mod fail_open;
+mod http2;
 mod line;
 mod probe;
 mod prober;

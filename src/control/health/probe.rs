@@ -1,6 +1,8 @@
 //! One probe: a connection, a question, an answer held to the configuration. Everything that an endpoint may send
 //! is bounded, and one deadline stands over all of it.
 
+use super::http2::{self, Asked};
+use super::line::Kept;
 use super::websocket::{self, Key};
 use crate::base::clock::Millis;
 use crate::config::model::HealthKind;
@@ -11,6 +13,7 @@ use crate::message::head::{HeadBuf, Method, ResponseHead};
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
 use crate::tls::client_fault::{self, TlsFault};
+use crate::upstream::conn::h2::handshake;
 use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Target};
 use crate::upstream::shared::EndpointPlan;
 use crate::upstream::shared::check::CheckPlan;
@@ -42,22 +45,24 @@ pub(super) struct Question {
     /// How connections begin, as those of requests do.
     dial: Arc<Dial>,
     server_name: Option<ServerName<'static>>,
-    /// The request; a WebSocket handshake gets a key of its own each time.
+    /// The request in HTTP/1.1; a WebSocket handshake gets a key of its own each time.
     head: Vec<u8>,
+    /// Its host, where the configuration does not say.
+    authority: Arc<str>,
 }
 
 /// What came of a probe.
 pub(super) struct Probed {
     pub probe: Probe,
     /// A connection that the endpoint keeps open.
-    pub line: Option<Conn>,
+    pub line: Option<Kept>,
 }
 
 /// An answer that passed.
 #[derive(Debug)]
 struct Passed {
     status: Option<u16>,
-    line: Option<Conn>,
+    line: Option<Kept>,
 }
 
 /// One that did not, with its status where it had one.
@@ -84,6 +89,7 @@ impl Question {
             dial,
             server_name: endpoint.server_name.clone(),
             head,
+            authority: endpoint.authority.clone(),
         }
     }
 
@@ -134,13 +140,16 @@ impl Question {
                     line: None,
                 });
             }
+            HealthKind::Http if conn.speaks_http2().map_err(unready)? => {
+                return self.http2(conn, deadline).await;
+            }
             HealthKind::Http => timeout_at(deadline, self.http(&mut conn)).await,
             HealthKind::Websocket => timeout_at(deadline, self.websocket(&mut conn)).await,
         };
         match answered {
             Ok(Ok((status, kept))) => Ok(Passed {
                 status: Some(status),
-                line: kept.then_some(conn),
+                line: kept.then_some(Kept::Http1(conn)),
             }),
             Ok(Err(failed)) => Err(failed),
             Err(_) => Err(late(within, &conn.wire).into()),
@@ -175,13 +184,7 @@ impl Question {
             status: Some(status),
             why,
         };
-        let accepted = &self.plan.check.status;
-        if !accepted.contains(status) {
-            return Err(failed(Failure::Status {
-                found: status,
-                accepted: accepted.to_string(),
-            }));
-        }
+        self.accept(status).map_err(failed)?;
         let method = Method::recognise(self.plan.check.method.as_bytes());
         let kind = framing::response_body(&head, method)
             .map_err(|reject| failed(Failure::Malformed(reject.detail)))?;
@@ -201,6 +204,43 @@ impl Question {
             && framing::persistent(head.version, &head.buf)
             && conn.is_usable();
         Ok((status, kept))
+    }
+
+    fn accept(&self, status: u16) -> Result<(), Failure> {
+        let accepted = &self.plan.check.status;
+        if accepted.contains(status) {
+            return Ok(());
+        }
+        Err(Failure::Status {
+            found: status,
+            accepted: accepted.to_string(),
+        })
+    }
+
+    /// The same over HTTP/2.
+    async fn http2(&self, conn: Conn, deadline: Instant) -> Result<Passed, Failed> {
+        let within = self.plan.check.timeout;
+        let late = |bytes| Failed::from(Failure::Timeout { within, bytes });
+        let secure = self.dial.tls.is_some();
+        let request = http2::request(&self.plan.check, &self.authority, secure)?;
+        let begun = timeout_at(deadline, handshake(conn.wire.transport, &self.dial.http2)).await;
+        let mut asked = Asked::over(begun.map_err(|_| late(0))?.map_err(unready)?);
+        let wanted = self.plan.body.as_ref();
+        let answered = timeout_at(deadline, asked.ask(request, wanted.is_some())).await;
+        let answered = answered.map_err(|_| late(asked.bytes_read()))??;
+        let failed = |why| Failed {
+            status: Some(answered.status),
+            why,
+        };
+        self.accept(answered.status).map_err(failed)?;
+        let body = answered.body.map_err(failed)?;
+        if wanted.is_some_and(|wanted| !wanted.is_met_by(&body)) {
+            return Err(failed(Failure::Body));
+        }
+        Ok(Passed {
+            status: Some(answered.status),
+            line: Some(Kept::Http2(Box::new(asked))),
+        })
     }
 
     /// A session that was let in is closed at once: nobody keeps a user that never speaks.
@@ -374,7 +414,7 @@ fn late(within: Duration, wire: &Wire) -> Failure {
 }
 
 /// A connection that breaks in the middle is one that ends too early, whichever way.
-fn broken(error: &io::Error) -> Failure {
+pub(super) fn broken(error: &io::Error) -> Failure {
     if let Some(fault) = client_fault::of_io(error) {
         return no_tls(fault);
     }

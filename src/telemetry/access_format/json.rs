@@ -181,7 +181,9 @@ impl Object<'_> {
             }
             self.raw(",\"reused\":");
             self.boolean(attempt.reused);
-            self.raw(",\"started_ms\":");
+            self.raw(",\"protocol\":\"");
+            self.raw(attempt.version.text());
+            self.raw("\",\"started_ms\":");
             push_millis(self.out, record.since_start(attempt.started));
             self.raw(",\"connected_ms\":");
             self.millis(attempt.connected.map(|at| record.since_start(at)));

@@ -105,6 +105,7 @@ fn two_attempts() -> [AttemptRecord<'static>; 2] {
             endpoint: "10.0.0.1:80",
             outcome: Outcome::Failed(Token::ConnectFailed),
             reused: false,
+            version: Version::H11,
             started: after(1),
             connected: None,
             head: None,
@@ -114,6 +115,7 @@ fn two_attempts() -> [AttemptRecord<'static>; 2] {
             endpoint: "10.0.0.2:80",
             outcome: Outcome::Answered(200),
             reused: true,
+            version: Version::H2,
             started: after(3),
             connected: Some(after(4)),
             head: Some(after(100)),
@@ -207,6 +209,7 @@ fn each_variable_has_its_value() {
         ("$server_addr $server_port $server_name", "::1 8080 web"),
         ("$upstream_addr", "10.0.0.1:80, 10.0.0.2:80"),
         ("$upstream_status", "502, 200"),
+        ("$tidegate_upstream_protocol", "HTTP/1.1, HTTP/2.0"),
         ("$upstream_connect_time", "-, 0.001"),
         ("$upstream_header_time", "-, 0.097"),
         ("$upstream_response_time", "0.002, 0.117"),
@@ -272,9 +275,9 @@ fn the_json_line_has_every_field() {
         "bytes_received": 400, "bytes_sent": 900, "body_bytes_sent": 612, "tunnel": false,
         "queue_ms": 250.0, "attempts": [
             { "endpoint": "10.0.0.1:80", "outcome": "failed", "status": null, "token": "connect_failed",
-              "reused": false, "started_ms": 1.0, "connected_ms": null, "head_ms": null, "ended_ms": 3.0 },
+              "reused": false, "protocol": "HTTP/1.1", "started_ms": 1.0, "connected_ms": null, "head_ms": null, "ended_ms": 3.0 },
             { "endpoint": "10.0.0.2:80", "outcome": "answered", "status": 200, "token": null,
-              "reused": true, "started_ms": 3.0, "connected_ms": 4.0, "head_ms": 100.0, "ended_ms": 120.0 }
+              "reused": true, "protocol": "HTTP/2.0", "started_ms": 3.0, "connected_ms": 4.0, "head_ms": 100.0, "ended_ms": 120.0 }
         ]
     }"#,
     )

@@ -143,6 +143,9 @@ impl Value<'_> {
                 Outcome::Failed(token) => v.number(token.status().into()),
                 Outcome::Connected | Outcome::Cancelled => v.out.push(b'-'),
             }),
+            Plain::UpstreamProtocol => {
+                self.attempts(record, |v, a| v.text(a.version.text().as_bytes()));
+            }
             Plain::UpstreamConnectTime => self.attempts(record, |v, a| v.since(a, a.connected)),
             Plain::UpstreamHeaderTime => self.attempts(record, |v, a| v.since(a, a.head)),
             Plain::UpstreamResponseTime => self.attempts(record, |v, a| v.since(a, Some(a.ended))),

@@ -97,7 +97,9 @@ families! {
         UPSTREAM_TLS_FAILED "tidegate_upstream_tls_failures_total" Counter ["upstream" "endpoint" "reason"] "TLS handshakes with the endpoint that failed (tls_failed), by reason: expired, not_yet_valid, self_signed, unknown_issuer, wrong_name, bad_certificate (its certificate); client_certificate (it wants ours, or another), unknown_name, incompatible, refused (what it says); not_tls, protocol, closed, timeout.";
         UPSTREAM_REUSES "tidegate_upstream_reuses_total" Counter ["upstream" "endpoint"] "Attempts on a pooled connection.";
         UPSTREAM_CONNECT_DURATION "tidegate_upstream_connect_seconds" Histogram ["upstream" "endpoint"] "Time to open a connection to the endpoint.";
-        UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active or idle.";
+        UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active (requests that are there, in HTTP/2 too) or idle (in HTTP/1.1).";
+        UPSTREAM_H2_CONNECTIONS "tidegate_upstream_http2_connections" Gauge ["upstream" "endpoint"] "HTTP/2 connections to the endpoint, which requests share.";
+        UPSTREAM_H2_STREAMS "tidegate_upstream_http2_streams" Gauge ["upstream" "endpoint"] "Requests on HTTP/2 connections to the endpoint.";
         UPSTREAM_SENT "tidegate_upstream_sent_bytes_total" Counter ["upstream" "endpoint"] "Bytes written to the endpoint.";
         UPSTREAM_RECEIVED "tidegate_upstream_received_bytes_total" Counter ["upstream" "endpoint"] "Bytes read from the endpoint.";
 

@@ -290,6 +290,10 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
         s.add(&[u, a, "active"], x.connections_active.get());
         s.add(&[u, a, "idle"], x.connections_idle.get());
     });
+    each(&names::UPSTREAM_H2_CONNECTIONS, &|s, l, x| {
+        s.add(l, x.http2_connections.get())
+    });
+    each(&names::UPSTREAM_H2_STREAMS, &|s, l, x| s.add(l, x.http2_streams.get()));
     each(&names::UPSTREAM_SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
     each(&names::UPSTREAM_RECEIVED, &|s, l, x| {
         s.add(l, x.bytes_received.get())

@@ -434,6 +434,9 @@ series! {
         response_seconds: Histogram,
         connections_active: Gauge,
         connections_idle: Gauge,
+        /// Connections that requests share, and the requests on them.
+        http2_connections: Gauge,
+        http2_streams: Gauge,
         /// Bytes written to and read from the endpoint.
         bytes_sent: Counter,
         bytes_received: Counter,

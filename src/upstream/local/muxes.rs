@@ -6,7 +6,8 @@
 
 use super::LocalEndpoint;
 use crate::base::task;
-use crate::upstream::conn::h2::{Mux, Seat};
+use crate::telemetry::metrics::EndpointSeries;
+use crate::upstream::conn::h2::{Count, Mux, Seat};
 use crate::upstream::conn::{BeginError, Behalf, Caller, Conn, Dial};
 use futures_util::future::{FutureExt, LocalBoxFuture, Shared, WeakShared};
 use rustls::pki_types::ServerName;
@@ -177,6 +178,22 @@ impl LocalEndpoint {
     }
 }
 
+/// Counts a connection, until dropped.
+struct Open(Arc<EndpointSeries>);
+
+impl Open {
+    fn new(series: &Arc<EndpointSeries>) -> Self {
+        series.http2_connections.inc();
+        Self(series.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.http2_connections.dec();
+    }
+}
+
 async fn open(
     endpoint: Rc<LocalEndpoint>,
     dial: Arc<Dial>,
@@ -216,8 +233,14 @@ async fn begin(
         muxes.speaks_http1.set(true);
         return Ok(Opened::Alone(Rc::new(Cell::new(Some(Box::new(conn))))));
     }
-    let (mux, driver) = Mux::open(conn).await?;
-    task::spawn_local(driver);
+    let series = endpoint.series.clone();
+    let count = Count(Box::new(move |n| series.http2_streams.add(n)));
+    let (mux, driver) = Mux::open(conn, count).await?;
+    let open = Open::new(&endpoint.series);
+    task::spawn_local(async move {
+        driver.await;
+        drop(open);
+    });
     muxes.speaks_http1.set(false);
     muxes.last_most.set(mux.most_streams());
     muxes.open.borrow_mut().push(mux);

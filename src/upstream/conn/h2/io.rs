@@ -1,5 +1,6 @@
 //! The transport as the HTTP/2 engine sees it.
 
+use super::flood::Flood;
 use crate::net::transport::Transport;
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -16,7 +17,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn new(now: Instant) -> Self {
+    pub const fn new(now: Instant) -> Self {
         Self {
             last_read: Cell::new(now),
         }
@@ -32,11 +33,25 @@ impl Watch {
 pub(super) struct FrameIo {
     transport: Transport,
     watch: Rc<Watch>,
+    flood: Flood,
 }
 
 impl FrameIo {
-    pub const fn new(transport: Transport, watch: Rc<Watch>) -> Self {
-        Self { transport, watch }
+    pub fn new(transport: Transport, watch: Rc<Watch>) -> Self {
+        Self {
+            flood: Flood::new(watch.last_read()),
+            transport,
+            watch,
+        }
+    }
+
+    fn sent(&mut self, parts: &[IoSlice<'_>], written: usize) {
+        let mut left = written;
+        for part in parts {
+            let seen = part.len().min(left);
+            self.flood.sent(&part[..seen]);
+            left -= seen;
+        }
     }
 }
 
@@ -46,24 +61,33 @@ impl AsyncRead for FrameIo {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let n = ready!(self.transport.poll_read(cx, into.initialize_unfilled()))?;
-        into.advance(n);
-        self.watch.last_read.set(Instant::now());
+        let before = into.filled().len();
+        ready!(AsyncRead::poll_read(Pin::new(&mut self.transport), cx, into))?;
+        let now = Instant::now();
+        self.watch.last_read.set(now);
+        if self.flood.received(&into.filled()[before..], now) {
+            let what = "the endpoint floods the connection with frames that carry nothing";
+            return Poll::Ready(Err(io::Error::other(what)));
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for FrameIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.transport.poll_write(cx, bytes)
+        let n = ready!(self.transport.poll_write(cx, bytes))?;
+        self.sent(&[IoSlice::new(bytes)], n);
+        Poll::Ready(Ok(n))
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
+        parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.transport.poll_write_vectored(cx, bytes)
+        let n = ready!(self.transport.poll_write_vectored(cx, parts))?;
+        self.sent(parts, n);
+        Poll::Ready(Ok(n))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,12 +8,13 @@
 
 mod call;
 mod driver;
+mod flood;
 mod io;
 
 pub use call::{Call, Ended};
 pub use driver::Driver;
 
-use super::{BeginError, Behalf, Conn, Dial, Target};
+use super::{BeginError, Behalf, Conn, Dial, Http2, Target};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use io::{FrameIo, Watch};
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Largest list of fields taken, as RFC 9113 section 6.5.2 counts: what passes for a head in HTTP/1.1.
 const HEADER_LIST: u32 = 256 * 1024 + 32 * 512;
@@ -52,24 +54,44 @@ pub struct Mux {
     closed: Cell<bool>,
     /// The driver's.
     waker: RefCell<Option<Waker>>,
+    /// Counts the requests that are on connections now.
+    count: Count,
+}
+
+/// Told of one more, or one less.
+pub struct Count(pub Box<dyn Fn(i64)>);
+
+impl std::fmt::Debug for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Count")
+    }
+}
+
+/// A connection as the engine has it.
+pub type Session<T> = (SendRequest<Bytes>, Connection<T, Bytes>);
+
+/// Begins HTTP/2. Ready once the endpoint has said how many requests it takes: whoever speaks no HTTP/2 is found out
+/// before there is one. Bounded by the caller's deadline.
+///
+/// # Errors
+/// The connection broke, or the endpoint does not speak HTTP/2.
+pub async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(io: T, bounds: &Http2) -> Result<Session<T>, BeginError> {
+    let (send, mut connection) = builder(bounds).handshake::<_, Bytes>(io).await.map_err(broken)?;
+    poll_fn(|cx| poll_settings(cx, &send, &mut connection)).await?;
+    Ok((send, connection))
 }
 
 impl Mux {
-    /// Goes on in HTTP/2 with a connection that was begun. Ready once the endpoint has said how many requests it takes:
-    /// whoever speaks no HTTP/2 is found out before there is one. Bounded by the caller's deadline; nothing moves on the
-    /// connection before its driver runs.
+    /// Goes on in HTTP/2 with a connection that was begun, as [`handshake`] does. Nothing moves on it before its driver
+    /// runs.
     ///
     /// # Errors
-    /// The connection broke, or the endpoint does not speak HTTP/2.
-    pub async fn open(conn: Conn) -> Result<(Rc<Self>, Driver), BeginError> {
+    /// As for [`handshake`].
+    pub async fn open(conn: Conn, count: Count) -> Result<(Rc<Self>, Driver), BeginError> {
         let now = Instant::now();
         let watch = Rc::new(Watch::new(now));
         let io = FrameIo::new(conn.wire.transport, watch.clone());
-        let (send, mut connection) = builder(&conn.dial)
-            .handshake::<_, Bytes>(io)
-            .await
-            .map_err(broken)?;
-        poll_fn(|cx| poll_settings(cx, &send, &mut connection)).await?;
+        let (send, connection) = handshake(io, &conn.dial.http2).await?;
         let mux = Rc::new(Self {
             send: RefCell::new(Some(send)),
             target: conn.target,
@@ -81,6 +103,7 @@ impl Mux {
             idle_since: Cell::new(now),
             closed: Cell::new(false),
             waker: RefCell::default(),
+            count,
         });
         let driver = Driver::new(connection, mux.clone(), watch);
         Ok((mux, driver))
@@ -113,6 +136,7 @@ impl Mux {
         }
         self.streams.set(self.streams.get() + 1);
         self.requests.set(self.requests.get() + 1);
+        (self.count.0)(1);
         Some(Seat { mux: self.clone() })
     }
 
@@ -174,8 +198,7 @@ impl Mux {
     }
 }
 
-fn builder(dial: &Dial) -> Builder {
-    let bounds = &dial.http2;
+fn builder(bounds: &Http2) -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
@@ -191,10 +214,10 @@ fn builder(dial: &Dial) -> Builder {
     builder
 }
 
-fn poll_settings(
+fn poll_settings<T: AsyncRead + AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     send: &SendRequest<Bytes>,
-    connection: &mut Connection<FrameIo, Bytes>,
+    connection: &mut Connection<T, Bytes>,
 ) -> Poll<Result<(), BeginError>> {
     let polled = Pin::new(connection).poll(cx);
     match polled {
@@ -223,6 +246,7 @@ pub struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mux = &self.mux;
+        (mux.count.0)(-1);
         let left = mux.streams.get() - 1;
         mux.streams.set(left);
         if left == 0 {
