@@ -49,7 +49,7 @@ choices! {
     AcmeChallenge { "tls-alpn-01" TlsAlpn01, "http-01" Http01 }
     AcmeKey { "p256" P256, "p384" P384, "rsa2048" Rsa2048, "rsa4096" Rsa4096 }
     ClientAuthMode { "none" None, "optional" Optional, "required" Required }
-    HealthKind { "http" Http, "tcp" Tcp, "websocket" Websocket }
+    HealthKind { "http" Http, "tcp" Tcp, "grpc" Grpc, "websocket" Websocket }
     InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections,
         "random_two" RandomTwo, "least_time" LeastTime, "adaptive" Adaptive, "ip_hash" IpHash, "hash" Hash,

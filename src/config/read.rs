@@ -405,6 +405,7 @@ fn health(t: &Table) -> Option<Health> {
         headers: t.map("headers")?,
         status: t.get("status")?,
         body: t.get("body"),
+        service: t.get("service").unwrap_or_default(),
         port: t.get("port"),
         interval: t.get("interval")?,
         fast_interval: t.get("fast_interval")?,

@@ -98,7 +98,10 @@ fn max_connections_counts_requests_and_the_queue_takes_the_rest() {
     let gate = Gate::new();
     let held = gate.clone();
     let server = Server::streams(move |stream| hold(stream, held.clone()));
-    let config = TO_H2.replace("{ address = \"@app@\" }", "{ address = \"@app@\", max_connections = 5 }");
+    let config = TO_H2.replace(
+        "{ address = \"@app@\" }",
+        "{ address = \"@app@\", max_connections = 5 }",
+    );
     let gateway = gateway(&config).with("app", server.address()).start();
     let conns = burst(&gateway, 12);
     eventually("as many as may be are there", || server.hits() == 5);
@@ -132,13 +135,18 @@ fn an_endpoint_that_says_goodbye_gets_its_next_requests_on_another_connection() 
         server.say_goodbye();
         eventually("it is closed", || server.open() == 0);
     }
-    assert_eq!(gateway.endpoint(&server.address())["errors"], serde_json::json!({}));
+    assert_eq!(
+        gateway.endpoint(&server.address())["errors"],
+        serde_json::json!({})
+    );
 }
 
 #[test]
 fn a_silent_endpoint_is_sent_a_ping_and_given_up_without_an_answer() {
     let backend = Backend::script(|conn, visit| {
-        let Ok(mut served) = Served::accept(conn, &[]) else { return };
+        let Ok(mut served) = Served::accept(conn, &[]) else {
+            return;
+        };
         if served.next_of(HEADERS).is_ok() {
             visit.hit(testkit::Request::default());
         }
@@ -148,9 +156,11 @@ fn a_silent_endpoint_is_sent_a_ping_and_given_up_without_an_answer() {
         }
         conn_is_held(&mut served);
     });
-    let gateway = gateway(&format!("{TO_H2}http2 = {{ ping = \"200ms\", ping_timeout = \"200ms\" }}\n"))
-        .with("app", backend.address())
-        .start();
+    let gateway = gateway(&format!(
+        "{TO_H2}http2 = {{ ping = \"200ms\", ping_timeout = \"200ms\" }}\n"
+    ))
+    .with("app", backend.address())
+    .start();
     let answer = gateway.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
     assert_eq!((answer.status, answer.token()), (502, Some("upstream_reset")));
     assert_eq!(backend.hits(), 2);
@@ -177,7 +187,10 @@ fn a_switch_of_protocols_is_not_asked_of_an_endpoint_that_knows_none() {
 #[test]
 fn an_exchange_goes_both_ways_at_once() {
     let server = Server::streams(|mut stream| async move {
-        let mut echo = stream.respond.send_response(http::Response::new(()), false).unwrap();
+        let mut echo = stream
+            .respond
+            .send_response(http::Response::new(()), false)
+            .unwrap();
         let body = stream.request.body_mut();
         while let Some(Ok(piece)) = body.data().await {
             body.flow_control().release_capacity(piece.len()).unwrap();
@@ -219,7 +232,10 @@ fn an_exchange_goes_both_ways_at_once() {
 fn a_clients_slowness_is_the_endpoints_and_memory_stays() {
     let server = Server::streams(|mut stream| async move {
         let path = stream.request.uri().path().to_owned();
-        let mut body = stream.respond.send_response(http::Response::new(()), false).unwrap();
+        let mut body = stream
+            .respond
+            .send_response(http::Response::new(()), false)
+            .unwrap();
         if path == "/small" {
             return send_all(&mut body, b"small", true).await.unwrap();
         }
@@ -270,8 +286,13 @@ fn an_endpoints_slowness_is_the_clients_and_memory_stays() {
                 body.flow_control().release_capacity(piece.len()).unwrap();
                 length += piece.len();
             }
-            let mut answer = stream.respond.send_response(http::Response::new(()), false).unwrap();
-            send_all(&mut answer, length.to_string().as_bytes(), true).await.unwrap();
+            let mut answer = stream
+                .respond
+                .send_response(http::Response::new(()), false)
+                .unwrap();
+            send_all(&mut answer, length.to_string().as_bytes(), true)
+                .await
+                .unwrap();
         }
     });
     let config = TO_H2.replace("\n[[routes]]", "limits = { body = \"100MB\" }\n\n[[routes]]");
@@ -279,7 +300,10 @@ fn an_endpoints_slowness_is_the_clients_and_memory_stays() {
     let before = gateway.rss_kb();
     let mut conn = gateway.connect();
     let body = vec![b'x'; 32 << 20];
-    conn.send(format!("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len()));
+    conn.send(format!(
+        "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ));
     let taken = conn.send_while_taken(&body, testkit::patience() / 20);
     assert!(taken < 12 << 20, "{taken}");
     assert!(gateway.rss_kb() < before + 8 * 1024);
@@ -313,9 +337,11 @@ fn probes_speak_what_requests_do() {
 #[test]
 fn a_probe_of_an_endpoint_without_http_2_says_so() {
     let backend = Backend::text("hi");
-    let gateway = gateway(&format!("{TO_H2}health = {{ path = \"/\", interval = \"100ms\", fall = 1 }}\n"))
-        .with("app", backend.address())
-        .start();
+    let gateway = gateway(&format!(
+        "{TO_H2}health = {{ path = \"/\", interval = \"100ms\", fall = 1 }}\n"
+    ))
+    .with("app", backend.address())
+    .start();
     eventually("it is found unwell", || {
         gateway.endpoint(&backend.address())["health"] == "unhealthy"
     });
@@ -323,7 +349,10 @@ fn a_probe_of_an_endpoint_without_http_2_says_so() {
 
 #[test]
 fn whose_connection_it_is_shares_it_with_nobody_else() {
-    let (sent, server) = (Arc::<Mutex<Vec<u8>>>::default(), Server::http(|_| Answer::ok("hi")));
+    let (sent, server) = (
+        Arc::<Mutex<Vec<u8>>>::default(),
+        Server::http(|_| Answer::ok("hi")),
+    );
     let front = prefixed(&server, &sent);
     let gateway = gateway(&format!(
         "runtime = {{ workers = 1 }}\n{TO_H2}proxy_protocol = {{ send = \"v1\" }}\n"
@@ -414,11 +443,35 @@ fn over_tls_alpn_says_what_is_spoken() {
     let cases = [
         ("h2", TlsFront::showing(&leaf).before(h2.address()), 200, "two"),
         ("auto", TlsFront::showing(&leaf).before(h2.address()), 200, "two"),
-        ("auto", TlsFront::showing(&leaf).speaking(&["http/1.1"]).before(h1.address()), 200, "one"),
-        ("auto", TlsFront::showing(&leaf).speaking(&[]).before(h1.address()), 200, "one"),
+        (
+            "auto",
+            TlsFront::showing(&leaf)
+                .speaking(&["http/1.1"])
+                .before(h1.address()),
+            200,
+            "one",
+        ),
+        (
+            "auto",
+            TlsFront::showing(&leaf).speaking(&[]).before(h1.address()),
+            200,
+            "one",
+        ),
         ("h1", TlsFront::showing(&leaf).before(h1.address()), 200, "one"),
-        ("h2", TlsFront::showing(&leaf).speaking(&[]).before(h1.address()), 502, "connect_failed"),
-        ("h2", TlsFront::showing(&leaf).speaking(&["http/1.1"]).before(h1.address()), 502, "tls_failed"),
+        (
+            "h2",
+            TlsFront::showing(&leaf).speaking(&[]).before(h1.address()),
+            502,
+            "connect_failed",
+        ),
+        (
+            "h2",
+            TlsFront::showing(&leaf)
+                .speaking(&["http/1.1"])
+                .before(h1.address()),
+            502,
+            "tls_failed",
+        ),
     ];
     for (protocol, front, status, text) in cases {
         let gateway = towards(&front.address(), CA, &format!("protocol = \"{protocol}\""))
@@ -430,7 +483,11 @@ fn over_tls_alpn_says_what_is_spoken() {
             assert!(answer.text().contains(text), "{protocol}: {answer}");
         }
         if status == 200 {
-            assert_eq!(front.sessions().len(), 1, "{protocol}: one connection serves them all");
+            assert_eq!(
+                front.sessions().len(),
+                1,
+                "{protocol}: one connection serves them all"
+            );
             let agreed = if text == "two" { "HTTP/2.0" } else { "HTTP/1.1" };
             assert_eq!(gateway.access_record("/")["attempts"][0]["protocol"], agreed);
         }
@@ -445,7 +502,9 @@ fn an_endpoint_that_learns_http_2_is_spoken_to_in_it_from_then_on() {
     let ca = Ca::default();
     let leaf = ca.leaf(&["127.0.0.1"]);
     let (h2, h1) = (Server::http(|_| Answer::ok("two")), Backend::text("one"));
-    let old = TlsFront::showing(&leaf).speaking(&["http/1.1"]).before(h1.address());
+    let old = TlsFront::showing(&leaf)
+        .speaking(&["http/1.1"])
+        .before(h1.address());
     let new = TlsFront::showing(&leaf).before(h2.address());
     let relay = testkit::Relay::to(old.address());
     let gateway = towards(&relay.address(), CA, "protocol = \"auto\"")

@@ -46,7 +46,7 @@ pub(super) const HEALTH: &[Key] = &[
         "kind",
         Form::Choice(HealthKind::NAMES),
         "http",
-        "What passes: an answer as `status` and `body` want it, a connection, or a WebSocket handshake that is answered with 101.",
+        "What passes: an answer as `status` and `body` want it (`http`), a connection (`tcp`), SERVING from the service `grpc.health.v1.Health` (`grpc`, for an upstream that is spoken to in HTTP/2), or a WebSocket handshake that is answered with 101.",
     ),
     Key::new(
         "path",
@@ -69,6 +69,12 @@ pub(super) const HEALTH: &[Key] = &[
         "Further headers of the question.",
     )
     .example("{ Authorization = \"Basic aGk6aG8=\" }"),
+    Key::optional(
+        "service",
+        Form::PlainValue,
+        "\"shop.v1.Orders\"",
+        "Which service a probe of kind grpc asks for. Default: the empty name, which stands for the server as a whole.",
+    ),
     Key::new(
         "status",
         Form::StatusSet,
