@@ -32,6 +32,7 @@ pub use tls::{
 };
 pub use upstream::{
     Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, Upstream,
+    UpstreamHttp2, UpstreamProtocol,
 };
 
 /// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.

@@ -7,8 +7,8 @@ use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
     Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded, H2Limits,
     HeaderEdits, Health, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool,
-    Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamTls,
-    WebSocket,
+    Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamHttp2,
+    UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -359,6 +359,8 @@ fn upstream(t: &Table) -> Option<Upstream> {
         bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
+        protocol: chosen(t, "protocol")?,
+        http2: upstream_http2(t.table("http2")?)?,
         proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
         tls: t.table("tls").and_then(upstream_tls),
         pool: pool(t.table("pool")?)?,
@@ -369,6 +371,18 @@ fn upstream(t: &Table) -> Option<Upstream> {
         queue: queue(t.table("queue")?)?,
         drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
+    })
+}
+
+fn upstream_http2(t: &Table) -> Option<UpstreamHttp2> {
+    Some(UpstreamHttp2 {
+        streams: t.get("streams")?,
+        window: size(t, "window")?,
+        connection_window: size(t, "connection_window")?,
+        send_buffer: usize::try_from(t.get::<u64>("send_buffer")?).ok()?,
+        frame_bytes: size(t, "frame_bytes")?,
+        ping: t.get("ping")?,
+        ping_timeout: t.get("ping_timeout")?,
     })
 }
 
@@ -391,6 +405,7 @@ fn health(t: &Table) -> Option<Health> {
         headers: t.map("headers")?,
         status: t.get("status")?,
         body: t.get("body"),
+        service: t.get("service").unwrap_or_default(),
         port: t.get("port"),
         interval: t.get("interval")?,
         fast_interval: t.get("fast_interval")?,

@@ -315,6 +315,8 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         connections: PoolStatus {
             active: series.connections_active.get(),
             idle: series.connections_idle.get(),
+            http2: series.http2_connections.get(),
+            http2_streams: series.http2_streams.get(),
             opened: series.connects.get(),
             failed: series.connects_failed.get(),
             reused: series.reuses.get(),

@@ -7,8 +7,9 @@
 
 use super::bytes::{is_target, is_token};
 use super::fields::is_of_connection;
-use super::head::{Field, HeadBuf, Method, RequestHead, Span, Version};
+use super::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use super::names::Name;
+use super::status::reason;
 use super::token::{Reject, Token};
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -42,6 +43,54 @@ pub fn request(
         }),
         Err(reject) => Err((reject, buf)),
     }
+}
+
+/// Writes the head of an endpoint's response into the buffer; `target_bytes` does not matter.
+///
+/// # Errors
+/// `bad_response`: it is larger than allowed, or has a field that can't be passed on.
+pub fn response(
+    status: u16,
+    headers: &HeaderMap,
+    most: Most,
+    mut buf: Box<HeadBuf>,
+) -> Result<ResponseHead, (Reject, Box<HeadBuf>)> {
+    let bytes = &mut buf.bytes;
+    bytes.extend_from_slice(b"HTTP/2.0 ");
+    bytes.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    bytes.push(b' ');
+    let start = bytes.len();
+    bytes.extend_from_slice(reason(status).as_bytes());
+    let reason = Span::new(start, bytes.len());
+    bytes.extend_from_slice(b"\r\n");
+    if let Err(reject) = response_fields(headers, most, &mut buf) {
+        return Err((reject, buf));
+    }
+    buf.bytes.extend_from_slice(b"\r\n");
+    Ok(ResponseHead {
+        buf,
+        version: Version::H2,
+        status,
+        reason,
+    })
+}
+
+fn response_fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
+    for (name, value) in headers {
+        let name = name.as_str().as_bytes();
+        let id = Name::recognise(name);
+        if is_of_connection(id) {
+            let detail = "a field of the connection in HTTP/2";
+            return Err(Reject::new(Token::BadResponse, detail));
+        }
+        push(buf, most, name, id, &[value.as_bytes()]).map_err(|reject| match reject.token {
+            Token::HeadersTooLarge => {
+                Reject::new(Token::BadResponse, "the head of the response is too large")
+            }
+            _ => Reject::new(Token::BadResponse, reject.detail),
+        })?;
+    }
+    Ok(())
 }
 
 fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), Reject> {

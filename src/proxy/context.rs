@@ -2,6 +2,7 @@
 //! is counted and its access record is written: exactly one per request.
 
 use super::client::{Client, Link, Who};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::handshake::Secured;
 use super::heads;
@@ -10,7 +11,9 @@ use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
-use crate::message::head::{RequestHead, ResponseHead, Span};
+use crate::message::grpc::{self, Code};
+use crate::message::head::{RequestHead, ResponseHead, Span, Version};
+use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
@@ -53,6 +56,8 @@ pub(super) struct Attempt {
     pub index: usize,
     pub outcome: Outcome,
     pub reused: bool,
+    /// What the endpoint is spoken to in.
+    pub version: Version,
     pub started: Instant,
     pub connected: Option<Instant>,
     pub head: Option<Instant>,
@@ -88,6 +93,12 @@ pub(super) struct RequestContext {
     pub query: Option<Span>,
     pub request_id: SmallVec<[u8; 32]>,
     pub attempts: SmallVec<[Attempt; 1]>,
+    /// The request is a call of gRPC: errors are told in its terms.
+    pub grpc: bool,
+    /// How the call ended, as far as its client was told.
+    pub grpc_status: Option<Code>,
+    /// When all must be over.
+    pub deadline: Option<Deadline>,
     /// Time in the upstream's line.
     pub queued: Duration,
     /// 0 until an answer's head was written.
@@ -146,6 +157,9 @@ impl RequestContext {
             query: None,
             request_id: SmallVec::new(),
             attempts: SmallVec::new(),
+            grpc: client.link.is_grpc(),
+            grpc_status: None,
+            deadline: None,
             queued: Duration::ZERO,
             status: 0,
             token: None,
@@ -169,6 +183,7 @@ impl RequestContext {
 
     /// The head has arrived.
     pub fn begin(&mut self, head: RequestHead) {
+        self.grpc = head.buf.get(Name::ContentType).is_some_and(grpc::is_grpc);
         self.request = Some(head);
     }
 
@@ -320,6 +335,7 @@ impl RequestContext {
             route: self.route.as_ref().map(|route| &*route.plan.name),
             upstream: self.upstream.as_ref().map(|upstream| &*upstream.plan.name),
             status: self.logged_status(),
+            grpc_status: self.grpc_status,
             token: self.token,
             detail: self.detail,
             timeout: self.timeout,
@@ -357,6 +373,7 @@ impl RequestContext {
                 endpoint: &attempt.endpoint.state.key.address,
                 outcome: attempt.outcome,
                 reused: attempt.reused,
+                version: attempt.version,
                 started: attempt.started,
                 connected: attempt.connected,
                 head: attempt.head,

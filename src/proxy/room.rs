@@ -3,11 +3,9 @@
 use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
-use super::exchange::Bounds;
 use crate::base::clock::Millis;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
-use crate::snapshot::Timeouts;
 use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::queue::Place;
 use std::future::poll_fn;
@@ -18,7 +16,6 @@ use std::time::Instant;
 pub(super) async fn find(
     client: &mut Client,
     context: &mut RequestContext,
-    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
     now: Millis,
@@ -35,7 +32,7 @@ pub(super) async fn find(
     }
     let begun = Instant::now();
     // Rare, and not small: out of the way of those who need not wait.
-    let found = Box::pin(wait(client, context, timeouts, upstream, tried)).await;
+    let found = Box::pin(wait(client, context, upstream, tried)).await;
     context.queued += begun.elapsed();
     found
 }
@@ -43,7 +40,6 @@ pub(super) async fn find(
 async fn wait(
     client: &mut Client,
     context: &RequestContext,
-    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
 ) -> Result<(usize, InFlight), ProxyError> {
@@ -55,7 +51,6 @@ async fn wait(
             ..ProxyError::new(Token::Overloaded, Side::Gateway)
         });
     };
-    let total = Bounds::after(context.start, timeouts.total);
     let mut may_look = place.is_first();
     loop {
         if may_look {
@@ -70,11 +65,8 @@ async fn wait(
             }
         }
         let over = begun + policies.queue.timeout;
-        let late = match total {
-            Some(total) if total < over => (
-                total,
-                ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total"),
-            ),
+        let late = match context.deadline {
+            Some(total) if total.at < over => (total.at, total.late()),
             _ => (
                 over,
                 ProxyError::late(Token::Overloaded, Side::Gateway, "upstreams.queue.timeout"),

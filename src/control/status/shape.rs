@@ -311,6 +311,9 @@ pub struct RetryStatus {
 pub struct PoolStatus {
     pub active: i64,
     pub idle: i64,
+    /// Those that requests share, and the requests on them.
+    pub http2: i64,
+    pub http2_streams: i64,
     pub opened: u64,
     pub failed: u64,
     pub reused: u64,

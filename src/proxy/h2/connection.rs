@@ -4,6 +4,7 @@ use super::guard::{Allowed, Guard, PREFACE};
 use super::io::{FrameIo, Watch};
 use super::stream::Stream;
 use crate::message::flatten::{self, Most};
+use crate::message::grpc::is_grpc;
 use crate::net::alarm::Alarm;
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use h2::server::{Connection, Handshake, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
+use http::header::CONTENT_TYPE;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -326,6 +328,10 @@ impl Driver<'_> {
         let running = Running::new(shared, &listener.series);
         let (parts, body) = request.into_parts();
         let mut stream = Stream::new(body, respond);
+        stream.grpc = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| is_grpc(kind.as_bytes()));
         let limits = &listener.plan.head_limits;
         let most = Most {
             head_bytes: limits.head_bytes,

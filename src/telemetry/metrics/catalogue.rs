@@ -88,6 +88,7 @@ families! {
         RETRIES_GIVEN "tidegate_retries_given_total" Counter ["upstream" "endpoint"] "Failures of the endpoint after which another one was tried for the same request.";
         RETRIES_SUPPRESSED "tidegate_retries_suppressed_total" Counter ["upstream" "endpoint" "reason"] "Failures of the endpoint after which no other was tried though retry.on names them, by reason: attempts, method, body, endpoints (there is no other), budget.";
         UPSTREAM_RESPONSES "tidegate_upstream_responses_total" Counter ["upstream" "endpoint" "code_class"] "Response heads received from the endpoint, by class of their status.";
+        UPSTREAM_GRPC "tidegate_upstream_grpc_responses_total" Counter ["upstream" "endpoint" "grpc_status"] "Calls of gRPC that the endpoint answered to the end, by status: OK, CANCELLED, UNKNOWN and so on; missing where there was none. A status appears when first counted.";
         UPSTREAM_FAILURES "tidegate_upstream_failures_total" Counter ["upstream" "endpoint" "token"] "Attempts that failed, by error token.";
         UPSTREAM_DURATION "tidegate_upstream_duration_seconds" Histogram ["upstream" "endpoint"] "From the request's first byte sent to the endpoint until its response head.";
         UPSTREAM_CONNECTS "tidegate_upstream_connects_total" Counter ["upstream" "endpoint"] "Connections opened to the endpoint.";
@@ -96,7 +97,9 @@ families! {
         UPSTREAM_TLS_FAILED "tidegate_upstream_tls_failures_total" Counter ["upstream" "endpoint" "reason"] "TLS handshakes with the endpoint that failed (tls_failed), by reason: expired, not_yet_valid, self_signed, unknown_issuer, wrong_name, bad_certificate (its certificate); client_certificate (it wants ours, or another), unknown_name, incompatible, refused (what it says); not_tls, protocol, closed, timeout.";
         UPSTREAM_REUSES "tidegate_upstream_reuses_total" Counter ["upstream" "endpoint"] "Attempts on a pooled connection.";
         UPSTREAM_CONNECT_DURATION "tidegate_upstream_connect_seconds" Histogram ["upstream" "endpoint"] "Time to open a connection to the endpoint.";
-        UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active or idle.";
+        UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active (requests that are there, in HTTP/2 too) or idle (in HTTP/1.1).";
+        UPSTREAM_H2_CONNECTIONS "tidegate_upstream_http2_connections" Gauge ["upstream" "endpoint"] "HTTP/2 connections to the endpoint, which requests share.";
+        UPSTREAM_H2_STREAMS "tidegate_upstream_http2_streams" Gauge ["upstream" "endpoint"] "Requests on HTTP/2 connections to the endpoint.";
         UPSTREAM_SENT "tidegate_upstream_sent_bytes_total" Counter ["upstream" "endpoint"] "Bytes written to the endpoint.";
         UPSTREAM_RECEIVED "tidegate_upstream_received_bytes_total" Counter ["upstream" "endpoint"] "Bytes read from the endpoint.";
 
@@ -149,7 +152,7 @@ families! {
         ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
         ENDPOINT_DRAIN_LEFT "tidegate_endpoint_drain_left" Gauge ["upstream" "endpoint"] "Requests and tunnels left at an endpoint that takes nothing new, as an operator asked.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
-        HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed.";
+        HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed, grpc (its health service says another word than SERVING).";
         HEALTH_PROBE_DURATION "tidegate_health_probe_seconds" Histogram ["upstream" "endpoint"] "How long probes took that passed, connecting included.";
         UPSTREAM_UNVERIFIED "tidegate_upstream_tls_unverified" Gauge ["upstream"] "1 where endpoints are spoken to by TLS and need not prove who they are (tls.verify = false), 0 where they must; absent in the clear.";
         UPSTREAM_FAIL_OPEN "tidegate_upstream_fail_open" Gauge ["upstream"] "1 while no endpoint is well and requests are sent to them all the same.";

@@ -253,6 +253,11 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
             s.add(&[u, a, class], n);
         }
     });
+    each(&names::UPSTREAM_GRPC, &|s, [u, a], x| {
+        for (status, n) in x.grpc.iter() {
+            s.add(&[u, a, status], n);
+        }
+    });
     each(&names::UPSTREAM_FAILURES, &|s, [u, a], x| {
         for (token, n) in x.failures.iter() {
             s.add(&[u, a, token], n);
@@ -284,6 +289,12 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
     each(&names::UPSTREAM_CONNECTIONS, &|s, [u, a], x| {
         s.add(&[u, a, "active"], x.connections_active.get());
         s.add(&[u, a, "idle"], x.connections_idle.get());
+    });
+    each(&names::UPSTREAM_H2_CONNECTIONS, &|s, l, x| {
+        s.add(l, x.http2_connections.get())
+    });
+    each(&names::UPSTREAM_H2_STREAMS, &|s, l, x| {
+        s.add(l, x.http2_streams.get())
     });
     each(&names::UPSTREAM_SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
     each(&names::UPSTREAM_RECEIVED, &|s, l, x| {

@@ -5,6 +5,7 @@
 
 use super::cells::{Counter, Gauge};
 use super::faults::{PerHeaderFault, PerTlsFault};
+use super::grpc::PerGrpcStatus;
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
 use crate::message::token::Token;
@@ -351,7 +352,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerGrpcStatus);
 
 series! {
     /// One listener.
@@ -414,6 +415,8 @@ series! {
         retries_suppressed: PerNoRetry,
         /// Response heads received, by class of their status.
         responses: PerClass,
+        /// Calls of gRPC that it answered, by their status.
+        grpc: PerGrpcStatus,
         /// Attempts failed, by token.
         failures: PerToken,
         /// Attempts that speak against the endpoint: failures, and answers that are taken for one.
@@ -431,6 +434,9 @@ series! {
         response_seconds: Histogram,
         connections_active: Gauge,
         connections_idle: Gauge,
+        /// Connections that requests share, and the requests on them.
+        http2_connections: Gauge,
+        http2_streams: Gauge,
         /// Bytes written to and read from the endpoint.
         bytes_sent: Counter,
         bytes_received: Counter,

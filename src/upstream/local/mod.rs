@@ -1,6 +1,10 @@
 //! What one worker owns of the upstreams: pools of idle connections and its place in the balancers. Nothing here
 //! is shared, so nothing is locked.
 
+mod muxes;
+
+pub use muxes::{Joined, Opened, Opening};
+
 use super::conn::{Behalf, Conn, Dial};
 use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
@@ -11,6 +15,7 @@ use crate::base::clock::Millis;
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::telemetry::metrics::WorkerMetrics;
+use muxes::Muxes;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,6 +34,8 @@ pub struct LocalEndpoint {
     /// Boxed, because they come and go with every request: moving them costs 600 instructions each time.
     #[expect(clippy::vec_box, reason = "moved more often than made")]
     idle: RefCell<Vec<Box<Conn>>>,
+    /// Connections that requests share.
+    muxes: Muxes,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
 }
@@ -92,6 +99,7 @@ impl LocalEndpoint {
             let wanted = !conn.is_orphan() && Arc::ptr_eq(&conn.dial, &self.dial.borrow());
             wanted && young && conn.is_usable() && self.is_reached_by(conn)
         });
+        self.sweep_muxes(timeout, now);
         self.series
             .connections_idle
             .add(idle.len() as i64 - before as i64);
@@ -105,6 +113,7 @@ impl LocalEndpoint {
             return;
         }
         *self.dial.borrow_mut() = dial.clone();
+        self.muxes.leave();
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.series.connections_idle.add(-(idle.len() as i64));
     }
@@ -119,6 +128,7 @@ impl LocalEndpoint {
 
 impl Drop for LocalEndpoint {
     fn drop(&mut self) {
+        self.muxes.leave();
         self.series
             .connections_idle
             .add(-(self.idle.borrow().len() as i64));
@@ -266,6 +276,7 @@ impl Endpoints {
                         pool: Cell::new(plan.pool),
                         dial: RefCell::new(plan.dial.clone()),
                         idle: RefCell::default(),
+                        muxes: Muxes::default(),
                         line: RefCell::default(),
                     })
                 });
@@ -297,6 +308,7 @@ impl Endpoints {
                 .connections_idle
                 .add(-(gone.idle.borrow().len() as i64));
             gone.idle.borrow_mut().clear();
+            gone.muxes.leave();
         }
         upstreams
     }

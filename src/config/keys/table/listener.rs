@@ -4,7 +4,7 @@ use super::acme::ACME;
 use super::process::ACCESS_LOG;
 use super::route::HEADER_EDITS;
 use super::tls::TLS;
-use super::{COUNT, DEADLINE, KIB, MIB, TIME};
+use super::{COUNT, DEADLINE, H2_LARGEST_WINDOW, KIB, MIB, TIME};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::{Key, MapKey, Shape};
@@ -12,9 +12,6 @@ use crate::config::model::{DotSegments, DoubleSlash, EncodedSlash, Protocol, Req
 
 /// A head that passes can be held: one less than the fields a head has room for, with some for the gateway's own.
 const MAX_HEADERS: i64 = 1000;
-
-/// RFC 9113 section 6.9.1.
-const H2_LARGEST_WINDOW: u64 = i32::MAX as u64;
 
 pub(super) const LISTENER: &[Key] = &[
     Key::required(
