@@ -3,7 +3,7 @@
 use super::model::{
     AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash,
     EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy,
-    Role, TlsPolicy, UnknownName,
+    Role, ShedOrder, TlsPolicy, UnknownName,
 };
 
 /// An enumeration written as one of a few words.
@@ -59,6 +59,7 @@ choices! {
         "408" Status408, "421" Status421, "425" Status425, "429" Status429,
         "500" Status500, "502" Status502, "503" Status503, "504" Status504,
     }
+    ShedOrder { "oldest" Oldest, "least_active" LeastActive }
     ProxyVersion { "v1" V1, "v2" V2 }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

@@ -14,12 +14,12 @@ use super::respond;
 use super::retry::{Next, Tries};
 use super::room;
 use super::service::Rest;
+use super::upgrade;
 use super::upload::Upload;
 use crate::base::clock::Millis;
 use crate::h1::write;
-use crate::message::bytes::list;
 use crate::message::framing::{self, BodyKind};
-use crate::message::head::{RequestHead, ResponseHead, Version};
+use crate::message::head::{ResponseHead, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::routing::Match;
@@ -49,6 +49,9 @@ pub(super) async fn forward(
         return Err(ProxyError::new(Token::Internal, Side::Gateway));
     };
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
+    if prepared.upgrade {
+        Box::pin(upgrade::admit(client, context, route)).await?;
+    }
     let mut now = Millis::of(context.head_done);
     upstream.note_request(now);
     let policies = &upstream.plan.resilience;
@@ -412,7 +415,7 @@ async fn exchange(
     conn.requests += 1;
     let reused = conn.requests > 1;
     let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
-    let bounds = bounds(context, attempt.route);
+    let bounds = bounds(context, attempt.route, attempt.prepared.upgrade);
     let mut exchange = Exchange::new(client, &mut conn, attempt.upload, version, bounds);
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
@@ -477,11 +480,19 @@ fn put_back(context: &mut RequestContext, flow: Box<Flow>) {
     };
 }
 
-fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
+fn bounds(context: &RequestContext, route: &RoutePlan, upgrade: bool) -> Bounds {
     let limits = &context.listener.plan.limits;
     let timeouts = &route.timeouts;
+    let (response, response_key) = match upgrade {
+        true => (
+            route.websocket.handshake_timeout,
+            "routes.websocket.handshake_timeout",
+        ),
+        false => (timeouts.response, "routes.timeouts.response"),
+    };
     Bounds {
-        response: timeouts.response,
+        response,
+        response_key,
         idle: timeouts.idle,
         total: Bounds::after(context.start, timeouts.total),
         body_idle: limits.body_idle,
@@ -521,7 +532,7 @@ async fn drive(
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;
     }
-    let response = exchange.response_head().await?;
+    let mut response = exchange.response_head().await?;
     note_answer(context, &response);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
     if tries.turns_down(context, asked.upstream, exchange.upload, response.status) {
@@ -529,12 +540,22 @@ async fn drive(
         return Ok(Driven::TurnedDown);
     }
     let method = context.head()?.method;
-    let body = framing::response_body(&response, method)
+    let mut body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
     let switched = response.status == 101;
-    if switched && !(prepared.upgrade && switched_as_asked(context.head()?, &response)) {
-        context.response = Some(response);
-        return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
+    if switched {
+        let checked = match prepared.upgrade {
+            true => upgrade::check_answer(context.head()?, &response),
+            false => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint)),
+        };
+        if let Err(error) = checked {
+            context.response = Some(response);
+            return Err(error);
+        }
+        if context.head()?.version == Version::H2 {
+            // There it is an ordinary answer that does not end (RFC 8441 section 5).
+            (response.status, body) = (200, BodyKind::UntilClose);
+        }
     }
     let framing = client_framing(context, body);
     context.ends_by_close = framing == Framing::Plain
@@ -544,7 +565,7 @@ async fn drive(
         context.may_keep_alive() && !context.ends_by_close && (exchange.request_done() || !expects(context));
     exchange.end_means_gone = is_event_stream(&response);
     let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
-    let edits = respond::edits(
+    let mut edits = respond::edits(
         context,
         asked.route,
         asked.matched,
@@ -552,6 +573,9 @@ async fn drive(
         &response,
         keep_alive,
     )?;
+    if switched && response.status != 101 {
+        edits.drop_known(&response.buf, Name::SecWebsocketAccept);
+    }
     context.status = response.status;
     context.head_bytes_sent = exchange.send_response(&response, &edits, body, framing).await?;
     context.response = Some(response);
@@ -562,13 +586,6 @@ async fn drive(
     Ok(Driven::Whole {
         keep_alive,
         endpoint_keeps,
-    })
-}
-
-/// Whether an endpoint switched to a protocol that the client asked for (RFC 9110 section 7.8).
-fn switched_as_asked(asked: &RequestHead, response: &ResponseHead) -> bool {
-    response.buf.get(Name::Upgrade).is_some_and(|switched| {
-        list(asked.buf.all(Name::Upgrade)).any(|protocol| protocol.eq_ignore_ascii_case(switched))
     })
 }
 

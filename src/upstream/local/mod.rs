@@ -31,6 +31,8 @@ pub struct LocalEndpoint {
     idle: RefCell<Vec<Box<Conn>>>,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
+    /// What is left of the last slice of tunnels that were asked to go.
+    pub shed_credit: Cell<f64>,
 }
 
 impl LocalEndpoint {
@@ -262,6 +264,7 @@ impl Endpoints {
                         dial: RefCell::new(plan.dial.clone()),
                         idle: RefCell::default(),
                         line: RefCell::default(),
+                        shed_credit: Cell::default(),
                     })
                 });
                 local.pool.set(plan.pool);
