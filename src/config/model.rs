@@ -22,8 +22,8 @@ pub use process::{
 };
 pub use resilience::{Breaker, Health, HealthKind, InitialHealth, Outlier, Retry, StatusSet, TextPattern};
 pub use route::{
-    Action, HeaderEdits, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, ValuePattern,
-    WebSocket,
+    Action, HeaderEdits, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, TunnelBounds,
+    ValuePattern, WebSocket,
 };
 use std::collections::BTreeMap;
 pub use tls::{
@@ -31,7 +31,7 @@ pub use tls::{
     NamedClientAuth, TLS_GROUPS, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UnknownName, UpstreamTls,
 };
 pub use upstream::{
-    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, Upstream,
+    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, ShedOrder, Upstream,
     UpstreamHttp2, UpstreamProtocol,
 };
 

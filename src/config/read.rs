@@ -7,8 +7,8 @@ use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
     Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded, H2Limits,
     HeaderEdits, Health, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool,
-    Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamHttp2,
-    UpstreamTls, WebSocket,
+    Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, TunnelBounds, Upstream,
+    UpstreamHttp2, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -143,7 +143,7 @@ fn passthrough(t: &Table) -> Option<Passthrough> {
         sni: t.get("sni")?,
         upstream: t.get("upstream")?,
         connect: t.get("connect")?,
-        tunnel: websocket(t)?,
+        tunnel: tunnel_bounds(t)?,
     })
 }
 
@@ -229,6 +229,7 @@ fn limits(t: &Table) -> Option<Limits> {
         handshake_timeout: t.get("handshake_timeout")?,
         connections: t.get("connections")?,
         connections_per_ip: t.get("connections_per_ip")?,
+        tunnels: t.get("tunnels")?,
         max_connection_age: t.get("max_connection_age")?,
         h2: h2_limits(t)?,
     })
@@ -345,10 +346,29 @@ fn timeouts(t: &Table) -> Option<Timeouts> {
     })
 }
 
-fn websocket(t: &Table) -> Option<WebSocket> {
-    Some(WebSocket {
+fn tunnel_bounds(t: &Table) -> Option<TunnelBounds> {
+    Some(TunnelBounds {
         idle: t.get("idle")?,
         max_age: t.get("max_age")?,
+    })
+}
+
+fn websocket(t: &Table) -> Option<WebSocket> {
+    Some(WebSocket {
+        bounds: tunnel_bounds(t)?,
+        client_idle: t.get("client_idle")?,
+        endpoint_idle: t.get("endpoint_idle")?,
+        handshake_timeout: t.get("handshake_timeout")?,
+        accept_rate: t.get("accept_rate")?,
+        connections: t.get("connections")?,
+        connections_per_ip: t.get("connections_per_ip")?,
+        origins: t.list("origins")?,
+        inspect: t.get("inspect")?,
+        ping: t.get("ping")?,
+        max_message: t.get("max_message")?,
+        message_rate: t.get("message_rate")?,
+        byte_rate: t.get("byte_rate")?,
+        log_open: t.get("log_open")?,
     })
 }
 
@@ -461,6 +481,9 @@ fn breaker(t: &Table) -> Option<Breaker> {
 fn drain(t: &Table) -> Option<Drain> {
     Some(Drain {
         deadline: t.get("deadline")?,
+        rate: t.get("rate")?,
+        jitter: t.get("jitter")?,
+        order: chosen(t, "order")?,
     })
 }
 

@@ -91,6 +91,8 @@ impl Code {
             | Token::BadFraming
             | Token::ExpectationFailed
             | Token::HttpVersion
+            | Token::BadHandshake
+            | Token::UpgradeRequired
             | Token::Internal => Self::Internal,
             Token::Unauthorized => Self::Unauthenticated,
             Token::Denied => Self::PermissionDenied,

@@ -7,6 +7,7 @@ use super::error::{ProxyError, Side};
 use super::handshake::Secured;
 use super::heads;
 use super::service::{Begun, Rest};
+use super::upgrade::Places;
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
 use crate::base::clock::Millis;
@@ -16,7 +17,7 @@ use crate::message::head::{RequestHead, ResponseHead, Span, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
-use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
+use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome, TunnelRecord};
 use crate::telemetry::metrics::RouteSeries;
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::Ask;
@@ -117,7 +118,9 @@ pub(super) struct RequestContext {
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub head_bytes_sent: u64,
-    pub tunnel: bool,
+    pub tunnel: Option<TunnelRecord>,
+    /// Its places in the counts of tunnels.
+    pub places: Option<Box<Places>>,
     /// The connection goes on unopened: there is no request.
     pub passthrough: Option<Arc<PassthroughPlan>>,
     /// The request's body as announced.
@@ -173,7 +176,8 @@ impl RequestContext {
             bytes_received: 0,
             bytes_sent: 0,
             head_bytes_sent: 0,
-            tunnel: false,
+            tunnel: None,
+            places: None,
             passthrough: None,
             body: BodyKind::None,
             rest: Rest::Nothing,
@@ -359,6 +363,13 @@ impl RequestContext {
         }
     }
 
+    /// Writes a record of a tunnel that has just opened.
+    pub fn record_opening(&mut self) {
+        let ended = std::mem::replace(&mut self.ended, EndedBy::Open);
+        self.write_record(Instant::now());
+        self.ended = ended;
+    }
+
     fn write_record(&self, now: Instant) {
         let Some(access) = &self.listener.plan.access else {
             return;
@@ -400,7 +411,7 @@ impl RequestContext {
                 route.requests.inc(self.logged_status());
                 route.bytes_received.add(self.bytes_received);
                 route.bytes_sent.add(self.bytes_sent);
-                if !self.tunnel {
+                if self.tunnel.is_none() {
                     route.duration.record(duration);
                 }
                 if let Some(token) = self.token {

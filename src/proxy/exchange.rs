@@ -43,6 +43,7 @@ pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub response: Duration,
+    pub response_key: &'static str,
     pub idle: Duration,
     /// When the whole request must be over.
     pub total: Option<Deadline>,
@@ -443,7 +444,7 @@ impl<'a> Exchange<'a> {
         match &self.down {
             Down::Head { .. } if !waits_for_client => {
                 first.offer(Bounds::after(up_since, bounds.response), || {
-                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, "routes.timeouts.response")
+                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, bounds.response_key)
                 });
             }
             Down::Head { .. } => {}

@@ -23,6 +23,7 @@ use crate::routing::redirect::Redirect;
 use crate::routing::rewrite::{Backward, Seen};
 use crate::snapshot::{FixedResponse, RoutePlan};
 use crate::telemetry::access::EndedBy;
+use crate::ws::handshake::VERSION;
 use std::task::{Context, Waker};
 
 /// RFC 6797.
@@ -247,7 +248,14 @@ pub(super) fn error(
         fields.push(("X-Request-Id", &request_id));
     }
     let mut seconds = itoa::Buffer::new();
-    if status == 503 {
+    if status == 426 {
+        fields.extend([
+            ("Upgrade", &b"websocket"[..]),
+            ("Connection", b"upgrade"),
+            ("Sec-WebSocket-Version", VERSION),
+        ]);
+    }
+    if status == 503 || context.retry_after > 0 {
         let seconds = seconds.format(context.retry_after.max(1));
         fields.push(("Retry-After", seconds.as_bytes()));
     }

@@ -77,6 +77,9 @@ mod tls_reload;
 mod tunnel;
 mod upstream_tls;
 mod upstream_tls_faults;
+mod websocket;
+mod websocket_frames;
+mod websocket_h2;
 mod workers;
 
 /// The binary under test: the one just built, or another one named by `TIDEGATE_TEST_BINARY`.

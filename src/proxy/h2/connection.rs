@@ -3,7 +3,7 @@
 use super::guard::{Allowed, Guard, PREFACE};
 use super::io::{FrameIo, Watch};
 use super::stream::Stream;
-use crate::message::flatten::{self, Most};
+use crate::message::flatten::{self, Extended, Most};
 use crate::message::grpc::is_grpc;
 use crate::net::alarm::Alarm;
 use crate::net::scratch::FIRST_READ;
@@ -12,12 +12,15 @@ use crate::proxy::client::{Client, Link, Who};
 use crate::proxy::connection::FIRST_REQUEST_GRACE;
 use crate::proxy::error::ProxyError;
 use crate::proxy::heads;
-use crate::proxy::service::{self, Begun};
+use crate::proxy::service::{self, After, Begun};
+use crate::proxy::tunnel;
 use crate::proxy::view::ListenerView;
 use crate::proxy::worker::{Entry, RegisteredStream, Worker};
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::{Abuse, ListenerSeries};
+use crate::ws::handshake::new_key;
 use bytes::Bytes;
+use h2::ext::Protocol;
 use h2::server::{Connection, Handshake, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
@@ -171,6 +174,7 @@ fn handshake(mut wire: Wire, plan: &ListenerPlan, watch: &Rc<Watch>) -> Handshak
         // The guard's to judge, which ends the connection long before.
         .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MOST_PROVOKED_RESETS as usize))
+        .enable_connect_protocol()
         .handshake(io)
 }
 
@@ -338,7 +342,13 @@ impl Driver<'_> {
             fields: limits.fields,
             target_bytes: limits.target_bytes,
         };
-        let head = flatten::request(&parts, most, heads::take()).map_err(|(reject, buf)| {
+        let key = parts.extensions.get::<Protocol>().map(|_| new_key());
+        let extended = parts.extensions.get::<Protocol>().zip(key.as_deref());
+        let extended = extended.map(|(protocol, key)| Extended {
+            protocol: protocol.as_str(),
+            key,
+        });
+        let head = flatten::request(&parts, extended, most, heads::take()).map_err(|(reject, buf)| {
             heads::give(buf);
             ProxyError::refused(reject)
         });
@@ -517,13 +527,15 @@ async fn run(
     head: Result<crate::message::head::RequestHead, ProxyError>,
 ) {
     entry.served_here().await;
-    drop(entry);
-    // A stream becomes no tunnel: only HTTP/1.1 asks for that by a head that an endpoint can answer with 101.
-    // Boxed, so that the large state of a request is made in its place and not moved with the task.
-    let _done = match head {
+    let after = match head {
+        // Boxed, so that a tunnel does not hold the room of the request that began it.
         Ok(head) => Box::pin(service::serve(&mut client, begun, head)).await,
         Err(error) => Box::pin(service::refuse(&mut client, begun, error)).await,
     };
+    if let After::Tunnel(tunnel) = after {
+        return tunnel::run(tunnel, Box::new(client), entry, (running, registered)).await;
+    }
+    drop(entry);
     if let Link::H2(stream) = &client.link
         && stream.is_stalled()
     {

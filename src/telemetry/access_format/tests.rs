@@ -95,7 +95,7 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         body_bytes_sent: 612,
         queued: Duration::from_millis(250),
         attempts,
-        tunnel: false,
+        tunnel: None,
     }
 }
 
@@ -273,6 +273,7 @@ fn the_json_line_has_every_field() {
         "status": 200, "upstream_status": 200, "content_type": "text/html",
         "grpc_status": null, "token": null, "detail": null, "timeout": null, "ended": "done",
         "bytes_received": 400, "bytes_sent": 900, "body_bytes_sent": 612, "tunnel": false,
+        "close": null, "close_code": null, "messages_received": null, "messages_sent": null,
         "queue_ms": 250.0, "attempts": [
             { "endpoint": "10.0.0.1:80", "outcome": "failed", "status": null, "token": "connect_failed",
               "reused": false, "protocol": "HTTP/1.1", "started_ms": 1.0, "connected_ms": null, "head_ms": null, "ended_ms": 3.0 },

@@ -66,6 +66,8 @@ pub(super) enum Plain {
     Timeout,
     Detail,
     Ended,
+    Close,
+    CloseCode,
     Attempts,
     QueueTime,
 }
@@ -184,6 +186,8 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_timeout", Plain::Timeout),
     ("tidegate_detail", Plain::Detail),
     ("tidegate_ended", Plain::Ended),
+    ("tidegate_close", Plain::Close),
+    ("tidegate_close_code", Plain::CloseCode),
     ("tidegate_attempts", Plain::Attempts),
     ("tidegate_queue_time", Plain::QueueTime),
 ];

@@ -82,6 +82,9 @@ families! {
         SENT "tidegate_sent_bytes_total" Counter ["route" "upstream"] "Bytes written to clients for requests of a route.";
         WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections; TLS passed on unopened, with the route passthrough:LISTENER.";
         WS_OPENED "tidegate_ws_opened_total" Counter ["route" "upstream"] "Tunnels opened.";
+        WS_CLOSED "tidegate_ws_closed_total" Counter ["route" "upstream" "reason"] "Tunnels ended, by whom or why: client, endpoint; the gateway for idle, age, drain (it was asked to go), deadline (of a drain), limit, protocol (what came was no frame), lost (a ping was not answered), kicked (an operator). A reason appears when first counted.";
+        WS_CLOSE_CODES "tidegate_ws_close_codes_total" Counter ["route" "upstream" "code"] "WebSockets ended whose frames were looked at, by the code of the first close frame; 1005: one without a code, 1006: there was none. A code appears when first counted.";
+        WS_MESSAGES "tidegate_ws_messages_total" Counter ["route" "upstream" "from"] "Messages passed on in WebSockets whose frames are looked at, by whom they are from: client, endpoint.";
 
         LB_PICKS "tidegate_lb_picks_total" Counter ["upstream" "endpoint"] "Attempts: times the endpoint was picked for a request.";
         RETRIES "tidegate_retries_total" Counter ["upstream" "endpoint"] "Attempts that followed a failed one of the same request.";

@@ -229,6 +229,20 @@ fn routes(e: &mut Encoder, totals: &Totals) {
     each(&names::SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
     each(&names::WS_OPEN, &|s, l, x| s.add(l, x.tunnels_open.get()));
     each(&names::WS_OPENED, &|s, l, x| s.add(l, x.tunnels_total.get()));
+    each(&names::WS_CLOSED, &|s, [r, u], x| {
+        for (reason, n) in x.tunnels_closed.iter() {
+            s.add(&[r, u, reason], n);
+        }
+    });
+    each(&names::WS_CLOSE_CODES, &|s, [r, u], x| {
+        for (code, n) in x.close_codes.iter() {
+            s.add(&[r, u, code], n);
+        }
+    });
+    each(&names::WS_MESSAGES, &|s, [r, u], x| {
+        s.add(&[r, u, "client"], x.messages_received.get());
+        s.add(&[r, u, "endpoint"], x.messages_sent.get());
+    });
 }
 
 fn endpoints(e: &mut Encoder, totals: &Totals) {

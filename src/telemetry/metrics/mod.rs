@@ -14,6 +14,7 @@ mod histogram;
 mod http2;
 mod process_wide;
 pub mod series;
+mod tunnels;
 
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::{Outcomes, Totals};
@@ -27,6 +28,7 @@ pub use series::{
     CLASSES, EndpointSeries, Handshake, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken,
     Refusal, RouteSeries, TlsFailure, WorkerSeries,
 };
+pub use tunnels::{Closed, PerCloseCode, PerClosed};
 
 use jiff::Timestamp;
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ use super::faults::{PerHeaderFault, PerTlsFault};
 use super::grpc::PerGrpcStatus;
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
+use super::tunnels::{PerCloseCode, PerClosed};
 use crate::message::token::Token;
 use std::array;
 
@@ -397,6 +398,12 @@ series! {
         bytes_sent: Counter,
         tunnels_open: Gauge,
         tunnels_total: Counter,
+        tunnels_closed: PerClosed,
+        /// Of those that were looked at: the code of the first close frame.
+        close_codes: PerCloseCode,
+        /// Of those that were looked at: messages of clients, and of endpoints.
+        messages_received: Counter,
+        messages_sent: Counter,
         /// Requests that ended with an error token.
         errors: PerToken,
     }

@@ -38,6 +38,8 @@ pub struct LocalEndpoint {
     muxes: Muxes,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
+    /// What is left of the last slice of tunnels that were asked to go.
+    pub shed_credit: Cell<f64>,
 }
 
 impl LocalEndpoint {
@@ -278,6 +280,7 @@ impl Endpoints {
                         idle: RefCell::default(),
                         muxes: Muxes::default(),
                         line: RefCell::default(),
+                        shed_credit: Cell::default(),
                     })
                 });
                 local.pool.set(plan.pool);

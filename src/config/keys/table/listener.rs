@@ -235,6 +235,12 @@ const LIMITS: &[Key] = &[
         "Connections of one client address (a /64 for IPv6); beyond it they are closed. 0: no limit.",
     ),
     Key::new(
+        "tunnels",
+        COUNT,
+        "0",
+        "Tunnels open at the same time that came by this listener, over HTTP/1.1 and HTTP/2; one more is answered with 503 `overloaded`. 0: no limit.",
+    ),
+    Key::new(
         "max_connection_age",
         TIME,
         "0s",

@@ -7,7 +7,7 @@ use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::legacy;
 use crate::config::keys::{Key, Shape};
-use crate::config::model::{Balance, ProxyVersion, UpstreamProtocol};
+use crate::config::model::{Balance, ProxyVersion, ShedOrder, UpstreamProtocol};
 
 pub(super) const WEIGHT: Form = Form::Integer {
     min: 0,
@@ -267,9 +267,29 @@ const QUEUE: &[Key] = &[
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
 ];
 
-const DRAIN: &[Key] = &[Key::new(
-    "deadline",
-    TIME,
-    "0s",
-    "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
-)];
+const DRAIN: &[Key] = &[
+    Key::new(
+        "deadline",
+        TIME,
+        "0s",
+        "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
+    ),
+    Key::new(
+        "rate",
+        COUNT,
+        "0",
+        "Tunnels per second that are asked to go, over all workers: with close code 1012 where frames are known (`websocket.inspect`), by the end of the connection otherwise. 0: as many as it takes to be done by the deadline, if that is 5s away or more; without a deadline nobody is asked.",
+    ),
+    Key::new(
+        "jitter",
+        Form::Ratio,
+        "0.5",
+        "How much the slices in which tunnels are asked to go vary in size, as a part of it.",
+    ),
+    Key::new(
+        "order",
+        Form::Choice(ShedOrder::NAMES),
+        "least_active",
+        "Whom to ask first: those open for longest, or those silent for longest.",
+    ),
+];
