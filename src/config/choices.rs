@@ -2,8 +2,8 @@
 
 use super::model::{
     AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash,
-    EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy,
-    Role, TlsPolicy, UnknownName,
+    EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, OnMissing, Protocol, ProxyVersion,
+    RequestIdPolicy, Role, SameSite, Secure, TlsPolicy, UnknownName,
 };
 
 /// An enumeration written as one of a few words.
@@ -60,5 +60,8 @@ choices! {
         "500" Status500, "502" Status502, "503" Status503, "504" Status504,
     }
     ProxyVersion { "v1" V1, "v2" V2 }
+    OnMissing { "rebalance" Rebalance, "reject" Reject }
+    Secure { "auto" Auto, "always" Always, "never" Never }
+    SameSite { "lax" Lax, "strict" Strict, "none" None, "off" Off }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

@@ -7,6 +7,7 @@ use super::client::Client;
 use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::heads::{self, BorrowedEdits};
+use super::sticky;
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
 use crate::message::framing::{self, BodyKind};
@@ -45,6 +46,9 @@ pub(super) fn request(
     let mut edits = heads::edits();
     hop::drop_hop_by_hop(&head.buf, &mut edits);
     hop::drop_underscored(&head.buf, &mut edits);
+    if let Some(upstream) = &context.upstream {
+        sticky::conceal(&upstream.plan, head, &mut edits);
+    }
     // A body and a switch at once leave open where the one ends and the other begins. Upgrade may be ignored (RFC 9110
     // section 7.8), so such a request is served as if it had not asked.
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));

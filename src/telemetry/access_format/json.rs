@@ -152,6 +152,8 @@ impl Object<'_> {
         self.boolean(record.tunnel);
         self.raw(",\"queue_ms\":");
         push_millis(self.out, record.queued);
+        self.raw(",\"sticky\":");
+        self.text(record.sticky.map(str::as_bytes));
         self.raw(",\"attempts\":[");
     }
 

@@ -156,6 +156,7 @@ impl Value<'_> {
             Plain::Ended => self.text(ended_by(record.ended).as_bytes()),
             Plain::Attempts => self.number(record.attempts.len() as u64),
             Plain::QueueTime => push_seconds(self.out, record.queued),
+            Plain::Sticky => self.text(record.sticky.unwrap_or_default().as_bytes()),
         }
     }
 

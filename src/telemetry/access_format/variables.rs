@@ -66,6 +66,7 @@ pub(super) enum Plain {
     Ended,
     Attempts,
     QueueTime,
+    Sticky,
 }
 
 /// What a proxy in front announced.
@@ -182,6 +183,7 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_ended", Plain::Ended),
     ("tidegate_attempts", Plain::Attempts),
     ("tidegate_queue_time", Plain::QueueTime),
+    ("tidegate_sticky", Plain::Sticky),
 ];
 
 /// Headers whose value is a URI, redacted like one.

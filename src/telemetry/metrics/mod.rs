@@ -13,6 +13,7 @@ mod histogram;
 mod http2;
 mod process_wide;
 pub mod series;
+mod sticky;
 
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::{Outcomes, Totals};
@@ -25,6 +26,7 @@ pub use series::{
     CLASSES, EndpointSeries, Handshake, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken,
     Refusal, RouteSeries, TlsFailure, WorkerSeries,
 };
+pub use sticky::{CookieSet, PerCookieSet, PerSticky, Sticky};
 
 use jiff::Timestamp;
 use std::collections::BTreeMap;

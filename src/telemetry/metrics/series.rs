@@ -7,6 +7,7 @@ use super::cells::{Counter, Gauge};
 use super::faults::{PerHeaderFault, PerTlsFault};
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
+use super::sticky::{PerCookieSet, PerSticky};
 use crate::message::token::Token;
 use std::array;
 
@@ -351,7 +352,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerSticky PerCookieSet);
 
 series! {
     /// One listener.
@@ -398,6 +399,9 @@ series! {
         tunnels_total: Counter,
         /// Requests that ended with an error token.
         errors: PerToken,
+        /// Requests of an upstream that keeps sessions, by what became of theirs; and cookies set.
+        sessions: PerSticky,
+        cookies_set: PerCookieSet,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod resilience;
 pub mod slow_start;
 pub mod standing;
 pub mod state;
+pub mod sticky;
 
 pub use crate::config::model::HashKey;
 pub use crate::upstream::conn::{Dial, Target};
@@ -27,3 +28,4 @@ pub use overrides::Overrides;
 pub use plan::{AdminState, EndpointPlan, Hashing, UpstreamPlan};
 pub use registry::Registry;
 pub use state::{EndpointKey, EndpointState};
+pub use sticky::StickyPlan;
