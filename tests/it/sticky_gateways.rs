@@ -125,9 +125,8 @@ fn a_key_that_the_gateway_made_is_there_after_a_restart_and_others_may_have_it()
     );
     assert_eq!((first.stop(), beside.stop()), (Some(0), Some(0)));
     let key = std::fs::read_to_string(state.path().join("sticky_key")).unwrap();
-    let elsewhere = keeping("cookie = \"tg\", keys = [\"file:@dir@/copied\"]", &servers)
-        .file("copied", &key)
-        .start();
+    let copied = THREE.replace("@sticky@", "cookie = \"tg\", keys = [\"file:@dir@/copied\"]");
+    let elsewhere = keeping("", &servers).config(&copied).file("copied", &key).start();
     for gateway in [start(), elsewhere] {
         for _ in 0..3 {
             assert_eq!(browser.get(&gateway.web(), "/").text(), home);

@@ -1,6 +1,6 @@
 //! Sessions that the application names, and those that a hash keeps.
 
-use crate::sticky::{Browser, counted, keeping, servers};
+use crate::sticky::{Browser, counted, expect_counted, keeping, servers};
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,8 @@ fn a_session_stays_where_the_application_named_it() {
         homes.insert(home);
     }
     assert_eq!(homes.len(), 3, "new sessions are balanced");
-    assert_eq!((counted(&gateway, "new"), counted(&gateway, "kept")), (6.0, 30.0));
+    expect_counted(&gateway, "new", 6.0);
+    expect_counted(&gateway, "kept", 30.0);
     let seen = servers[0].last_request();
     assert!(
         seen.header("cookie").unwrap().starts_with("sid=a-"),
@@ -94,10 +95,8 @@ fn names_that_nobody_learned_go_to_one_place_and_stay_there() {
         homes.insert(home);
     }
     assert_eq!(homes.len(), 3, "they are spread");
-    assert_eq!(
-        (counted(&gateway, "unknown"), counted(&gateway, "kept")),
-        (20.0, 20.0)
-    );
+    expect_counted(&gateway, "unknown", 20.0);
+    expect_counted(&gateway, "kept", 20.0);
 }
 
 #[test]
@@ -110,10 +109,8 @@ fn a_refusal_speaks_for_no_place() {
             409
         );
     }
-    assert_eq!(
-        (counted(&gateway, "unknown"), counted(&gateway, "kept")),
-        (3.0, 0.0)
-    );
+    expect_counted(&gateway, "unknown", 3.0);
+    expect_counted(&gateway, "kept", 0.0);
 }
 
 #[test]
@@ -130,7 +127,7 @@ fn a_session_whose_endpoint_fails_is_learned_anew() {
     for _ in 0..3 {
         assert_eq!(browser.get(&gateway.web(), "/").text(), next);
     }
-    assert_eq!(counted(&gateway, "failed"), 1.0);
+    expect_counted(&gateway, "failed", 1.0);
 }
 
 #[test]
