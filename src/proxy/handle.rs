@@ -43,7 +43,10 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
         return Err(no_route());
     };
     match &route.plan.action {
-        ActionPlan::Forward(_) => forward::forward(client, context, &route.plan, &matched, admitted).await,
+        ActionPlan::Forward(_) => {
+            client.still_asks().await?;
+            forward::forward(client, context, &route.plan, &matched, admitted).await
+        }
         ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),
         ActionPlan::Respond(fixed) => respond::fixed(client, context, &route.plan, fixed, &matched),
     }
@@ -65,7 +68,7 @@ pub(super) fn came_by_https(context: &RequestContext) -> bool {
         let head = context.request.as_ref()?;
         head.buf.get(Name::XForwardedProto)
     };
-    context.tls.is_some()
+    context.who.tls.is_some()
         || (context.trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
