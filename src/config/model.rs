@@ -7,6 +7,7 @@ mod listener;
 mod process;
 mod resilience;
 mod route;
+mod sticky;
 mod tls;
 mod upstream;
 
@@ -26,6 +27,7 @@ pub use route::{
     ValuePattern, WebSocket,
 };
 use std::collections::BTreeMap;
+pub use sticky::{Learn, OnMissing, SameSite, Secure, SessionName, Sticky, StickyBy, StickyCookie};
 pub use tls::{
     Acme, AcmeChallenge, AcmeKey, Alpn, CertificateFiles, ClientAuth, ClientAuthMode, ExternalAccount,
     NamedClientAuth, TLS_GROUPS, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UnknownName, UpstreamTls,

@@ -110,6 +110,7 @@ impl Code {
             | Token::BadResponse
             | Token::UpgradeRefused
             | Token::NoEndpoint
+            | Token::StickyMissing
             | Token::BreakerOpen
             | Token::Overloaded
             | Token::Draining

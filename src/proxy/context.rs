@@ -7,6 +7,7 @@ use super::error::{ProxyError, Side};
 use super::handshake::Secured;
 use super::heads;
 use super::service::{Begun, Rest};
+use super::sticky::Stay;
 use super::upgrade::Places;
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
@@ -18,7 +19,7 @@ use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome, TunnelRecord};
-use crate::telemetry::metrics::RouteSeries;
+use crate::telemetry::metrics::{RouteSeries, Sticky};
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::Ask;
 use smallvec::SmallVec;
@@ -74,6 +75,8 @@ pub(super) struct RequestContext {
     pub upstream: Option<Rc<LocalUpstream>>,
     /// Of what the request is known by, where the upstream asks for it.
     pub hash_key: Option<u64>,
+    /// Where its session belongs.
+    pub stay: Stay,
     pub series: Option<Arc<RouteSeries>>,
     /// First byte read.
     pub start: Instant,
@@ -146,6 +149,7 @@ impl RequestContext {
             route: None,
             upstream: None,
             hash_key: None,
+            stay: Stay::default(),
             series: None,
             start,
             head_done,
@@ -349,9 +353,16 @@ impl RequestContext {
             bytes_sent: self.bytes_sent,
             body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
             queued: self.queued,
+            sticky: self.sticky().map(Sticky::name),
             attempts,
             tunnel: self.tunnel,
         });
+    }
+
+    /// What became of its session; `None` where the upstream keeps none.
+    fn sticky(&self) -> Option<Sticky> {
+        self.stay
+            .outcome(self.attempts.last().map(|attempt| attempt.index))
     }
 
     /// As sent; 499 when the client left before anything was.
@@ -416,6 +427,9 @@ impl RequestContext {
                 }
                 if let Some(token) = self.token {
                     route.errors.inc(token);
+                }
+                if let Some(outcome) = self.sticky() {
+                    route.sessions.inc(outcome);
                 }
             }
             None => {

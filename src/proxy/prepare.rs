@@ -7,6 +7,7 @@ use super::client::Client;
 use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::heads::{self, BorrowedEdits};
+use super::sticky;
 use super::upgrade;
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
@@ -46,6 +47,9 @@ pub(super) fn request(
     let mut edits = heads::edits();
     hop::drop_hop_by_hop(&head.buf, &mut edits);
     hop::drop_underscored(&head.buf, &mut edits);
+    if let Some(upstream) = &context.upstream {
+        sticky::conceal(&upstream.plan, head, &mut edits);
+    }
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
     let upgrade = upgrade::asked(head, route, bodiless)?;
     if let Some(protocol) = upgrade {

@@ -7,6 +7,7 @@ use super::grpc;
 use super::handle::Done;
 use super::heads::{self, BorrowedEdits};
 use super::prepare::{self, Prepared};
+use super::sticky;
 use crate::h1::write;
 use crate::message::error_page;
 use crate::message::fields;
@@ -73,6 +74,11 @@ pub(super) fn edits(
         listener
             .response_headers
             .apply(&response.buf, &variables, &mut edits);
+    }
+    if let Some(upstream) = &context.upstream
+        && let Some(plan) = &upstream.plan.sticky
+    {
+        sticky::answered(context, plan, response, &mut edits);
     }
     Ok(edits)
 }

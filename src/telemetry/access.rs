@@ -156,6 +156,8 @@ pub struct AccessRecord<'a> {
     pub body_bytes_sent: u64,
     /// Time in line for an endpoint below its `max_connections`.
     pub queued: Duration,
+    /// What became of its session, where the upstream keeps sessions.
+    pub sticky: Option<&'static str>,
     pub attempts: &'a [AttemptRecord<'a>],
     /// The connection was upgraded, or passed on unopened, and this record covers the tunnel.
     pub tunnel: Option<TunnelRecord>,

@@ -1,6 +1,6 @@
 //! Groups of endpoints, and how connections to them are made.
 
-use super::{Breaker, Health, Outlier, ProxyVersion, Retry, UpstreamTls};
+use super::{Breaker, Health, Outlier, ProxyVersion, Retry, Sticky, UpstreamTls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -126,6 +126,8 @@ pub struct Upstream {
     /// `None`: endpoints are spoken to in the clear.
     pub tls: Option<UpstreamTls>,
     pub pool: Pool,
+    /// `None`: each request is balanced by itself.
+    pub sticky: Option<Sticky>,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,
     pub outlier: Outlier,

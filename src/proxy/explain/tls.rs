@@ -1,10 +1,10 @@
 //! What comes before a request: the handshake, and who answers it.
 
-use crate::config::model::ClientAuthMode;
 use crate::message::host::Scheme;
 use crate::proxy::handshake;
 use crate::proxy::view::ListenerView;
 use crate::tls::certificate::{Certificate, day};
+use crate::tls::client_auth::ClientAuthMode;
 use crate::tls::hello::Hello;
 use crate::tls::server::Served;
 use serde::Serialize;

@@ -174,6 +174,8 @@ impl Object<'_> {
         }
         self.raw(",\"queue_ms\":");
         push_millis(self.out, record.queued);
+        self.raw(",\"sticky\":");
+        self.text(record.sticky.map(str::as_bytes));
         self.raw(",\"attempts\":[");
     }
 

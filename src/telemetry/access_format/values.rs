@@ -168,6 +168,7 @@ impl Value<'_> {
             Plain::CloseCode => self.optional(record.tunnel.and_then(|tunnel| tunnel.code)),
             Plain::Attempts => self.number(record.attempts.len() as u64),
             Plain::QueueTime => push_seconds(self.out, record.queued),
+            Plain::Sticky => self.text(record.sticky.unwrap_or_default().as_bytes()),
         }
     }
 

@@ -70,6 +70,7 @@ pub(super) enum Plain {
     CloseCode,
     Attempts,
     QueueTime,
+    Sticky,
 }
 
 /// What a proxy in front announced.
@@ -190,6 +191,7 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_close_code", Plain::CloseCode),
     ("tidegate_attempts", Plain::Attempts),
     ("tidegate_queue_time", Plain::QueueTime),
+    ("tidegate_sticky", Plain::Sticky),
 ];
 
 /// Headers whose value is a URI, redacted like one.

@@ -80,6 +80,8 @@ families! {
         REQUEST_ERRORS "tidegate_request_errors_total" Counter ["route" "upstream" "token"] "Requests that ended with an error, by token.";
         RECEIVED "tidegate_received_bytes_total" Counter ["route" "upstream"] "Bytes read from clients for requests of a route.";
         SENT "tidegate_sent_bytes_total" Counter ["route" "upstream"] "Bytes written to clients for requests of a route.";
+        STICKY_SESSIONS "tidegate_sticky_sessions_total" Counter ["route" "upstream" "outcome"] "Requests to upstreams that keep sessions by cookie or by learning, by outcome: kept (the session's endpoint answered), new (it came with none), malformed, foreign (another key or upstream), tampered, expired (its cookie); unknown (not learned here); gone, unwell, full, failed (its endpoint). An outcome appears when first counted.";
+        STICKY_COOKIES "tidegate_sticky_cookies_total" Counter ["route" "upstream" "reason"] "Sticky cookies set, by reason: new, moved (another endpoint has the session now), replaced (what came was of no use), renewed (the same endpoint, and a fresh signature). A reason appears when first counted.";
         WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections; TLS passed on unopened, with the route passthrough:LISTENER.";
         WS_OPENED "tidegate_ws_opened_total" Counter ["route" "upstream"] "Tunnels opened.";
         WS_CLOSED "tidegate_ws_closed_total" Counter ["route" "upstream" "reason"] "Tunnels ended, by whom or why: client, endpoint; the gateway for idle, age, drain (it was asked to go), deadline (of a drain), limit, protocol (what came was no frame), lost (a ping was not answered), kicked (an operator). A reason appears when first counted.";

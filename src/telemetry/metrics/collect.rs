@@ -227,6 +227,16 @@ fn routes(e: &mut Encoder, totals: &Totals) {
     });
     each(&names::RECEIVED, &|s, l, x| s.add(l, x.bytes_received.get()));
     each(&names::SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
+    each(&names::STICKY_SESSIONS, &|s, [r, u], x| {
+        for (outcome, n) in x.sessions.iter() {
+            s.add(&[r, u, outcome], n);
+        }
+    });
+    each(&names::STICKY_COOKIES, &|s, [r, u], x| {
+        for (reason, n) in x.cookies_set.iter() {
+            s.add(&[r, u, reason], n);
+        }
+    });
     each(&names::WS_OPEN, &|s, l, x| s.add(l, x.tunnels_open.get()));
     each(&names::WS_OPENED, &|s, l, x| s.add(l, x.tunnels_total.get()));
     each(&names::WS_CLOSED, &|s, [r, u], x| {
@@ -423,7 +433,9 @@ fn micros(us: i64) -> Number {
 #[cfg(test)]
 mod tests {
     use super::super::catalogue::{ALL, Origin};
-    use super::super::{HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, TlsFault};
+    use super::super::{
+        CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
+    };
     use super::*;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
@@ -445,6 +457,8 @@ mod tests {
             route.errors.inc(Token::ConnectFailed);
             route.duration.record(Duration::from_millis(4));
             route.tunnels_open.inc();
+            route.sessions.inc(Sticky::Kept);
+            route.cookies_set.inc(CookieSet::New);
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
             endpoint.tls_full.inc();

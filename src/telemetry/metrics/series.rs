@@ -8,6 +8,7 @@ use super::faults::{PerHeaderFault, PerTlsFault};
 use super::grpc::PerGrpcStatus;
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
+use super::sticky::{PerCookieSet, PerSticky};
 use super::tunnels::{PerCloseCode, PerClosed};
 use crate::message::token::Token;
 use std::array;
@@ -353,7 +354,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerGrpcStatus);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerGrpcStatus PerSticky PerCookieSet);
 
 series! {
     /// One listener.
@@ -406,6 +407,9 @@ series! {
         messages_sent: Counter,
         /// Requests that ended with an error token.
         errors: PerToken,
+        /// Requests of an upstream that keeps sessions, by what became of theirs; and cookies set.
+        sessions: PerSticky,
+        cookies_set: PerCookieSet,
     }
 }
 

@@ -10,6 +10,7 @@ use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
 use super::shared::breaker::BreakerState;
 use super::shared::budget::Budget;
+use super::shared::sticky::{self, Missing};
 use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
 use crate::base::clock::Millis;
 use crate::config::model::Pool;
@@ -219,6 +220,16 @@ impl LocalUpstream {
         } else {
             Taken::Nobody
         }
+    }
+
+    /// A place at the endpoint that a session belongs to.
+    ///
+    /// # Errors
+    /// Why the session can't be there.
+    pub fn take_home(&self, index: usize, now: Millis) -> Result<InFlight, Missing> {
+        let plan = &self.plan.endpoints[index];
+        sticky::keeps(plan, || self.plan.has_nobody_well(now), now)?;
+        InFlight::within(self.endpoints[index].clone(), plan.max_connections).ok_or(Missing::Full)
     }
 
     /// Whether an endpoint is passed over only because it is at its limit.

@@ -1,6 +1,7 @@
 //! Keys of groups of endpoints, and how connections to them are made.
 
 use super::resilience::{BREAKER, HEALTH, OUTLIER, RETRY};
+use super::sticky::STICKY;
 use super::tls::UPSTREAM_TLS;
 use super::{COUNT, DEADLINE, H2_LARGEST_WINDOW, KIB, MIB, TIME};
 use crate::config::choices::Choice;
@@ -69,6 +70,11 @@ pub(super) const UPSTREAM: &[Key] = &[
     ),
     Key::table("pool", POOL, "Connections kept for reuse."),
     Key::optional_table(
+        "sticky",
+        STICKY,
+        "Clients come back to the endpoint that they were at: known by one of `cookie`, `learn` and `hash`. Tunnels begin where the session is. Absent: each request is balanced by itself.",
+    ),
+    Key::optional_table(
         "health",
         HEALTH,
         "Probes of each endpoint: one that fails them gets no requests until it passes again, unless that is so of all (then they are not heeded). A name that stands for several addresses is asked at up to four of them at once, and is well if one is. Absent: none is probed.",
@@ -117,7 +123,7 @@ const ENDPOINT: &[Key] = &[
         "weight",
         WEIGHT,
         "1",
-        "Share of the requests, compared with the others. 0: no new requests.",
+        "Share of the requests, compared with the others. 0: no new requests, but for those of sessions that `sticky` keeps there.",
     ),
     Key::new(
         "backup",
