@@ -58,7 +58,7 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
 /// Whether the connection is one for the request's host: a certificate is for some hosts and not for others, and
 /// what one host asks of a client's certificate another may not (RFC 9110 section 7.4).
 fn directed(context: &RequestContext) -> Result<(), Reject> {
-    let (Some(session), Some(tls)) = (&context.tls, &context.listener.plan.tls) else {
+    let (Some(session), Some(tls)) = (&context.who.tls, &context.listener.plan.tls) else {
         return Ok(());
     };
     is_directed(tls, &session.served, context.host_bytes())

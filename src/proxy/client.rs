@@ -15,6 +15,7 @@ use crate::net::wire::Wire;
 use crate::upstream::conn::{Behalf, Dial};
 use smallvec::SmallVec;
 use std::cell::OnceCell;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
@@ -128,6 +129,15 @@ impl Client {
             requests: 0,
             counted_read: 0,
             half_closed: false,
+        }
+    }
+
+    /// Notices a stream that was taken back in the same breath, so that no endpoint is asked for nothing. HTTP/1.1
+    /// knows no such thing.
+    pub async fn still_asks(&mut self) -> Result<(), ProxyError> {
+        match &mut self.link {
+            Link::H1(_) => Ok(()),
+            Link::H2(stream) => poll_fn(|cx| Poll::Ready(stream.watch(cx))).await,
         }
     }
 

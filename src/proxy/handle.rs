@@ -36,7 +36,7 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
         return Ok(respond::options(client, context));
     }
     if context.listener.plan.redirect_https
-        && !came_by_https(context.scheme, context.trusted, context.head()?)
+        && !came_by_https(context.who.scheme, context.trusted, context.head()?)
     {
         return respond::to_https(client, context);
     }
@@ -46,7 +46,10 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
         return Err(no_route());
     };
     match &route.plan.action {
-        ActionPlan::Forward(_) => forward::forward(client, context, &route.plan, &matched, admitted).await,
+        ActionPlan::Forward(_) => {
+            client.still_asks().await?;
+            forward::forward(client, context, &route.plan, &matched, admitted).await
+        }
         ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),
         ActionPlan::Respond(fixed) => respond::fixed(client, context, &route.plan, fixed, &matched),
     }

@@ -119,7 +119,7 @@ fn put_back(
     });
     let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];
     let seen = Seen {
-        scheme: context.scheme,
+        scheme: context.who.scheme,
         host,
         endpoint: &authorities,
     };

@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -111,7 +112,15 @@ where
 /// Lets events through while `json` is `wanted`. Asked for each event: the answer may change.
 fn when<S>(json: &Arc<AtomicBool>, wanted: bool) -> impl tracing_subscriber::layer::Filter<S> + use<S> {
     let json = Arc::clone(json);
-    tracing_subscriber::filter::dynamic_filter_fn(move |_, _| json.load(Relaxed) == wanted)
+    tracing_subscriber::filter::dynamic_filter_fn(move |event, _| {
+        json.load(Relaxed) == wanted && !is_a_clients_doing(event)
+    })
+}
+
+/// The engine of HTTP/2 warns of frames that clients should not send, each time and without saying whose they are: any
+/// client could fill the log. We count what it does and say so ourselves; at `debug` the engine tells of each frame.
+fn is_a_clients_doing(event: &Metadata<'_>) -> bool {
+    *event.level() <= Level::WARN && event.target().starts_with("h2::")
 }
 
 impl LogControl {
