@@ -91,11 +91,7 @@ pub(super) fn greet(listener: &ListenerView, connection: &Connection) -> Greeted
     };
     let opened = Handshake {
         certificates: answer.served.certificates().iter().map(|it| shown(it)).collect(),
-        client_certificate: Some(match tls.asks(hello.server_name.as_deref()) {
-            ClientAuthMode::None => "none",
-            ClientAuthMode::Optional => "optional",
-            ClientAuthMode::Required => "required",
-        }),
+        client_certificate: Some(tls.asks(hello.server_name.as_deref())),
         ..told("opened")
     };
     Greeted::Opened(opened, answer.served)

@@ -339,6 +339,7 @@ fn workers(e: &mut Encoder, totals: &Totals) {
         s.add(&[w], x.connections_open.get())
     });
     each(&names::WORKER_REQUESTS, &|s, w, x| s.add(&[w], x.requests.get()));
+    each(&names::UNSENT, &|s, w, x| s.add(&[w], x.unsent_bytes.get()));
     each(&names::TLS_RUNNING, &|s, w, x| {
         s.add(&[w], x.tls_handshakes_running.get())
     });

@@ -460,6 +460,7 @@ series! {
         accepted: Counter,
         connections_open: Gauge,
         requests: Counter,
+        unsent_bytes: Gauge,
         tls_handshakes_running: Gauge,
         loop_ticks: Counter,
         /// How late the worker's tick came.

@@ -193,7 +193,7 @@ const LIMITS: &[Key] = &[
         "send_timeout",
         DEADLINE,
         "60s",
-        "Longest time in which a client takes nothing of its response.",
+        "Longest time in which a client takes nothing of its response. Meanwhile the gateway holds 256 KiB of it at most (and 64 KiB over TLS); once a worker holds 64 MiB so, each connection adds 4 KiB and no more.",
     ),
     Key::new(
         "keep_alive",
