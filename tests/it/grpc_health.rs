@@ -1,7 +1,7 @@
 //! Checks of kind grpc: what passes, what fails and why.
 
 use crate::gateway;
-use crate::grpc_kit;
+use crate::grpc_kit::{self, ending};
 use crate::h2_server::{Answer, Server};
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,9 +29,11 @@ fn checking(endpoints: &[&Address], more: &str) -> String {
 
 /// The answer to a check: a message that says this state.
 fn state(number: u8) -> Answer {
-    Answer::ok(vec![0, 0, 0, 0, 2, 8, number])
-        .header("content-type", "application/grpc+proto")
-        .trailer("grpc-status", "0")
+    let answer = Answer::ok(vec![0, 0, 0, 0, 2, 8, number]);
+    ending(
+        answer.header("content-type", "application/grpc+proto"),
+        &[("grpc-status", "0")],
+    )
 }
 
 /// Says what it is by a switch.
