@@ -160,7 +160,9 @@ fn what_is_no_grpc_server_fails_with_its_reason() {
         &config,
         "no whole answer within 100 ms, 0 bytes of it came",
     );
-    let http1 = Backend::text("hi");
+    let http1 = Backend::script(|conn, _| {
+        conn.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    });
     let gateway = gateway(&checking(&[&http1.address()], "")).start();
     let down = becomes(&gateway, &http1.address(), "unhealthy");
     let reason = down["health"]["reason"].as_str().unwrap().to_owned();

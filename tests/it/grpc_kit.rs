@@ -374,7 +374,10 @@ impl Client {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca.pem()))
             .domain_name(name);
-        let endpoint = Channel::from_shared(format!("https://{address}")).expect("a URI");
+        let origin = format!("https://{name}").parse().expect("a URI");
+        let endpoint = Channel::from_shared(format!("https://{address}"))
+            .expect("a URI")
+            .origin(origin);
         Self::to(endpoint.tls_config(tls).expect("a certificate"))
     }
 

@@ -473,7 +473,7 @@ fn checks_that_contradict_themselves_are_told() {
     );
     assert_eq!(
         warnings(&health("service = 'x'")),
-        ["7:12 upstreams.app.health.service: `service` has no effect on probes of kind http"]
+        ["7:22 upstreams.app.health.service: `service` has no effect on probes of kind http"]
     );
     assert_eq!(
         warnings(&health("interval = '1s', fast_interval = '2s'")),
