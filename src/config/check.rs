@@ -1,6 +1,7 @@
 //! What only shows when keys are looked at together: references, contradictions, files that are named.
 
 mod connections;
+mod sticky;
 
 use super::acme;
 use super::choices::Choice;
@@ -385,6 +386,7 @@ impl Checker<'_> {
             if let Some(discover) = discover {
                 self.discover(&join(&at, "discover"), discover);
             }
+            self.sticky_keys(&at, table);
         }
         for (name, upstream) in &self.config.upstreams {
             let at = join("upstreams", name);
@@ -395,6 +397,9 @@ impl Checker<'_> {
             );
             if let Some(health) = &upstream.health {
                 self.health(&join(&at, "health"), name, health);
+            }
+            if let Some(sticky) = &upstream.sticky {
+                self.sticky(&at, upstream, sticky);
             }
             let outlier = &upstream.outlier;
             if outlier.max_eject < outlier.eject {

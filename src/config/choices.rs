@@ -2,8 +2,8 @@
 
 use super::model::{
     AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash,
-    EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, Protocol, ProxyVersion, RequestIdPolicy,
-    Role, TlsPolicy, UnknownName, UpstreamProtocol,
+    EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, OnMissing, Protocol, ProxyVersion,
+    RequestIdPolicy, Role, SameSite, Secure, ShedOrder, TlsPolicy, UnknownName, UpstreamProtocol,
 };
 
 /// An enumeration written as one of a few words.
@@ -61,7 +61,11 @@ choices! {
         "grpc_cancelled" GrpcCancelled, "grpc_deadline_exceeded" GrpcDeadlineExceeded,
         "grpc_resource_exhausted" GrpcResourceExhausted, "grpc_internal" GrpcInternal, "grpc_unavailable" GrpcUnavailable,
     }
+    ShedOrder { "oldest" Oldest, "least_active" LeastActive }
     ProxyVersion { "v1" V1, "v2" V2 }
     UpstreamProtocol { "h1" H1, "h2" H2, "auto" Auto }
+    OnMissing { "rebalance" Rebalance, "reject" Reject }
+    Secure { "auto" Auto, "always" Always, "never" Never }
+    SameSite { "lax" Lax, "strict" Strict, "none" None, "off" Off }
     Role { "viewer" Viewer, "operator" Operator, "admin" Admin }
 }

@@ -5,7 +5,7 @@
 //! connection, pseudo-fields in their order: who reads the frames has seen to that and resets the stream otherwise
 //! (section 8.1.1).
 
-use super::bytes::is_target;
+use super::bytes::{is_target, is_token};
 use super::fields::is_of_connection;
 use super::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use super::names::Name;
@@ -22,17 +22,26 @@ pub struct Most {
     pub target_bytes: usize,
 }
 
-/// Writes a head into the buffer.
+/// What an extended CONNECT asks for (RFC 8441), and the key of the handshake that HTTP/1.1 would have begun it with.
+#[derive(Clone, Copy, Debug)]
+pub struct Extended<'a> {
+    pub protocol: &'a str,
+    pub key: &'a str,
+}
+
+/// Writes a head into the buffer; an extended CONNECT as the GET with Upgrade that it stands for.
 ///
 /// # Errors
 /// `uri_too_long`, `headers_too_large`; `bad_host` where Host and the authority are at odds; `bad_request` for what is
 /// no target, or no field.
 pub fn request(
     parts: &Parts,
+    extended: Option<Extended<'_>>,
     most: Most,
     mut buf: Box<HeadBuf>,
 ) -> Result<RequestHead, (Reject, Box<HeadBuf>)> {
-    match write(parts, most, &mut buf) {
+    buf.clear();
+    match write(parts, extended, most, &mut buf) {
         Ok((method_text, target)) => Ok(RequestHead {
             method: Method::recognise(method_text.of(&buf.bytes)),
             buf,
@@ -54,6 +63,7 @@ pub fn response(
     most: Most,
     mut buf: Box<HeadBuf>,
 ) -> Result<ResponseHead, (Reject, Box<HeadBuf>)> {
+    buf.clear();
     let bytes = &mut buf.bytes;
     bytes.extend_from_slice(b"HTTP/2.0 ");
     bytes.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
@@ -92,12 +102,20 @@ fn response_fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result
     Ok(())
 }
 
-fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), Reject> {
-    let method = parts.method.as_str().as_bytes();
+fn write(
+    parts: &Parts,
+    extended: Option<Extended<'_>>,
+    most: Most,
+    buf: &mut HeadBuf,
+) -> Result<(Span, Span), Reject> {
+    let method = match extended {
+        Some(_) => b"GET",
+        None => parts.method.as_str().as_bytes(),
+    };
     let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
     let target = match parts.uri.path_and_query() {
         Some(target) if !target.as_str().is_empty() => target.as_str(),
-        _ if parts.method == http::Method::CONNECT => authority,
+        _ if parts.method == http::Method::CONNECT && extended.is_none() => authority,
         _ => "/",
     };
     if target.len() > most.target_bytes {
@@ -112,6 +130,14 @@ fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), R
             "the path has a byte that may not stand in one",
         ));
     }
+    buf.reserve(
+        method.len()
+            + target.len()
+            + authority.len()
+            + FIRST_LINE_AND_HOST
+            + length(&parts.headers).min(most.head_bytes),
+        parts.headers.len() + 1,
+    );
     let bytes = &mut buf.bytes;
     bytes.extend_from_slice(method);
     bytes.push(b' ');
@@ -122,9 +148,31 @@ fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), R
     if let Some(host) = host(&parts.headers, authority)? {
         push(buf, most, b"host", Name::Host, &[host])?;
     }
-    fields(&parts.headers, most, buf)?;
+    if let Some(Extended { protocol, key }) = extended {
+        push(buf, most, b"connection", Name::Connection, &[b"upgrade"])?;
+        push(buf, most, b"upgrade", Name::Upgrade, &[protocol.as_bytes()])?;
+        push(
+            buf,
+            most,
+            b"sec-websocket-key",
+            Name::SecWebsocketKey,
+            &[key.as_bytes()],
+        )?;
+    }
+    fields(&parts.headers, extended.is_some(), most, buf)?;
     buf.bytes.extend_from_slice(b"\r\n");
     Ok((method_text, target))
+}
+
+/// What is around a method, a target and an authority.
+const FIRST_LINE_AND_HOST: usize = "  HTTP/2.0\r\nhost: \r\n\r\n".len();
+
+/// What fields take as lines.
+fn length(headers: &HeaderMap) -> usize {
+    let line = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    headers.iter().map(line).sum()
 }
 
 /// What Host is to say: the authority, and Host itself where there is none.
@@ -143,13 +191,19 @@ fn host<'a>(headers: &'a HeaderMap, authority: &'a str) -> Result<Option<&'a [u8
     }
 }
 
-fn fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
+fn fields(headers: &HeaderMap, extended: bool, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
     let mut cookie_joined = false;
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
         let id = Name::recognise(name);
         match id {
             Name::Host => {}
+            // The engine takes a quotation mark for a letter of a name; what reads the head next does not.
+            Name::Other | Name::Underscored if !is_token(name) => {
+                return Err(Reject::new(Token::BadRequest, "a name that is none"));
+            }
+            // It has no meaning in HTTP/2 (RFC 8441 section 5), and here it is ours.
+            Name::SecWebsocketKey if extended => {}
             Name::Cookie if cookie_joined => {}
             Name::Cookie => {
                 cookie_joined = true;
@@ -222,7 +276,7 @@ mod tests {
 
     fn flat(builder: http::request::Builder) -> Result<RequestHead, Reject> {
         let (parts, ()) = builder.body(()).unwrap().into_parts();
-        request(&parts, MOST, Box::default()).map_err(|(reject, _)| reject)
+        request(&parts, None, MOST, Box::default()).map_err(|(reject, _)| reject)
     }
 
     fn text(head: &RequestHead) -> &str {
@@ -312,13 +366,36 @@ mod tests {
             Token::BadRequest
         );
         assert_eq!(refused(Request::get("/").header("x", "a ")), Token::BadRequest);
+        let quoted = header::HeaderName::from_lowercase(b"x\"y").unwrap();
+        assert_eq!(refused(Request::get("/").header(quoted, "a")), Token::BadRequest);
         assert_eq!(refused(Request::get("/{a}")), Token::BadRequest);
+    }
+
+    #[test]
+    fn an_extended_connect_is_the_handshake_that_it_stands_for() {
+        let extended = Extended {
+            protocol: "websocket",
+            key: "AAAAAAAAAAAAAAAAAAAAAA==",
+        };
+        let (parts, ()) = Request::connect("https://a.example/chat?x=1")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "of no meaning")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let head = request(&parts, Some(extended), MOST, Box::default()).unwrap();
+        assert_eq!(
+            text(&head),
+            "GET /chat?x=1 HTTP/2.0\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-version: 13\r\n\r\n"
+        );
+        assert_eq!(head.method, Method::Get);
     }
 
     #[test]
     fn connect_names_its_authority() {
         let (parts, ()) = Request::connect("a.example:443").body(()).unwrap().into_parts();
-        let head = request(&parts, MOST, Box::default()).unwrap();
+        let head = request(&parts, None, MOST, Box::default()).unwrap();
         assert_eq!(head.target(), b"a.example:443");
         assert_eq!(head.method, Method::Connect);
     }

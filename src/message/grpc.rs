@@ -91,6 +91,8 @@ impl Code {
             | Token::BadFraming
             | Token::ExpectationFailed
             | Token::HttpVersion
+            | Token::BadHandshake
+            | Token::UpgradeRequired
             | Token::Internal => Self::Internal,
             Token::Unauthorized => Self::Unauthenticated,
             Token::Denied => Self::PermissionDenied,
@@ -108,6 +110,7 @@ impl Code {
             | Token::BadResponse
             | Token::UpgradeRefused
             | Token::NoEndpoint
+            | Token::StickyMissing
             | Token::BreakerOpen
             | Token::Overloaded
             | Token::Draining

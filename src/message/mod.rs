@@ -6,6 +6,7 @@
 
 pub mod bytes;
 pub mod causes;
+pub mod cookies;
 pub mod edits;
 pub mod error_page;
 pub mod fields;

@@ -1,29 +1,29 @@
 //! What is known about one request while it runs. When the context drops, however that comes about, the request
 //! is counted and its access record is written: exactly one per request.
 
-use super::client::{Client, Link};
+use super::client::{Client, Link, Who};
 use super::deadline::Deadline;
-use super::ends::Announced;
 use super::error::{ProxyError, Side};
 use super::handshake::Secured;
 use super::heads;
 use super::service::{Begun, Rest};
+use super::sticky::Stay;
+use super::upgrade::Places;
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
 use crate::message::grpc::{self, Code};
 use crate::message::head::{RequestHead, ResponseHead, Span, Version};
-use crate::message::host::Scheme;
 use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
-use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
-use crate::telemetry::metrics::RouteSeries;
+use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome, TunnelRecord};
+use crate::telemetry::metrics::{RouteSeries, Sticky};
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::Ask;
 use smallvec::SmallVec;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -75,21 +75,18 @@ pub(super) struct RequestContext {
     pub upstream: Option<Rc<LocalUpstream>>,
     /// Of what the request is known by, where the upstream asks for it.
     pub hash_key: Option<u64>,
+    /// Where its session belongs.
+    pub stay: Stay,
     pub series: Option<Arc<RouteSeries>>,
     /// First byte read.
     pub start: Instant,
     /// Head complete.
     pub head_done: Instant,
-    pub peer: Option<SocketAddr>,
-    pub server: Option<SocketAddr>,
-    /// `None` in the clear.
-    pub tls: Option<Rc<Secured>>,
-    pub announced: Option<Rc<Announced>>,
+    pub who: Rc<Who>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub trusted: bool,
-    pub connection: u64,
     pub connection_requests: u64,
     pub request: Option<RequestHead>,
     pub response: Option<ResponseHead>,
@@ -124,7 +121,9 @@ pub(super) struct RequestContext {
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub head_bytes_sent: u64,
-    pub tunnel: bool,
+    pub tunnel: Option<TunnelRecord>,
+    /// Its places in the counts of tunnels.
+    pub places: Option<Box<Places>>,
     /// The connection goes on unopened: there is no request.
     pub passthrough: Option<Arc<PassthroughPlan>>,
     /// The request's body as announced.
@@ -136,6 +135,7 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
+    #[inline]
     pub fn new(begun: Begun, client: &Client) -> Self {
         let Begun {
             worker,
@@ -149,16 +149,13 @@ impl RequestContext {
             route: None,
             upstream: None,
             hash_key: None,
+            stay: Stay::default(),
             series: None,
             start,
             head_done,
-            peer: client.peer,
-            server: client.server,
-            tls: client.tls.clone(),
-            announced: client.announced.clone(),
+            who: client.who.clone(),
             client_ip: client.ip,
             trusted: false,
-            connection: client.number,
             connection_requests: client.requests,
             request: None,
             response: None,
@@ -183,7 +180,8 @@ impl RequestContext {
             bytes_received: 0,
             bytes_sent: 0,
             head_bytes_sent: 0,
-            tunnel: false,
+            tunnel: None,
+            places: None,
             passthrough: None,
             body: BodyKind::None,
             rest: Rest::Nothing,
@@ -286,15 +284,6 @@ impl RequestContext {
         };
     }
 
-    /// How the client came.
-    pub const fn scheme(&self) -> Scheme {
-        if self.tls.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        }
-    }
-
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
         let wire = match &client.link {
@@ -326,25 +315,26 @@ impl RequestContext {
 
     fn record(&self, now: Instant, attempts: &[AttemptRecord<'_>], write: impl FnOnce(&AccessRecord<'_>)) {
         let head = self.request.as_ref();
+        let who = &*self.who;
         write(&AccessRecord {
             start: self.start,
             head_done: self.head_done,
             end: now,
             time: SystemTime::now(),
             client: self.client_ip,
-            peer: self
+            peer: who
                 .announced
                 .as_ref()
-                .map_or(self.peer, |announced| announced.peer),
-            server: self.server,
-            announced: self.announced.as_ref().map(|announced| announced.record()),
+                .map_or(who.peer, |announced| announced.peer),
+            server: who.server,
+            announced: who.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
             scheme: match self.passthrough {
                 Some(_) => "tls",
-                None => self.scheme().text(),
+                None => who.scheme.text(),
             },
-            tls: self.tls.as_deref().map(Secured::record),
-            connection: self.connection,
+            tls: who.tls.as_deref().map(Secured::record),
+            connection: who.number,
             connection_requests: self.connection_requests,
             request: head,
             host: self.host_bytes(),
@@ -363,9 +353,16 @@ impl RequestContext {
             bytes_sent: self.bytes_sent,
             body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
             queued: self.queued,
+            sticky: self.sticky().map(Sticky::name),
             attempts,
             tunnel: self.tunnel,
         });
+    }
+
+    /// What became of its session; `None` where the upstream keeps none.
+    fn sticky(&self) -> Option<Sticky> {
+        self.stay
+            .outcome(self.attempts.last().map(|attempt| attempt.index))
     }
 
     /// As sent; 499 when the client left before anything was.
@@ -375,6 +372,13 @@ impl RequestContext {
         } else {
             self.status
         }
+    }
+
+    /// Writes a record of a tunnel that has just opened.
+    pub fn record_opening(&mut self) {
+        let ended = std::mem::replace(&mut self.ended, EndedBy::Open);
+        self.write_record(Instant::now());
+        self.ended = ended;
     }
 
     fn write_record(&self, now: Instant) {
@@ -418,11 +422,14 @@ impl RequestContext {
                 route.requests.inc(self.logged_status());
                 route.bytes_received.add(self.bytes_received);
                 route.bytes_sent.add(self.bytes_sent);
-                if !self.tunnel {
+                if self.tunnel.is_none() {
                     route.duration.record(duration);
                 }
                 if let Some(token) = self.token {
                     route.errors.inc(token);
+                }
+                if let Some(outcome) = self.sticky() {
+                    route.sessions.inc(outcome);
                 }
             }
             None => {

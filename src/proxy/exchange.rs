@@ -43,6 +43,7 @@ pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub response: Duration,
+    pub response_key: &'static str,
     pub idle: Duration,
     /// When the whole request must be over.
     pub total: Option<Deadline>,
@@ -401,13 +402,12 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// With the request read, the client's side tells of its end.
+    /// With the request read, the client's side tells of its end. A stream of HTTP/2 does at any time: also while its
+    /// body waits for the endpoint and is not read.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ProxyError> {
-        match &self.upload.flow {
-            // Who is not read from is not heard taking his stream back.
-            Some(up) if up.held_up && matches!(self.client.link, Link::H2(_)) => self.client.watch(cx, false),
-            Some(_) => Ok(()),
-            None => self.client.watch(cx, self.end_means_gone),
+        match (&self.upload.flow, &self.client.link) {
+            (Some(_), Link::H1(_)) => Ok(()),
+            _ => self.client.watch(cx, self.end_means_gone),
         }
     }
 
@@ -444,7 +444,7 @@ impl<'a> Exchange<'a> {
         match &self.down {
             Down::Head { .. } if !waits_for_client => {
                 first.offer(Bounds::after(up_since, bounds.response), || {
-                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, "routes.timeouts.response")
+                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, bounds.response_key)
                 });
             }
             Down::Head { .. } => {}

@@ -18,12 +18,12 @@ use super::retry::{Next, Tries};
 use super::room;
 use super::service::Rest;
 use super::shared;
+use super::upgrade;
 use super::upload::Upload;
 use crate::base::clock::Millis;
 use crate::h1::write;
-use crate::message::bytes::list;
 use crate::message::framing::{self, BodyKind};
-use crate::message::head::{RequestHead, ResponseHead, Version};
+use crate::message::head::{ResponseHead, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::routing::Match;
@@ -54,6 +54,9 @@ pub(super) async fn forward(
     };
     context.deadline = Deadline::of(context, &route.timeouts)?;
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
+    if prepared.upgrade {
+        Box::pin(upgrade::admit(client, context, route)).await?;
+    }
     let mut now = Millis::of(context.head_done);
     upstream.note_request(now);
     let policies = &upstream.plan.resilience;
@@ -430,7 +433,7 @@ pub(super) async fn exchange(
         }
         Peer::H2(call) => (!call.is_first(), 0, 0),
     };
-    let bounds = bounds(context, attempt.route);
+    let bounds = bounds(context, attempt.route, attempt.prepared.upgrade);
     let mut exchange = Exchange::new(client, &mut peer, attempt.upload, version, bounds);
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
@@ -515,11 +518,19 @@ fn put_back(context: &mut RequestContext, flow: Box<Flow>) {
     };
 }
 
-fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
+fn bounds(context: &RequestContext, route: &RoutePlan, upgrade: bool) -> Bounds {
     let limits = &context.listener.plan.limits;
     let timeouts = &route.timeouts;
+    let (response, response_key) = match upgrade {
+        true => (
+            route.websocket.handshake_timeout,
+            "routes.websocket.handshake_timeout",
+        ),
+        false => (timeouts.response, "routes.timeouts.response"),
+    };
     Bounds {
-        response: timeouts.response,
+        response,
+        response_key,
         idle: timeouts.idle,
         total: context.deadline,
         body_idle: limits.body_idle,
@@ -561,7 +572,7 @@ async fn drive(
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;
     }
-    let response = exchange.response_head().await?;
+    let mut response = exchange.response_head().await?;
     let said = grpc::said(context, &response);
     note_answer(context, &response, said);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
@@ -572,11 +583,21 @@ async fn drive(
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
-    let body = exchange.body_of(body);
+    let mut body = exchange.body_of(body);
     let switched = response.status == 101;
-    if switched && !(prepared.upgrade && switched_as_asked(context.head()?, &response)) {
-        context.response = Some(response);
-        return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
+    if switched {
+        let checked = match prepared.upgrade {
+            true => upgrade::check_answer(context.head()?, &response),
+            false => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint)),
+        };
+        if let Err(error) = checked {
+            context.response = Some(response);
+            return Err(error);
+        }
+        if context.head()?.version == Version::H2 {
+            // There it is an ordinary answer that does not end (RFC 8441 section 5).
+            (response.status, body) = (200, BodyKind::UntilClose);
+        }
     }
     let framing = client_framing(context, body);
     context.ends_by_close = framing == Framing::Plain
@@ -586,7 +607,7 @@ async fn drive(
         context.may_keep_alive() && !context.ends_by_close && (exchange.request_done() || !expects(context));
     exchange.end_means_gone = is_event_stream(&response);
     let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
-    let edits = respond::edits(
+    let mut edits = respond::edits(
         context,
         asked.route,
         asked.matched,
@@ -594,6 +615,9 @@ async fn drive(
         &response,
         keep_alive,
     )?;
+    if switched && response.status != 101 {
+        edits.drop_known(&response.buf, Name::SecWebsocketAccept);
+    }
     context.status = response.status;
     context.head_bytes_sent = exchange.send_response(&response, &edits, body, framing).await?;
     context.response = Some(response);
@@ -605,13 +629,6 @@ async fn drive(
     Ok(Driven::Whole {
         keep_alive,
         endpoint_keeps,
-    })
-}
-
-/// Whether an endpoint switched to a protocol that the client asked for (RFC 9110 section 7.8).
-fn switched_as_asked(asked: &RequestHead, response: &ResponseHead) -> bool {
-    response.buf.get(Name::Upgrade).is_some_and(|switched| {
-        list(asked.buf.all(Name::Upgrade)).any(|protocol| protocol.eq_ignore_ascii_case(switched))
     })
 }
 

@@ -10,7 +10,7 @@
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
 //! | 5 | `admit` | framing, host, path, `client_ip`, request id |
-//! | 6 | [`crate::routing`] | the route, and the upstream; `hash_key`, where that has a say |
+//! | 6 | [`crate::routing`] | the route, and the upstream; `hash_key` and `sticky`, where they have a say |
 //! | 7 | `prepare` | the request as the endpoint sees it |
 //! | 8 | `forward` | attempts: pick, connect or reuse, send; `exchange` drives both directions, `flow` one of them |
 //! | 9 | `respond` | the response as the client sees it, or our own |
@@ -55,7 +55,9 @@ mod retry;
 mod room;
 mod service;
 mod shared;
-mod tunnel;
+mod sticky;
+pub mod tunnel;
+mod upgrade;
 mod upload;
 mod view;
 pub mod worker;

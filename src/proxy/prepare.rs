@@ -7,9 +7,11 @@ use super::client::Client;
 use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::heads::{self, BorrowedEdits};
+use super::sticky;
+use super::upgrade;
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
-use crate::message::framing::{self, BodyKind};
+use crate::message::framing::BodyKind;
 use crate::message::head::{RequestHead, Version};
 use crate::message::hop;
 use crate::message::names::Name;
@@ -45,10 +47,15 @@ pub(super) fn request(
     let mut edits = heads::edits();
     hop::drop_hop_by_hop(&head.buf, &mut edits);
     hop::drop_underscored(&head.buf, &mut edits);
-    // A body and a switch at once leave open where the one ends and the other begins. Upgrade may be ignored (RFC 9110
-    // section 7.8), so such a request is served as if it had not asked.
+    if let Some(upstream) = &context.upstream {
+        sticky::conceal(&upstream.plan, head, &mut edits);
+    }
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
-    let upgrade = bodiless && keep_upgrade(head, route, &mut edits);
+    let upgrade = upgrade::asked(head, route, bodiless)?;
+    if let Some(protocol) = upgrade {
+        edits.add(b"Connection", b"upgrade");
+        edits.add(b"Upgrade", protocol);
+    }
     if head.buf.has(Name::Te)
         && list(head.buf.all(Name::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
     {
@@ -57,8 +64,9 @@ pub(super) fn request(
     }
     let listener = &context.listener.plan;
     let edited = !route.request_headers.is_empty() || !listener.request_headers.is_empty();
+    drop_forgeries(head, context.trusted, &mut edits);
     forwarded(client, context, head, edited, &mut edits);
-    identity(context, head, &mut edits);
+    identity(context, &mut edits);
     request_id(context, head, &mut edits);
     let rewritten = set_target(context, route, matched, absolute, &mut edits)?;
     if let HostHeader::Name(name) = &route.host {
@@ -75,7 +83,7 @@ pub(super) fn request(
     Ok(Prepared {
         host_of_endpoint: route.host == HostHeader::Endpoint || host_missing,
         edits,
-        upgrade,
+        upgrade: upgrade.is_some(),
         rewritten,
     })
 }
@@ -92,7 +100,7 @@ pub(super) fn variables<'a>(
         host: context.host_bytes(),
         path: context.path_bytes(),
         query: context.query_bytes(),
-        scheme: context.scheme().text(),
+        scheme: context.who.scheme.text(),
         listener: &context.listener.plan.name,
         route: context.route.as_ref().map_or("", |route| &route.plan.name),
         upstream: context
@@ -115,23 +123,6 @@ fn replace_host(head: &RequestHead, host: &[u8], edits: &mut Edits) {
     edits.add(b"Host", host);
 }
 
-/// Keeps what asks for another protocol, where the route lets it pass.
-fn keep_upgrade(head: &RequestHead, route: &RoutePlan, edits: &mut Edits) -> bool {
-    let Some(protocol) = framing::upgrade_protocol(head) else {
-        return false;
-    };
-    let passes = protocol.eq_ignore_ascii_case(b"websocket")
-        || route
-            .upgrades
-            .iter()
-            .any(|allowed| protocol.eq_ignore_ascii_case(allowed.as_bytes()));
-    if passes {
-        edits.add(b"Connection", b"upgrade");
-        edits.add(b"Upgrade", protocol);
-    }
-    passes
-}
-
 /// X-Forwarded-*, X-Real-IP, Forwarded and Via. From a peer that is not trusted whatever it says of itself is
 /// replaced; from a trusted one the chain is continued.
 ///
@@ -149,8 +140,6 @@ fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edit
                 edits.drop_known(&head.buf, name);
             }
         }
-    } else {
-        drop_claims(head, edits);
     }
     if plan.forwarded.x_forwarded && !trusted && !edited {
         edits.add_block(&client.forwarded_lines);
@@ -176,28 +165,41 @@ pub(super) fn via(received: Version, edits: &mut Edits) {
     edits.add(b"Via", entry);
 }
 
-/// Drops whatever a client says of itself in the name of a proxy, names that we do not write ourselves
-/// (X-Forwarded-Prefix, X-Forwarded-Ssl …) included.
-fn drop_claims(head: &RequestHead, edits: &mut Edits) {
-    const CLAIM: &[u8] = b"x-forwarded-";
-    edits.drop_known(&head.buf, Name::XRealIp);
-    edits.drop_known(&head.buf, Name::Forwarded);
+/// Drops whatever a client says of itself in the name of the gateway, or of a proxy that it is not: also names that we
+/// do not write ourselves (X-Forwarded-Prefix, X-Forwarded-Ssl …).
+fn drop_forgeries(head: &RequestHead, trusted: bool, edits: &mut Edits) {
+    const CLAIMS: [Name; 6] = [
+        Name::XForwardedFor,
+        Name::XForwardedHost,
+        Name::XForwardedPort,
+        Name::XForwardedProto,
+        Name::XRealIp,
+        Name::Forwarded,
+    ];
+    if !trusted {
+        for name in CLAIMS {
+            edits.drop_known(&head.buf, name);
+        }
+    }
     for index in 0..head.buf.fields.len() {
-        let name = head.buf.name(index);
-        if name.len() > CLAIM.len() && name[..CLAIM.len()].eq_ignore_ascii_case(CLAIM) {
+        // Nearly every other name can be told by its first letter not to be meant.
+        let may_be = head.buf.fields[index].id == Name::Other
+            && matches!(head.buf.name(index).first(), Some(b'x' | b'X' | b'c' | b'C'));
+        if may_be && is_forgery(head.buf.name(index), trusted) {
             edits.drop_index(index);
         }
     }
 }
 
-/// What the client's certificate says of it, where it was asked for one; a client's own word on that is dropped.
-fn identity(context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
-    for index in 0..head.buf.fields.len() {
-        if head.buf.fields[index].id == Name::Other && tells_identity(head.buf.name(index)) {
-            edits.drop_index(index);
-        }
-    }
-    if let Some(session) = &context.tls {
+fn is_forgery(name: &[u8], trusted: bool) -> bool {
+    const CLAIM: &[u8] = b"x-forwarded-";
+    let claims = || name.len() > CLAIM.len() && name[..CLAIM.len()].eq_ignore_ascii_case(CLAIM);
+    tells_identity(name) || !trusted && claims()
+}
+
+/// What the client's certificate says of it, where it was asked for one.
+fn identity(context: &RequestContext, edits: &mut Edits) {
+    if let Some(session) = &context.who.tls {
         for (name, value) in &session.told {
             edits.add(name, value);
         }
@@ -225,7 +227,7 @@ fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, ed
     // A trusted proxy knows better than we do how the client came to it.
     let given = |name| trusted && head.buf.has(name);
     if !given(Name::XForwardedProto) {
-        edits.add(b"X-Forwarded-Proto", context.scheme().text().as_bytes());
+        edits.add(b"X-Forwarded-Proto", context.who.scheme.text().as_bytes());
     }
     if !given(Name::XForwardedHost) {
         forwarded_host(head, edits);
@@ -253,7 +255,7 @@ fn forwarded_element(client: &Client, context: &RequestContext, head: &RequestHe
             out.extend_from_slice(b", ");
         }
     }
-    let proto = context.scheme().text();
+    let proto = context.who.scheme.text();
     // Writing to memory cannot fail.
     let _ok = match client.ip {
         std::net::IpAddr::V4(v4) => write!(out, "for={v4};proto={proto}"),

@@ -7,6 +7,7 @@ use super::grpc;
 use super::handle::Done;
 use super::heads::{self, BorrowedEdits};
 use super::prepare::{self, Prepared};
+use super::sticky;
 use crate::h1::write;
 use crate::message::error_page;
 use crate::message::fields;
@@ -23,6 +24,7 @@ use crate::routing::redirect::Redirect;
 use crate::routing::rewrite::{Backward, Seen};
 use crate::snapshot::{FixedResponse, RoutePlan};
 use crate::telemetry::access::EndedBy;
+use crate::ws::handshake::VERSION;
 use std::task::{Context, Waker};
 
 /// RFC 6797.
@@ -73,6 +75,11 @@ pub(super) fn edits(
             .response_headers
             .apply(&response.buf, &variables, &mut edits);
     }
+    if let Some(upstream) = &context.upstream
+        && let Some(plan) = &upstream.plan.sticky
+    {
+        sticky::answered(context, plan, response, &mut edits);
+    }
     Ok(edits)
 }
 
@@ -121,7 +128,7 @@ fn put_back(
     });
     let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];
     let seen = Seen {
-        scheme: context.scheme(),
+        scheme: context.who.scheme,
         host,
         endpoint: &authorities,
     };
@@ -247,7 +254,14 @@ pub(super) fn error(
         fields.push(("X-Request-Id", &request_id));
     }
     let mut seconds = itoa::Buffer::new();
-    if status == 503 {
+    if status == 426 {
+        fields.extend([
+            ("Upgrade", &b"websocket"[..]),
+            ("Connection", b"upgrade"),
+            ("Sec-WebSocket-Version", VERSION),
+        ]);
+    }
+    if status == 503 || context.retry_after > 0 {
         let seconds = seconds.format(context.retry_after.max(1));
         fields.push(("Retry-After", seconds.as_bytes()));
     }
@@ -340,13 +354,7 @@ pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Res
     if context.host_bytes().is_empty() {
         return Err(Reject::new(Token::BadHost, "without a host there is nowhere to redirect to").into());
     }
-    let mut location = b"https://".to_vec();
-    location.extend_from_slice(context.host_bytes());
-    location.extend_from_slice(context.path_bytes());
-    if let Some(query) = context.query_bytes() {
-        location.push(b'?');
-        location.extend_from_slice(query);
-    }
+    let location = over_https(context.host_bytes(), context.path_bytes(), context.query_bytes());
     let keep_alive = context.may_keep_alive();
     let fields: Vec<(&str, &[u8])> = vec![("Location", &location)];
     let own = Own {
@@ -356,6 +364,16 @@ pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Res
         keep_alive,
     };
     Ok(send(client, context, own))
+}
+
+/// Where the same is over HTTPS.
+pub(super) fn over_https(host: &[u8], path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
+    let mut location = [b"https://", host, path].concat();
+    if let Some(query) = query {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    location
 }
 
 pub(super) fn redirect(

@@ -175,7 +175,7 @@ impl Tries {
     }
 
     fn take_other(&self, context: &RequestContext, upstream: &LocalUpstream) -> Option<(usize, InFlight)> {
-        if !self.may_go_on() {
+        if !self.may_go_on() || context.stay.is_bound() {
             return None;
         }
         match upstream.take(&self.endpoints, context.ask(Millis::now())) {

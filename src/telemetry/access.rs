@@ -3,6 +3,7 @@
 use crate::message::grpc::Code;
 use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::token::Token;
+use crate::telemetry::metrics::Closed;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -57,9 +58,22 @@ pub struct AnnouncedRecord<'a> {
 pub enum EndedBy {
     /// Request and response were complete.
     Done,
+    /// It has not ended: the record tells that a tunnel opened.
+    Open,
     Client,
     Endpoint,
     Gateway,
+}
+
+/// What became of a tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelRecord {
+    /// `None` while it is open.
+    pub closed: Option<Closed>,
+    /// Of the first close frame, where frames were looked at.
+    pub code: Option<u16>,
+    /// Messages of the client, and of the endpoint; `None` where frames were not looked at.
+    pub messages: Option<(u64, u64)>,
 }
 
 /// A client's TLS session.
@@ -142,9 +156,11 @@ pub struct AccessRecord<'a> {
     pub body_bytes_sent: u64,
     /// Time in line for an endpoint below its `max_connections`.
     pub queued: Duration,
+    /// What became of its session, where the upstream keeps sessions.
+    pub sticky: Option<&'static str>,
     pub attempts: &'a [AttemptRecord<'a>],
     /// The connection was upgraded, or passed on unopened, and this record covers the tunnel.
-    pub tunnel: bool,
+    pub tunnel: Option<TunnelRecord>,
 }
 
 impl AccessRecord<'_> {

@@ -94,8 +94,9 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         bytes_sent: 900,
         body_bytes_sent: 612,
         queued: Duration::from_millis(250),
+        sticky: Some("kept"),
         attempts,
-        tunnel: false,
+        tunnel: None,
     }
 }
 
@@ -214,6 +215,7 @@ fn each_variable_has_its_value() {
         ("$upstream_header_time", "-, 0.097"),
         ("$upstream_response_time", "0.002, 0.117"),
         ("$upstream_queue_time $tidegate_queue_time", "0.250 0.250"),
+        ("$tidegate_sticky", "kept"),
         (
             "$tidegate_route $tidegate_upstream $tidegate_listener",
             "api app web",
@@ -273,7 +275,8 @@ fn the_json_line_has_every_field() {
         "status": 200, "upstream_status": 200, "content_type": "text/html",
         "grpc_status": null, "token": null, "detail": null, "timeout": null, "ended": "done",
         "bytes_received": 400, "bytes_sent": 900, "body_bytes_sent": 612, "tunnel": false,
-        "queue_ms": 250.0, "attempts": [
+        "close": null, "close_code": null, "messages_received": null, "messages_sent": null,
+        "queue_ms": 250.0, "sticky": "kept", "attempts": [
             { "endpoint": "10.0.0.1:80", "outcome": "failed", "status": null, "token": "connect_failed",
               "reused": false, "protocol": "HTTP/1.1", "started_ms": 1.0, "connected_ms": null, "head_ms": null, "ended_ms": 3.0 },
             { "endpoint": "10.0.0.2:80", "outcome": "answered", "status": 200, "token": null,

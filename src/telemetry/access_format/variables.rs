@@ -66,8 +66,11 @@ pub(super) enum Plain {
     Timeout,
     Detail,
     Ended,
+    Close,
+    CloseCode,
     Attempts,
     QueueTime,
+    Sticky,
 }
 
 /// What a proxy in front announced.
@@ -184,8 +187,11 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_timeout", Plain::Timeout),
     ("tidegate_detail", Plain::Detail),
     ("tidegate_ended", Plain::Ended),
+    ("tidegate_close", Plain::Close),
+    ("tidegate_close_code", Plain::CloseCode),
     ("tidegate_attempts", Plain::Attempts),
     ("tidegate_queue_time", Plain::QueueTime),
+    ("tidegate_sticky", Plain::Sticky),
 ];
 
 /// Headers whose value is a URI, redacted like one.

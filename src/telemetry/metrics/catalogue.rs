@@ -80,8 +80,13 @@ families! {
         REQUEST_ERRORS "tidegate_request_errors_total" Counter ["route" "upstream" "token"] "Requests that ended with an error, by token.";
         RECEIVED "tidegate_received_bytes_total" Counter ["route" "upstream"] "Bytes read from clients for requests of a route.";
         SENT "tidegate_sent_bytes_total" Counter ["route" "upstream"] "Bytes written to clients for requests of a route.";
+        STICKY_SESSIONS "tidegate_sticky_sessions_total" Counter ["route" "upstream" "outcome"] "Requests to upstreams that keep sessions by cookie or by learning, by outcome: kept (the session's endpoint answered), new (it came with none), malformed, foreign (another key or upstream), tampered, expired (its cookie); unknown (not learned here); gone, unwell, full, failed (its endpoint). An outcome appears when first counted.";
+        STICKY_COOKIES "tidegate_sticky_cookies_total" Counter ["route" "upstream" "reason"] "Sticky cookies set, by reason: new, moved (another endpoint has the session now), replaced (what came was of no use), renewed (the same endpoint, and a fresh signature). A reason appears when first counted.";
         WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections; TLS passed on unopened, with the route passthrough:LISTENER.";
         WS_OPENED "tidegate_ws_opened_total" Counter ["route" "upstream"] "Tunnels opened.";
+        WS_CLOSED "tidegate_ws_closed_total" Counter ["route" "upstream" "reason"] "Tunnels ended, by whom or why: client, endpoint; the gateway for idle, age, drain (it was asked to go), deadline (of a drain), limit, protocol (what came was no frame), lost (a ping was not answered), kicked (an operator). A reason appears when first counted.";
+        WS_CLOSE_CODES "tidegate_ws_close_codes_total" Counter ["route" "upstream" "code"] "WebSockets ended whose frames were looked at, by the code of the first close frame; 1005: one without a code, 1006: there was none. A code appears when first counted.";
+        WS_MESSAGES "tidegate_ws_messages_total" Counter ["route" "upstream" "from"] "Messages passed on in WebSockets whose frames are looked at, by whom they are from: client, endpoint.";
 
         LB_PICKS "tidegate_lb_picks_total" Counter ["upstream" "endpoint"] "Attempts: times the endpoint was picked for a request.";
         RETRIES "tidegate_retries_total" Counter ["upstream" "endpoint"] "Attempts that followed a failed one of the same request.";
@@ -106,6 +111,7 @@ families! {
         WORKER_ACCEPTED "tidegate_worker_accepted_total" Counter ["worker"] "Connections accepted by the worker.";
         WORKER_CONNECTIONS "tidegate_worker_connections_open" Gauge ["worker"] "Client connections the worker holds.";
         WORKER_REQUESTS "tidegate_worker_requests_total" Counter ["worker"] "Requests served by the worker.";
+        UNSENT "tidegate_unsent_bytes" Gauge ["worker"] "Bytes that wait for sockets that do not take them, those within HTTP/2 connections aside. From 64 MiB on reads are small.";
         TLS_RUNNING "tidegate_tls_handshakes_running" Gauge ["worker"] "TLS handshakes in progress.";
         WORKER_CPU "tidegate_worker_cpu_seconds_total" Counter ["worker"] "Processor time of the worker's thread.";
         LOOP_TICKS "tidegate_loop_ticks_total" Counter ["worker"] "Ticks of the worker, ten a second; one that stands still has stalled.";
@@ -120,6 +126,7 @@ families! {
         CONFIG_RELOADS "tidegate_config_reloads_total" Counter ["result"] "Reloads, by result: applied, unchanged, rejected.";
         CONFIG_SUCCESS "tidegate_config_last_reload_success" Gauge [] "1 when the last reload was not rejected.";
         CONFIG_APPLIED "tidegate_config_last_applied_timestamp_seconds" Gauge [] "When the serving configuration was applied.";
+        CERTIFICATES_REFUSED "tidegate_tls_certificates_refused_total" Counter [] "Pairs of a certificate and a key in files that a reload refused: what they were before goes on serving.";
         CONFIG_GENERATION "tidegate_config_generation" Gauge [] "Number of the configuration that serves.";
         ACME_ORDERS "tidegate_acme_orders_total" Counter ["result"] "Certificates that were ordered from an authority, by result: issued (the first of its names), renewed, failed.";
         ACME_FAILURES "tidegate_acme_failures_total" Counter ["reason"] "Orders that failed, by reason: unreachable, server (the authority answered with an error of its own, or nonsense), rate_limited, account, refused, challenge (it could not see that a name is ours), certificate (what it issued can't be used), storage, internal.";

@@ -14,6 +14,8 @@ mod histogram;
 mod http2;
 mod process_wide;
 pub mod series;
+mod sticky;
+mod tunnels;
 
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::{Outcomes, Totals};
@@ -27,6 +29,8 @@ pub use series::{
     CLASSES, EndpointSeries, Handshake, ListenerSeries, NoRetry, PerClass, PerNoRetry, PerRefusal, PerToken,
     Refusal, RouteSeries, TlsFailure, WorkerSeries,
 };
+pub use sticky::{CookieSet, PerCookieSet, PerSticky, Sticky};
+pub use tunnels::{Closed, PerCloseCode, PerClosed};
 
 use jiff::Timestamp;
 use std::collections::BTreeMap;

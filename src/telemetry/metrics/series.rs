@@ -8,6 +8,8 @@ use super::faults::{PerHeaderFault, PerTlsFault};
 use super::grpc::PerGrpcStatus;
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
+use super::sticky::{PerCookieSet, PerSticky};
+use super::tunnels::{PerCloseCode, PerClosed};
 use crate::message::token::Token;
 use std::array;
 
@@ -352,7 +354,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerGrpcStatus);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerGrpcStatus PerSticky PerCookieSet);
 
 series! {
     /// One listener.
@@ -397,8 +399,17 @@ series! {
         bytes_sent: Counter,
         tunnels_open: Gauge,
         tunnels_total: Counter,
+        tunnels_closed: PerClosed,
+        /// Of those that were looked at: the code of the first close frame.
+        close_codes: PerCloseCode,
+        /// Of those that were looked at: messages of clients, and of endpoints.
+        messages_received: Counter,
+        messages_sent: Counter,
         /// Requests that ended with an error token.
         errors: PerToken,
+        /// Requests of an upstream that keeps sessions, by what became of theirs; and cookies set.
+        sessions: PerSticky,
+        cookies_set: PerCookieSet,
     }
 }
 
@@ -449,6 +460,7 @@ series! {
         accepted: Counter,
         connections_open: Gauge,
         requests: Counter,
+        unsent_bytes: Gauge,
         tls_handshakes_running: Gauge,
         loop_ticks: Counter,
         /// How late the worker's tick came.

@@ -10,6 +10,7 @@ use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
 use super::shared::breaker::BreakerState;
 use super::shared::budget::Budget;
+use super::shared::sticky::{self, Missing};
 use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
 use crate::base::clock::Millis;
 use crate::config::model::Pool;
@@ -38,6 +39,8 @@ pub struct LocalEndpoint {
     muxes: Muxes,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
+    /// What is left of the last slice of tunnels that were asked to go.
+    pub shed_credit: Cell<f64>,
 }
 
 impl LocalEndpoint {
@@ -198,20 +201,35 @@ impl LocalUpstream {
 
     /// The endpoint for the next attempt, with a place at it.
     pub fn take(&self, tried: &[usize], ask: Ask) -> Taken {
-        let mut passed = SmallVec::<[usize; 8]>::from_slice(tried);
-        while let Some(index) = self.pick(&passed, ask) {
+        let mut picked = self.pick(tried, ask);
+        let mut passed = SmallVec::<[usize; 8]>::new();
+        while let Some(index) = picked {
             let (endpoint, most) = (&self.endpoints[index], self.plan.endpoints[index].max_connections);
-            match InFlight::within(endpoint.clone(), most) {
-                Some(in_flight) => return Taken::At(index, in_flight),
-                // Another worker was quicker.
-                None => passed.push(index),
+            if let Some(in_flight) = InFlight::within(endpoint.clone(), most) {
+                return Taken::At(index, in_flight);
             }
+            // Another worker was quicker.
+            if passed.is_empty() {
+                passed.extend_from_slice(tried);
+            }
+            passed.push(index);
+            picked = self.pick(&passed, ask);
         }
         if self.plan.resilience.limited && self.someone_is_full(tried, ask.now) {
             Taken::Full
         } else {
             Taken::Nobody
         }
+    }
+
+    /// A place at the endpoint that a session belongs to.
+    ///
+    /// # Errors
+    /// Why the session can't be there.
+    pub fn take_home(&self, index: usize, now: Millis) -> Result<InFlight, Missing> {
+        let plan = &self.plan.endpoints[index];
+        sticky::keeps(plan, || self.plan.has_nobody_well(now), now)?;
+        InFlight::within(self.endpoints[index].clone(), plan.max_connections).ok_or(Missing::Full)
     }
 
     /// Whether an endpoint is passed over only because it is at its limit.
@@ -273,6 +291,7 @@ impl Endpoints {
                         idle: RefCell::default(),
                         muxes: Muxes::default(),
                         line: RefCell::default(),
+                        shed_credit: Cell::default(),
                     })
                 });
                 local.pool.set(plan.pool);

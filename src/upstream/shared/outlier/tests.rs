@@ -28,6 +28,7 @@ fn plan(endpoints: usize) -> UpstreamPlan {
         name: "u".into(),
         balance: Balance::RoundRobin,
         hashing: Default::default(),
+        sticky: None,
         health: None,
         endpoints: (0..endpoints).map(endpoint).collect(),
         pool: Pool {
