@@ -396,6 +396,7 @@ impl Checker<'_> {
             if let Some(health) = &upstream.health {
                 self.health(&join(&at, "health"), name, health);
             }
+            self.upstream_protocol(&at, upstream);
             let outlier = &upstream.outlier;
             if outlier.max_eject < outlier.eject {
                 let message = "max_eject is shorter than eject, the time of a first ejection".to_owned();

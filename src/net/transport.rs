@@ -156,11 +156,7 @@ impl Transport {
 
 /// As engines want it that own their transport.
 impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let n = ready!(Self::poll_read(self.get_mut(), cx, into.initialize_unfilled()))?;
         into.advance(n);
         Poll::Ready(Ok(()))

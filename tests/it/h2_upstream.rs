@@ -1,8 +1,16 @@
 //! Endpoints that speak HTTP/2: what reaches them, and how few connections it takes.
 
 use crate::gateway;
-use crate::h2_server::{Answer, Server};
-use testkit::{Builder, Gateway};
+use crate::h2_client::{Client, post, send_all};
+use crate::h2_server::{Answer, Seen, Server, Stream, opened};
+use crate::upstream_tls::{CA, towards};
+use http::HeaderMap;
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use testkit::frames::{HEADERS, PING, Served};
+use testkit::{Address, Backend, Builder, Ca, Conn, Gate, Gateway, Reply, TlsFront, eventually};
 
 /// One listener for both protocols, and an endpoint that speaks HTTP/2 by prior knowledge.
 pub const TO_H2: &str = r#"
@@ -20,13 +28,6 @@ endpoints = [{ address = "@app@" }]
 
 pub fn to(server: &Server) -> Builder {
     gateway(TO_H2).with("app", server.address())
-}
-
-/// The same with more about the upstream.
-pub fn with(server: &Server, more: &str) -> Gateway {
-    gateway(&format!("{TO_H2}{more}\n"))
-        .with("app", server.address())
-        .start()
 }
 
 #[test]
@@ -98,7 +99,10 @@ fn max_connections_counts_requests_and_the_queue_takes_the_rest() {
     let gate = Gate::new();
     let held = gate.clone();
     let server = Server::streams(move |stream| hold(stream, held.clone()));
-    let config = TO_H2.replace("{ address = \"@app@\" }", "{ address = \"@app@\", max_connections = 5 }");
+    let config = TO_H2.replace(
+        "{ address = \"@app@\" }",
+        "{ address = \"@app@\", max_connections = 5 }",
+    );
     let gateway = gateway(&config).with("app", server.address()).start();
     let conns = burst(&gateway, 12);
     eventually("as many as may be are there", || server.hits() == 5);
@@ -132,13 +136,18 @@ fn an_endpoint_that_says_goodbye_gets_its_next_requests_on_another_connection() 
         server.say_goodbye();
         eventually("it is closed", || server.open() == 0);
     }
-    assert_eq!(gateway.endpoint(&server.address())["errors"], serde_json::json!({}));
+    assert_eq!(
+        gateway.endpoint(&server.address())["errors"],
+        serde_json::json!({})
+    );
 }
 
 #[test]
 fn a_silent_endpoint_is_sent_a_ping_and_given_up_without_an_answer() {
     let backend = Backend::script(|conn, visit| {
-        let Ok(mut served) = Served::accept(conn, &[]) else { return };
+        let Ok(mut served) = Served::accept(conn, &[]) else {
+            return;
+        };
         if served.next_of(HEADERS).is_ok() {
             visit.hit(testkit::Request::default());
         }
@@ -148,9 +157,11 @@ fn a_silent_endpoint_is_sent_a_ping_and_given_up_without_an_answer() {
         }
         conn_is_held(&mut served);
     });
-    let gateway = gateway(&format!("{TO_H2}http2 = {{ ping = \"200ms\", ping_timeout = \"200ms\" }}\n"))
-        .with("app", backend.address())
-        .start();
+    let gateway = gateway(&format!(
+        "{TO_H2}http2 = {{ ping = \"200ms\", ping_timeout = \"200ms\" }}\n"
+    ))
+    .with("app", backend.address())
+    .start();
     let answer = gateway.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
     assert_eq!((answer.status, answer.token()), (502, Some("upstream_reset")));
     assert_eq!(backend.hits(), 2);
@@ -177,7 +188,10 @@ fn a_switch_of_protocols_is_not_asked_of_an_endpoint_that_knows_none() {
 #[test]
 fn an_exchange_goes_both_ways_at_once() {
     let server = Server::streams(|mut stream| async move {
-        let mut echo = stream.respond.send_response(http::Response::new(()), false).unwrap();
+        let mut echo = stream
+            .respond
+            .send_response(http::Response::new(()), false)
+            .unwrap();
         let body = stream.request.body_mut();
         while let Some(Ok(piece)) = body.data().await {
             body.flow_control().release_capacity(piece.len()).unwrap();
@@ -219,7 +233,10 @@ fn an_exchange_goes_both_ways_at_once() {
 fn a_clients_slowness_is_the_endpoints_and_memory_stays() {
     let server = Server::streams(|mut stream| async move {
         let path = stream.request.uri().path().to_owned();
-        let mut body = stream.respond.send_response(http::Response::new(()), false).unwrap();
+        let mut body = stream
+            .respond
+            .send_response(http::Response::new(()), false)
+            .unwrap();
         if path == "/small" {
             return send_all(&mut body, b"small", true).await.unwrap();
         }
@@ -261,17 +278,20 @@ fn an_endpoints_slowness_is_the_clients_and_memory_stays() {
     let server = Server::streams(move |mut stream| {
         let held = held.clone();
         async move {
-            while !held.is_open() {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
+            opened(&held).await;
             let body = stream.request.body_mut();
             let mut length = 0;
             while let Some(Ok(piece)) = body.data().await {
                 body.flow_control().release_capacity(piece.len()).unwrap();
                 length += piece.len();
             }
-            let mut answer = stream.respond.send_response(http::Response::new(()), false).unwrap();
-            send_all(&mut answer, length.to_string().as_bytes(), true).await.unwrap();
+            let mut answer = stream
+                .respond
+                .send_response(http::Response::new(()), false)
+                .unwrap();
+            send_all(&mut answer, length.to_string().as_bytes(), true)
+                .await
+                .unwrap();
         }
     });
     let config = TO_H2.replace("\n[[routes]]", "limits = { body = \"100MB\" }\n\n[[routes]]");
@@ -279,7 +299,10 @@ fn an_endpoints_slowness_is_the_clients_and_memory_stays() {
     let before = gateway.rss_kb();
     let mut conn = gateway.connect();
     let body = vec![b'x'; 32 << 20];
-    conn.send(format!("PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len()));
+    conn.send(format!(
+        "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ));
     let taken = conn.send_while_taken(&body, testkit::patience() / 20);
     assert!(taken < 12 << 20, "{taken}");
     assert!(gateway.rss_kb() < before + 8 * 1024);
@@ -297,7 +320,7 @@ fn probes_speak_what_requests_do() {
     let health = "health = { path = \"/health\", interval = \"100ms\", body = \"fine\" }";
     let gateway = one_worker(&server, health);
     eventually("it is found well", || {
-        gateway.endpoint(&server.address())["health"] == "healthy"
+        gateway.endpoint(&server.address())["health"]["state"] == "healthy"
     });
     assert_eq!(gateway.get("/").text(), "hi");
     let probe = server.requests().into_iter().find(|seen| seen.path == "/health");
@@ -306,25 +329,41 @@ fn probes_speak_what_requests_do() {
     let mut server = server;
     server.down();
     eventually("it is found dead", || {
-        gateway.endpoint(&server.address())["health"] == "unhealthy"
+        gateway.endpoint(&server.address())["health"]["state"] == "unhealthy"
     });
 }
 
 #[test]
 fn a_probe_of_an_endpoint_without_http_2_says_so() {
-    let backend = Backend::text("hi");
-    let gateway = gateway(&format!("{TO_H2}health = {{ path = \"/\", interval = \"100ms\", fall = 1 }}\n"))
-        .with("app", backend.address())
-        .start();
-    eventually("it is found unwell", || {
-        gateway.endpoint(&backend.address())["health"] == "unhealthy"
+    // What such a server says to a preface.
+    let backend = Backend::script(|conn, _| {
+        let _asked = conn.try_read(24);
+        let _sent = conn.try_send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        conn.wait_for_end();
     });
+    let gateway = gateway(&format!(
+        "{TO_H2}health = {{ path = \"/\", interval = \"100ms\", fall = 1 }}\n"
+    ))
+    .with("app", backend.address())
+    .start();
+    eventually("it is found unwell", || {
+        gateway.endpoint(&backend.address())["health"]["state"] == "unhealthy"
+    });
+    let reason = gateway.endpoint(&backend.address())["health"]["reason"].clone();
+    assert_eq!(
+        reason,
+        "the answer is not understood: the endpoint does not speak HTTP/2"
+    );
 }
 
 #[test]
 fn whose_connection_it_is_shares_it_with_nobody_else() {
-    let (sent, server) = (Arc::<Mutex<Vec<u8>>>::default(), Server::http(|_| Answer::ok("hi")));
-    let front = prefixed(&server, &sent);
+    let (sent, server) = (
+        Arc::<Mutex<Vec<u8>>>::default(),
+        Server::http(|_| Answer::ok("hi")),
+    );
+    let leads_to = Arc::new(Mutex::new(server.address().to_string()));
+    let front = relay(&leads_to, Some(&sent));
     let gateway = gateway(&format!(
         "runtime = {{ workers = 1 }}\n{TO_H2}proxy_protocol = {{ send = \"v1\" }}\n"
     ))
@@ -342,23 +381,22 @@ fn whose_connection_it_is_shares_it_with_nobody_else() {
     eventually("with its client it goes", || server.open() == 1);
 }
 
-/// Takes the line before each connection off, and notes it.
-fn prefixed(server: &Server, sent: &Arc<Mutex<Vec<u8>>>) -> Address {
+/// Carries each connection to where this leads now. `lines`: takes the line before each off, and notes it.
+fn relay(leads_to: &Arc<Mutex<String>>, lines: Option<&Arc<Mutex<Vec<u8>>>>) -> Address {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().into();
-    let (server, sent) = (server.address().to_string(), Arc::clone(sent));
+    let (leads_to, lines) = (Arc::clone(leads_to), lines.cloned());
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let (mut line, mut from) = (Vec::new(), client.try_clone().unwrap());
-            while !line.ends_with(b"\r\n") {
+            if let Some(lines) = &lines {
+                let (mut line, mut from) = (Vec::new(), client.try_clone().unwrap());
                 let mut byte = [0];
-                if from.read(&mut byte).unwrap_or(0) == 0 {
-                    break;
+                while !line.ends_with(b"\r\n") && from.read(&mut byte).unwrap_or(0) > 0 {
+                    line.push(byte[0]);
                 }
-                line.push(byte[0]);
+                lines.lock().unwrap().extend_from_slice(&line);
             }
-            sent.lock().unwrap().extend_from_slice(&line);
-            let to = TcpStream::connect(&server).unwrap();
+            let to = TcpStream::connect(&*leads_to.lock().unwrap()).unwrap();
             for (mut from, mut to) in [
                 (client.try_clone().unwrap(), to.try_clone().unwrap()),
                 (to, client),
@@ -377,9 +415,7 @@ fn prefixed(server: &Server, sent: &Arc<Mutex<Vec<u8>>>) -> Address {
 async fn hold(mut stream: Stream, gate: Gate) {
     let seen = Seen::of(&stream.request, stream.connection);
     stream.hit(seen);
-    while !gate.is_open() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    opened(&gate).await;
     let sent = stream.respond.send_response(http::Response::new(()), true);
     assert!(sent.is_ok(), "{sent:?}");
 }
@@ -414,11 +450,35 @@ fn over_tls_alpn_says_what_is_spoken() {
     let cases = [
         ("h2", TlsFront::showing(&leaf).before(h2.address()), 200, "two"),
         ("auto", TlsFront::showing(&leaf).before(h2.address()), 200, "two"),
-        ("auto", TlsFront::showing(&leaf).speaking(&["http/1.1"]).before(h1.address()), 200, "one"),
-        ("auto", TlsFront::showing(&leaf).speaking(&[]).before(h1.address()), 200, "one"),
+        (
+            "auto",
+            TlsFront::showing(&leaf)
+                .speaking(&["http/1.1"])
+                .before(h1.address()),
+            200,
+            "one",
+        ),
+        (
+            "auto",
+            TlsFront::showing(&leaf).speaking(&[]).before(h1.address()),
+            200,
+            "one",
+        ),
         ("h1", TlsFront::showing(&leaf).before(h1.address()), 200, "one"),
-        ("h2", TlsFront::showing(&leaf).speaking(&[]).before(h1.address()), 502, "connect_failed"),
-        ("h2", TlsFront::showing(&leaf).speaking(&["http/1.1"]).before(h1.address()), 502, "tls_failed"),
+        (
+            "h2",
+            TlsFront::showing(&leaf).speaking(&[]).before(h1.address()),
+            502,
+            "connect_failed",
+        ),
+        (
+            "h2",
+            TlsFront::showing(&leaf)
+                .speaking(&["http/1.1"])
+                .before(h1.address()),
+            502,
+            "tls_failed",
+        ),
     ];
     for (protocol, front, status, text) in cases {
         let gateway = towards(&front.address(), CA, &format!("protocol = \"{protocol}\""))
@@ -430,7 +490,11 @@ fn over_tls_alpn_says_what_is_spoken() {
             assert!(answer.text().contains(text), "{protocol}: {answer}");
         }
         if status == 200 {
-            assert_eq!(front.sessions().len(), 1, "{protocol}: one connection serves them all");
+            assert_eq!(
+                front.sessions().len(),
+                1,
+                "{protocol}: one connection serves them all"
+            );
             let agreed = if text == "two" { "HTTP/2.0" } else { "HTTP/1.1" };
             assert_eq!(gateway.access_record("/")["attempts"][0]["protocol"], agreed);
         }
@@ -444,16 +508,22 @@ fn over_tls_alpn_says_what_is_spoken() {
 fn an_endpoint_that_learns_http_2_is_spoken_to_in_it_from_then_on() {
     let ca = Ca::default();
     let leaf = ca.leaf(&["127.0.0.1"]);
-    let (h2, h1) = (Server::http(|_| Answer::ok("two")), Backend::text("one"));
-    let old = TlsFront::showing(&leaf).speaking(&["http/1.1"]).before(h1.address());
+    let (h2, h1) = (
+        Server::http(|_| Answer::ok("two")),
+        Backend::http(|_| Reply::ok("one").header("Connection", "close")),
+    );
+    let old = TlsFront::showing(&leaf)
+        .speaking(&["http/1.1"])
+        .before(h1.address());
     let new = TlsFront::showing(&leaf).before(h2.address());
-    let relay = testkit::Relay::to(old.address());
-    let gateway = towards(&relay.address(), CA, "protocol = \"auto\"")
+    let leads_to = Arc::new(Mutex::new(old.address().to_string()));
+    let gateway = towards(&relay(&leads_to, None), CA, "protocol = \"auto\"")
         .file("ca.pem", ca.pem())
         .start();
     assert_eq!(gateway.get("/").text(), "one");
-    relay.lead_to(new.address());
-    relay.close_connections();
-    eventually("what is new is noticed", || gateway.get("/").text() == "two");
+    *leads_to.lock().unwrap() = new.address().to_string();
     assert_eq!(gateway.get("/").text(), "two");
+    assert_eq!(gateway.get("/").text(), "two");
+    // The one that showed it, and the one that is shared from then on.
+    assert_eq!(h2.connections(), 2);
 }

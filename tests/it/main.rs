@@ -39,6 +39,7 @@ mod framing;
 mod h2_client;
 mod h2_server;
 mod h2_upstream;
+mod h2_upstream_faults;
 mod headers;
 mod health;
 mod http2;

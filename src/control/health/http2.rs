@@ -24,7 +24,9 @@ pub(super) struct Asked {
 
 impl fmt::Debug for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asked").field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("Asked")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,7 +96,9 @@ async fn read(mut body: RecvStream, wanted: bool, bytes: &mut u64) -> Result<Vec
         if wanted {
             kept.extend_from_slice(&piece);
         }
-        body.flow_control().release_capacity(piece.len()).map_err(failure)?;
+        body.flow_control()
+            .release_capacity(piece.len())
+            .map_err(failure)?;
     }
     Ok(kept)
 }

@@ -288,7 +288,9 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
     each(&names::UPSTREAM_H2_CONNECTIONS, &|s, l, x| {
         s.add(l, x.http2_connections.get())
     });
-    each(&names::UPSTREAM_H2_STREAMS, &|s, l, x| s.add(l, x.http2_streams.get()));
+    each(&names::UPSTREAM_H2_STREAMS, &|s, l, x| {
+        s.add(l, x.http2_streams.get())
+    });
     each(&names::UPSTREAM_SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
     each(&names::UPSTREAM_RECEIVED, &|s, l, x| {
         s.add(l, x.bytes_received.get())

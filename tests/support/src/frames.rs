@@ -106,7 +106,11 @@ pub fn get(path: &str) -> Vec<u8> {
 fn try_next(conn: &mut Conn) -> Result<Frame, Broken> {
     let head = conn.try_read(9)?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-    let payload = if length > 0 { conn.try_read(length)? } else { Vec::new() };
+    let payload = if length > 0 {
+        conn.try_read(length)?
+    } else {
+        Vec::new()
+    };
     Ok(Frame {
         kind: head[3],
         flags: head[4],

@@ -45,7 +45,11 @@ impl Flood {
         let seconds = now.saturating_duration_since(self.refilled).as_secs();
         if seconds > 0 {
             self.refilled = now;
-            self.earn(u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(PER_SECOND));
+            self.earn(
+                u32::try_from(seconds)
+                    .unwrap_or(u32::MAX)
+                    .saturating_mul(PER_SECOND),
+            );
         }
         let (mut carrying, mut idle) = (0_u32, 0_u32);
         self.received.scan(bytes, |kind, length| {
@@ -64,7 +68,8 @@ impl Flood {
     /// Looks at bytes to the endpoint.
     pub fn sent(&mut self, bytes: &[u8]) {
         let mut carrying = 0_u32;
-        self.sent.scan(bytes, |kind, _| carrying += u32::from(carries(kind)));
+        self.sent
+            .scan(bytes, |kind, _| carrying += u32::from(carries(kind)));
         self.earn(carrying.saturating_mul(PER_FRAME));
     }
 

@@ -75,7 +75,10 @@ pub type Session<T> = (SendRequest<Bytes>, Connection<T, Bytes>);
 ///
 /// # Errors
 /// The connection broke, or the endpoint does not speak HTTP/2.
-pub async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(io: T, bounds: &Http2) -> Result<Session<T>, BeginError> {
+pub async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
+    io: T,
+    bounds: &Http2,
+) -> Result<Session<T>, BeginError> {
     let (send, mut connection) = builder(bounds).handshake::<_, Bytes>(io).await.map_err(broken)?;
     poll_fn(|cx| poll_settings(cx, &send, &mut connection)).await?;
     Ok((send, connection))
