@@ -45,6 +45,7 @@ mod grpc_tls;
 mod h2_client;
 mod h2_server;
 mod h2_upstream;
+mod h2_upstream_faults;
 mod headers;
 mod health;
 mod http2;
