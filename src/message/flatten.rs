@@ -5,7 +5,7 @@
 //! connection, pseudo-fields in their order: who reads the frames has seen to that and resets the stream otherwise
 //! (section 8.1.1).
 
-use super::bytes::is_target;
+use super::bytes::{is_target, is_token};
 use super::fields::is_of_connection;
 use super::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use super::names::Name;
@@ -32,6 +32,7 @@ pub fn request(
     most: Most,
     mut buf: Box<HeadBuf>,
 ) -> Result<RequestHead, (Reject, Box<HeadBuf>)> {
+    buf.clear();
     match write(parts, most, &mut buf) {
         Ok((method_text, target)) => Ok(RequestHead {
             method: Method::recognise(method_text.of(&buf.bytes)),
@@ -112,6 +113,14 @@ fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), R
             "the path has a byte that may not stand in one",
         ));
     }
+    buf.reserve(
+        method.len()
+            + target.len()
+            + authority.len()
+            + FIRST_LINE_AND_HOST
+            + length(&parts.headers).min(most.head_bytes),
+        parts.headers.len() + 1,
+    );
     let bytes = &mut buf.bytes;
     bytes.extend_from_slice(method);
     bytes.push(b' ');
@@ -125,6 +134,17 @@ fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), R
     fields(&parts.headers, most, buf)?;
     buf.bytes.extend_from_slice(b"\r\n");
     Ok((method_text, target))
+}
+
+/// What is around a method, a target and an authority.
+const FIRST_LINE_AND_HOST: usize = "  HTTP/2.0\r\nhost: \r\n\r\n".len();
+
+/// What fields take as lines.
+fn length(headers: &HeaderMap) -> usize {
+    let line = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    headers.iter().map(line).sum()
 }
 
 /// What Host is to say: the authority, and Host itself where there is none.
@@ -150,6 +170,10 @@ fn fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reje
         let id = Name::recognise(name);
         match id {
             Name::Host => {}
+            // The engine takes a quotation mark for a letter of a name; what reads the head next does not.
+            Name::Other | Name::Underscored if !is_token(name) => {
+                return Err(Reject::new(Token::BadRequest, "a name that is none"));
+            }
             Name::Cookie if cookie_joined => {}
             Name::Cookie => {
                 cookie_joined = true;
@@ -312,6 +336,8 @@ mod tests {
             Token::BadRequest
         );
         assert_eq!(refused(Request::get("/").header("x", "a ")), Token::BadRequest);
+        let quoted = header::HeaderName::from_lowercase(b"x\"y").unwrap();
+        assert_eq!(refused(Request::get("/").header(quoted, "a")), Token::BadRequest);
         assert_eq!(refused(Request::get("/{a}")), Token::BadRequest);
     }
 

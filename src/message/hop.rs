@@ -6,7 +6,7 @@
 //! cannot be nominated away: such an option is without effect, as the RFC's "MUST NOT send a connection
 //! option corresponding to a field intended for all recipients" makes it meaningless.
 
-use super::bytes::list;
+use super::bytes::{is_token, list};
 use super::edits::Edits;
 use super::framing::MAX_CONNECTION_OPTIONS;
 use super::head::HeadBuf;
@@ -112,9 +112,11 @@ const NOT_IN_TRAILERS: [&[u8]; 24] = [
 pub fn is_forwardable_trailer(name: &[u8]) -> bool {
     match Name::recognise(name) {
         Name::Other => {
-            !NOT_IN_TRAILERS
-                .iter()
-                .any(|known| name.eq_ignore_ascii_case(known))
+            // The engine of HTTP/2 takes a quotation mark for a letter of a name.
+            is_token(name)
+                && !NOT_IN_TRAILERS
+                    .iter()
+                    .any(|known| name.eq_ignore_ascii_case(known))
                 && !starts_with_ignore_case(name, b"x-forwarded-")
                 && !starts_with_ignore_case(name, b"x-tidegate-")
                 && !starts_with_ignore_case(name, b"access-control-")

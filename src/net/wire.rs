@@ -78,7 +78,7 @@ impl Wire {
             let result = if self.carry.is_empty() {
                 let (used, result) = use_it(&buffer[..n]);
                 if used < n {
-                    self.carry.extend_from_slice(&buffer[used..n]);
+                    self.carry = buffer[used..n].to_vec();
                 }
                 result
             } else {

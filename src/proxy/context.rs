@@ -1,8 +1,7 @@
 //! What is known about one request while it runs. When the context drops, however that comes about, the request
 //! is counted and its access record is written: exactly one per request.
 
-use super::client::{Client, Link};
-use super::ends::Announced;
+use super::client::{Client, Link, Who};
 use super::error::{ProxyError, Side};
 use super::handshake::Secured;
 use super::heads;
@@ -12,7 +11,6 @@ use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
 use crate::message::head::{RequestHead, ResponseHead, Span, Version};
-use crate::message::host::Scheme;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
@@ -20,7 +18,7 @@ use crate::telemetry::metrics::RouteSeries;
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::Ask;
 use smallvec::SmallVec;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -77,16 +75,11 @@ pub(super) struct RequestContext {
     pub start: Instant,
     /// Head complete.
     pub head_done: Instant,
-    pub peer: Option<SocketAddr>,
-    pub server: Option<SocketAddr>,
-    /// `None` in the clear.
-    pub tls: Option<Rc<Secured>>,
-    pub announced: Option<Rc<Announced>>,
+    pub who: Rc<Who>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub trusted: bool,
-    pub connection: u64,
     pub connection_requests: u64,
     pub request: Option<RequestHead>,
     pub response: Option<ResponseHead>,
@@ -127,6 +120,7 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
+    #[inline]
     pub fn new(begun: Begun, client: &Client) -> Self {
         let Begun {
             worker,
@@ -143,13 +137,9 @@ impl RequestContext {
             series: None,
             start,
             head_done,
-            peer: client.peer,
-            server: client.server,
-            tls: client.tls.clone(),
-            announced: client.announced.clone(),
+            who: client.who.clone(),
             client_ip: client.ip,
             trusted: false,
-            connection: client.number,
             connection_requests: client.requests,
             request: None,
             response: None,
@@ -273,15 +263,6 @@ impl RequestContext {
         };
     }
 
-    /// How the client came.
-    pub const fn scheme(&self) -> Scheme {
-        if self.tls.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        }
-    }
-
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
         let wire = match &client.link {
@@ -313,25 +294,26 @@ impl RequestContext {
 
     fn record(&self, now: Instant, attempts: &[AttemptRecord<'_>], write: impl FnOnce(&AccessRecord<'_>)) {
         let head = self.request.as_ref();
+        let who = &*self.who;
         write(&AccessRecord {
             start: self.start,
             head_done: self.head_done,
             end: now,
             time: SystemTime::now(),
             client: self.client_ip,
-            peer: self
+            peer: who
                 .announced
                 .as_ref()
-                .map_or(self.peer, |announced| announced.peer),
-            server: self.server,
-            announced: self.announced.as_ref().map(|announced| announced.record()),
+                .map_or(who.peer, |announced| announced.peer),
+            server: who.server,
+            announced: who.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
             scheme: match self.passthrough {
                 Some(_) => "tls",
-                None => self.scheme().text(),
+                None => who.scheme.text(),
             },
-            tls: self.tls.as_deref().map(Secured::record),
-            connection: self.connection,
+            tls: who.tls.as_deref().map(Secured::record),
+            connection: who.number,
             connection_requests: self.connection_requests,
             request: head,
             host: self.host_bytes(),

@@ -381,11 +381,12 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// With the request read, the client's side tells of its end.
+    /// With the request read, the client's side tells of its end. A stream of HTTP/2 does at any time: also while its
+    /// body waits for the endpoint and is not read.
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ProxyError> {
-        match self.upload.flow {
-            Some(_) => Ok(()),
-            None => self.client.watch(cx, self.end_means_gone),
+        match (&self.upload.flow, &self.client.link) {
+            (Some(_), Link::H1(_)) => Ok(()),
+            _ => self.client.watch(cx, self.end_means_gone),
         }
     }
 

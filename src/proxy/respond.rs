@@ -119,7 +119,7 @@ fn put_back(
     });
     let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];
     let seen = Seen {
-        scheme: context.scheme(),
+        scheme: context.who.scheme,
         host,
         endpoint: &authorities,
     };
@@ -300,13 +300,7 @@ pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Res
     if context.host_bytes().is_empty() {
         return Err(Reject::new(Token::BadHost, "without a host there is nowhere to redirect to").into());
     }
-    let mut location = b"https://".to_vec();
-    location.extend_from_slice(context.host_bytes());
-    location.extend_from_slice(context.path_bytes());
-    if let Some(query) = context.query_bytes() {
-        location.push(b'?');
-        location.extend_from_slice(query);
-    }
+    let location = over_https(context.host_bytes(), context.path_bytes(), context.query_bytes());
     let keep_alive = context.may_keep_alive();
     let fields: Vec<(&str, &[u8])> = vec![("Location", &location)];
     let own = Own {
@@ -316,6 +310,16 @@ pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Res
         keep_alive,
     };
     Ok(send(client, context, own))
+}
+
+/// Where the same is over HTTPS.
+pub(super) fn over_https(host: &[u8], path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
+    let mut location = [b"https://", host, path].concat();
+    if let Some(query) = query {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    location
 }
 
 pub(super) fn redirect(

@@ -1,6 +1,6 @@
 //! A place at an endpoint: picked at once, or waited for in the upstream's line.
 
-use super::client::Client;
+use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
 use super::exchange::Bounds;
@@ -110,12 +110,16 @@ fn poll_turn(
     Poll::Pending
 }
 
-/// Notices a client that leaves, where what it sends is not the body: nobody has asked for that yet.
+/// Notices a client that leaves, where what it sends is not the body: nobody has asked for that yet. A stream of
+/// HTTP/2 is watched without reading.
 fn watch_client(
     cx: &mut Context<'_>,
     client: &mut Client,
     context: &RequestContext,
 ) -> Result<(), ProxyError> {
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
-    if bodiless { client.watch(cx, false) } else { Ok(()) }
+    match client.link {
+        Link::H1(_) if !bodiless => Ok(()),
+        _ => client.watch(cx, false),
+    }
 }

@@ -24,6 +24,8 @@ pub struct Terms {
     pub mode: ClientAuthMode,
     pub verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub digest: [u8; 32],
+    /// The last second, in Unix time, in which none of the revocation lists has run out.
+    pub lists_until: i64,
 }
 
 impl Terms {
@@ -34,6 +36,7 @@ impl Terms {
             mode: ClientAuthMode::None,
             verifier: None,
             digest: digest(&[b"none"]),
+            lists_until: i64::MAX,
         }
     }
 
@@ -62,6 +65,9 @@ impl Terms {
         parts.push(b"revoked");
         parts.extend(lists.iter().map(AsRef::as_ref));
         let digest = digest(&parts);
+        // A list is good before the moment of its next one, and no longer at it.
+        let ends = lists.iter().filter_map(next_update).map(|next| next - 1);
+        let lists_until = ends.min().unwrap_or(i64::MAX);
         let mut store = RootCertStore::empty();
         for root in roots {
             if let Err(error) = store.add(root) {
@@ -85,6 +91,7 @@ impl Terms {
                 mode: auth.mode,
                 verifier: Some(verifier),
                 digest,
+                lists_until,
             }),
             Err(error) => {
                 found.push(Diagnostic::error(format!("{key}.ca"), error.to_string()));

@@ -119,6 +119,7 @@ families! {
         CONFIG_RELOADS "tidegate_config_reloads_total" Counter ["result"] "Reloads, by result: applied, unchanged, rejected.";
         CONFIG_SUCCESS "tidegate_config_last_reload_success" Gauge [] "1 when the last reload was not rejected.";
         CONFIG_APPLIED "tidegate_config_last_applied_timestamp_seconds" Gauge [] "When the serving configuration was applied.";
+        CERTIFICATES_REFUSED "tidegate_tls_certificates_refused_total" Counter [] "Pairs of a certificate and a key in files that a reload refused: what they were before goes on serving.";
         CONFIG_GENERATION "tidegate_config_generation" Gauge [] "Number of the configuration that serves.";
         ACME_ORDERS "tidegate_acme_orders_total" Counter ["result"] "Certificates that were ordered from an authority, by result: issued (the first of its names), renewed, failed.";
         ACME_FAILURES "tidegate_acme_failures_total" Counter ["reason"] "Orders that failed, by reason: unreachable, server (the authority answered with an error of its own, or nonsense), rate_limited, account, refused, challenge (it could not see that a name is ours), certificate (what it issued can't be used), storage, internal.";

@@ -340,6 +340,11 @@ fn control(e: &mut Encoder, control: &ControlSeries) {
     });
     one(e, &names::CONFIG_SUCCESS, control.last_reload_success.get());
     one(e, &names::CONFIG_APPLIED, control.last_applied.get());
+    one(
+        e,
+        &names::CERTIFICATES_REFUSED,
+        control.certificates_refused.get(),
+    );
     one(e, &names::CONFIG_GENERATION, control.generation.get());
     e.family(&names::ACME_ORDERS, |s| {
         s.add(&["issued"], control.acme.issued.get());

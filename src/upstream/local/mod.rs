@@ -198,14 +198,19 @@ impl LocalUpstream {
 
     /// The endpoint for the next attempt, with a place at it.
     pub fn take(&self, tried: &[usize], ask: Ask) -> Taken {
-        let mut passed = SmallVec::<[usize; 8]>::from_slice(tried);
-        while let Some(index) = self.pick(&passed, ask) {
+        let mut picked = self.pick(tried, ask);
+        let mut passed = SmallVec::<[usize; 8]>::new();
+        while let Some(index) = picked {
             let (endpoint, most) = (&self.endpoints[index], self.plan.endpoints[index].max_connections);
-            match InFlight::within(endpoint.clone(), most) {
-                Some(in_flight) => return Taken::At(index, in_flight),
-                // Another worker was quicker.
-                None => passed.push(index),
+            if let Some(in_flight) = InFlight::within(endpoint.clone(), most) {
+                return Taken::At(index, in_flight);
             }
+            // Another worker was quicker.
+            if passed.is_empty() {
+                passed.extend_from_slice(tried);
+            }
+            passed.push(index);
+            picked = self.pick(&passed, ask);
         }
         if self.plan.resilience.limited && self.someone_is_full(tried, ask.now) {
             Taken::Full

@@ -43,7 +43,7 @@ pub(super) const LISTENER: &[Key] = &[
     Key::optional_table(
         "proxy_protocol",
         PROXY_PROTOCOL,
-        "Every connection begins with a PROXY protocol header, version 1 or 2, in which a proxy in front says whose it is; that address counts as the client's from then on. Connections without it, or from peers that are not trusted, are closed unserved. Absent: none is expected, and one that comes is refused as any request that makes no sense.",
+        "Every connection begins with a PROXY protocol header, version 1 or 2, in which a proxy in front says whose it is; that address counts as the client's from then on, and HTTPS as how it came if the proxy says that it spoke TLS to it (version 2). Connections without it, or from peers that are not trusted, are closed unserved. Absent: none is expected, and one that comes is refused as any request that makes no sense.",
     ),
     Key::table("limits", LIMITS, "Limits for clients."),
     Key::table(
@@ -87,7 +87,7 @@ pub(super) const LISTENER: &[Key] = &[
         "redirect_https",
         Form::Bool,
         "false",
-        "On a listener without TLS: answer every request with 308 to the same over HTTPS, on its usual port. What a trusted proxy received over HTTPS is served.",
+        "On a listener without TLS: answer every request with 308 to the same over HTTPS, on its usual port. What a trusted proxy received over HTTPS, by X-Forwarded-Proto or by the PROXY protocol, is served.",
     ),
     Key::optional(
         "hsts",
