@@ -125,7 +125,7 @@ pub(in crate::proxy) async fn serve(worker: &Rc<Worker>, entry: &Rc<Entry>, clie
     let by = who.opened + listener.plan.limits.header_timeout;
     drop(listener);
     let connection = poll_fn(|cx| match Pin::new(&mut handshake).poll(cx) {
-        Poll::Ready(done) => Poll::Ready(done.ok()),
+        Poll::Ready(done) => Poll::Ready(done.inspect_err(|error| failed(&who, error)).ok()),
         Poll::Pending if alarm.passed(cx, by) => {
             series.h2_abuses.inc(Abuse::SlowHead);
             Poll::Ready(None)
@@ -188,7 +188,7 @@ fn allowed(plan: &ListenerPlan) -> Allowed {
     }
 }
 
-/// Resets are counted when the connection ends, however it does.
+/// Error codes are counted when the connection ends too, however it does.
 struct Counted {
     watch: Rc<Watch>,
     series: Arc<ListenerSeries>,
@@ -196,14 +196,16 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        count_resets(&self.watch, &self.series);
+        count_codes(&self.watch, &self.series);
     }
 }
 
-fn count_resets(watch: &Watch, series: &ListenerSeries) {
-    if let Some((received, sent)) = watch.take_resets() {
-        series.h2_resets_received.add(&received);
-        series.h2_resets_sent.add(&sent);
+fn count_codes(watch: &Watch, series: &ListenerSeries) {
+    if let Some(codes) = watch.take_codes() {
+        series.h2_resets_received.add(&codes.resets_received);
+        series.h2_resets_sent.add(&codes.resets_sent);
+        series.h2_errors_received.add(&codes.ends_received);
+        series.h2_errors_sent.add(&codes.ends_sent);
     }
 }
 
@@ -249,6 +251,10 @@ impl Drop for Running {
             self.shared.entry.wake();
         }
     }
+}
+
+fn failed(who: &Who, error: &h2::Error) {
+    tracing::debug!(client = %who.ip, connection = who.number, %error, "an HTTP/2 connection failed");
 }
 
 /// Why a connection is closed at once.
@@ -306,7 +312,7 @@ impl Driver<'_> {
         {
             listener.series.h2_abuses.inc(what);
         }
-        tracing::debug!(%error, connection = self.shared.who.number, "an HTTP/2 connection failed");
+        failed(&self.shared.who, error);
     }
 
     /// A stream was opened.
@@ -323,6 +329,7 @@ impl Driver<'_> {
             return;
         };
         self.requests += 1;
+        let now = Instant::now();
         let running = Running::new(shared, &listener.series);
         let (parts, body) = request.into_parts();
         let mut stream = Stream::new(body, respond);
@@ -341,7 +348,6 @@ impl Driver<'_> {
         }
         let mut client = Client::speaking(Link::H2(Box::new(stream)), shared.who.clone());
         client.requests = self.requests;
-        let now = Instant::now();
         let begun = Begun {
             worker: self.worker.clone(),
             listener: listener.clone(),
@@ -360,7 +366,7 @@ impl Driver<'_> {
         let Some(listener) = view.listener(self.shared.who.listener) else {
             return Poll::Ready(());
         };
-        count_resets(self.watch, &listener.series);
+        count_codes(self.watch, &listener.series);
         if let Some(by) = self.closing {
             return if self.alarm.passed(cx, by) {
                 Poll::Ready(())
