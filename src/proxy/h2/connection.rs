@@ -45,8 +45,11 @@ const MOST_PENDING_RESETS: usize = 4096;
 /// reads nothing, and have to be remembered. It counts as long as the connection lasts, so one that comes near it in
 /// honest years makes place for another.
 const MOST_PROVOKED_RESETS: u32 = 4096;
-/// Streams of one connection cut because the client took nothing, before it is taken for an attack.
+/// Streams of one connection cut because the client took nothing, before it is taken for an attack: so many more than
+/// were taken to their end.
 const MOST_STALLED: u32 = 16;
+/// A request that ran for so long was not asked for in order to be taken back.
+const IN_EARNEST: Duration = Duration::from_secs(1);
 
 /// What a connection begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +144,7 @@ pub(in crate::proxy) async fn serve(worker: &Rc<Worker>, entry: &Rc<Entry>, clie
         shared: Rc::new(Shared {
             entry: entry.clone(),
             who,
+            watch: counted.watch.clone(),
             running: Cell::new(0),
             stalled: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -214,8 +218,9 @@ fn count_codes(watch: &Watch, series: &ListenerSeries) {
 struct Shared {
     entry: Rc<Entry>,
     who: Rc<Who>,
+    watch: Rc<Watch>,
     running: Cell<u32>,
-    /// Streams cut because the client took nothing of them.
+    /// Streams cut because the client took nothing of them, less those that ended otherwise.
     stalled: Cell<u32>,
     /// Since when none runs.
     idle_since: Cell<Instant>,
@@ -226,22 +231,27 @@ struct Shared {
 struct Running {
     shared: Rc<Shared>,
     series: Arc<ListenerSeries>,
+    since: Instant,
 }
 
 impl Running {
-    fn new(shared: &Rc<Shared>, series: &Arc<ListenerSeries>) -> Self {
+    fn new(shared: &Rc<Shared>, series: &Arc<ListenerSeries>, since: Instant) -> Self {
         shared.running.set(shared.running.get() + 1);
         series.h2_streams.inc();
         series.h2_streams_open.inc();
         Self {
             shared: shared.clone(),
             series: series.clone(),
+            since,
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.since.elapsed() >= IN_EARNEST {
+            self.shared.watch.excuse_reset();
+        }
         self.series.h2_streams_open.dec();
         let left = self.shared.running.get() - 1;
         self.shared.running.set(left);
@@ -330,7 +340,7 @@ impl Driver<'_> {
         };
         self.requests += 1;
         let now = Instant::now();
-        let running = Running::new(shared, &listener.series);
+        let running = Running::new(shared, &listener.series, now);
         let (parts, body) = request.into_parts();
         let mut stream = Stream::new(body, respond);
         let limits = &listener.plan.head_limits;
@@ -524,11 +534,13 @@ async fn run(
         Ok(head) => Box::pin(service::serve(&mut client, begun, head)).await,
         Err(error) => Box::pin(service::refuse(&mut client, begun, error)).await,
     };
-    if let Link::H2(stream) = &client.link
-        && stream.is_stalled()
-    {
-        running.shared.stalled.set(running.shared.stalled.get() + 1);
-        running.shared.entry.wake();
+    let stalled = &running.shared.stalled;
+    match &client.link {
+        Link::H2(stream) if stream.is_stalled() => {
+            stalled.set(stalled.get() + 1);
+            running.shared.entry.wake();
+        }
+        _ => stalled.set(stalled.get().saturating_sub(1)),
     }
     drop(client);
     drop(running);

@@ -162,6 +162,11 @@ impl Guard {
         self.counts.head_since
     }
 
+    /// A request ran for long before it ended: nobody asked for it in order to take it back.
+    pub fn excuse_reset(&mut self) {
+        self.counts.resets.earn(1);
+    }
+
     /// Error codes since the last time this was asked, if there were any.
     pub fn take_codes(&mut self) -> Option<Codes> {
         let counts = &mut self.counts;

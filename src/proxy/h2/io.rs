@@ -47,6 +47,10 @@ impl Watch {
         self.guard.borrow_mut().take_codes()
     }
 
+    pub fn excuse_reset(&self) {
+        self.guard.borrow_mut().excuse_reset();
+    }
+
     pub const fn last_read(&self) -> Instant {
         self.last_read.get()
     }

@@ -135,6 +135,17 @@ fn the_engines_words_for_what_it_had_enough_of_are_understood() {
 }
 
 #[test]
+fn requests_that_ran_for_long_pay_for_being_taken_back() {
+    let now = Instant::now();
+    let mut guard = guard(now);
+    for _ in 0..10_000 {
+        guard.received(&frame(3, 0, &[0, 0, 0, 8]), now);
+        guard.excuse_reset();
+    }
+    assert_eq!(guard.found(), None);
+}
+
+#[test]
 fn an_end_is_counted_by_its_code_and_by_who_said_it_unless_it_is_in_order() {
     let now = Instant::now();
     let mut guard = guard(now);
