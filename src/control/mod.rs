@@ -49,6 +49,7 @@ pub mod state_dir;
 pub mod status;
 pub mod supervise;
 pub mod systemd;
+pub mod tunnels;
 pub mod unverified;
 pub mod watch;
 pub mod workers;
