@@ -111,7 +111,7 @@ impl Tunnel {
             route,
             endpoint: self.open.endpoint().clone(),
         };
-        let id = context.worker.tunnels.number(context.worker.index);
+        let id = context.worker.context.board.number_tunnel();
         let card = Card::new(
             id,
             ends,
