@@ -212,7 +212,8 @@ async fn try_endpoint(
             Ok(answered) => return Ok(answered.done(in_flight)),
         }
     }
-    let conn = reach(client, context, &attempt.route.timeouts, attempt.upstream, index).await?;
+    let timeouts = &attempt.route.timeouts;
+    let conn = reach(client, context, timeouts, attempt.upstream, index, dial).await?;
     let answer = exchange(client, context, attempt, Peer::H1(conn)).await;
     let answered = answer.map_err(|failed| failed.error)?;
     Ok(answered.done(in_flight))
@@ -225,10 +226,10 @@ pub(super) async fn reach(
     timeouts: &Timeouts,
     upstream: &LocalUpstream,
     index: usize,
+    dial: &Arc<Dial>,
 ) -> Result<Box<Conn>, ProxyError> {
     let endpoint = &upstream.endpoints[index];
     begin_attempt(context, endpoint, index, false);
-    let dial = &upstream.plan.dial;
     let behalf = client.behalf(dial);
     let dialling = Dialling {
         dial,
@@ -580,6 +581,7 @@ async fn drive(
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
+    let body = exchange.body(body);
     let switched = response.status == 101;
     if switched && !(prepared.upgrade && switched_as_asked(context.head()?, &response)) {
         context.response = Some(response);
