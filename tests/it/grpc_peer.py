@@ -80,7 +80,8 @@ def call(address):
     assert (head["x-head"], head["head-bin"]) == ("1", DATA), head
     assert (tail["x-tail"], tail["tail-bin"], tail["under_score"]) == ("2", DATA, "3"), tail
     assert one(LARGE) == LARGE
-    assert 0 < float(one(b"time", timeout=20)) <= 20
+    # It is rounded up a little on the way, by the library itself.
+    assert 10 < float(one(b"time", timeout=20)) < 21
 
     assert list(channel.unary_stream("/test.Echo/Count")(b"200")) == [str(i).encode() for i in range(200)]
     assert channel.stream_unary("/test.Echo/Total")(iter([b"abc"] * 100)) == b"300"
