@@ -83,6 +83,8 @@ mod tls_only;
 mod tls_peers;
 mod tls_reload;
 mod tunnel;
+mod tunnel_drain;
+mod tunnels;
 mod upstream_tls;
 mod upstream_tls_faults;
 mod websocket;

@@ -73,6 +73,7 @@ families! {
         H2_STREAMS "tidegate_h2_streams_total" Counter ["listener"] "Requests begun in HTTP/2.";
         H2_STREAMS_OPEN "tidegate_h2_streams_open" Gauge ["listener"] "Requests running in HTTP/2.";
         H2_RESETS "tidegate_h2_resets_total" Counter ["listener" "by" "code"] "Streams reset, by whom (client, gateway) and by error code. A code appears when first counted.";
+        H2_ERRORS "tidegate_h2_errors_total" Counter ["listener" "by" "code"] "HTTP/2 connections ended with an error, by who said so (client, gateway) and by error code. A code appears when first counted.";
         H2_ABUSES "tidegate_h2_abuses_total" Counter ["listener" "kind"] "HTTP/2 connections closed for what their clients did: rapid_reset, made_you_reset, header_bomb, continuation, settings, ping, empty_frames, control_frames, window_stall, slow_head, small_frames.";
 
         REQUESTS "tidegate_requests_total" Counter ["route" "upstream" "code_class"] "Requests ended, by class of the status sent; none: the client left before one was. A tunnel counts as 1xx when it ends. TLS passed on unopened counts with the route passthrough:LISTENER when it ends, as 2xx if an endpoint was reached.";
@@ -156,6 +157,7 @@ families! {
         ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
         ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";
         ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
+        ENDPOINT_DRAIN_SECONDS "tidegate_endpoint_drain_seconds" Gauge ["upstream" "endpoint"] "Time until the last tunnel of an endpoint that takes nothing new will have been asked to go, or cut; absent where nobody knows.";
         ENDPOINT_DRAIN_LEFT "tidegate_endpoint_drain_left" Gauge ["upstream" "endpoint"] "Requests and tunnels left at an endpoint that takes nothing new, as an operator asked.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
         HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed, grpc (its health service says another word than SERVING).";
