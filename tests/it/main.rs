@@ -42,6 +42,7 @@ mod grpc;
 mod grpc_errors;
 mod grpc_health;
 mod grpc_kit;
+mod grpc_peers;
 mod grpc_tls;
 mod h2_client;
 mod h2_server;
