@@ -91,7 +91,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     delete "/api/v1/upstreams/{name}/balance" OPERATOR changes::forget_balance, ["dry_run"], "The algorithm of an upstream back to the file's";
     get "/api/v1/overrides" VIEWER changes::list, [], "Everything that was changed at run time: who, when, why, until when";
     get "/api/v1/routes" VIEWER reads::routes, LIST, "Routes with what was counted for them";
-    get "/api/v1/explain" VIEWER reads::explain, ["method", "url", "header", "client", "listener", "worker"], "Where a request would go, and why: routes asked, endpoints, the pick";
+    get "/api/v1/explain" VIEWER reads::explain, ["method", "url", "header", "server_name", "client", "listener", "worker"], "Where a request would go, and why: routes asked, endpoints, the pick";
     get "/api/v1/listeners" VIEWER reads::listeners, LIST, "Listeners with the addresses really bound";
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";

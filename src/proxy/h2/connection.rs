@@ -3,7 +3,8 @@
 use super::guard::{Allowed, Guard, PREFACE};
 use super::io::{FrameIo, Watch};
 use super::stream::Stream;
-use crate::message::flatten::{self, Most};
+use crate::message::flatten::{self, Extended, Most};
+use crate::message::grpc::is_grpc;
 use crate::net::alarm::Alarm;
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
@@ -11,15 +12,19 @@ use crate::proxy::client::{Client, Link, Who};
 use crate::proxy::connection::FIRST_REQUEST_GRACE;
 use crate::proxy::error::ProxyError;
 use crate::proxy::heads;
-use crate::proxy::service::{self, Begun};
+use crate::proxy::service::{self, After, Begun};
+use crate::proxy::tunnel;
 use crate::proxy::view::ListenerView;
 use crate::proxy::worker::{Entry, RegisteredStream, Worker};
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::{Abuse, ListenerSeries};
+use crate::ws::handshake::new_key;
 use bytes::Bytes;
+use h2::ext::Protocol;
 use h2::server::{Connection, Handshake, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
+use http::header::CONTENT_TYPE;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -173,6 +178,7 @@ fn handshake(mut wire: Wire, plan: &ListenerPlan, watch: &Rc<Watch>) -> Handshak
         // The guard's to judge, which ends the connection long before.
         .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MOST_PROVOKED_RESETS as usize))
+        .enable_connect_protocol()
         .handshake(io)
 }
 
@@ -343,13 +349,23 @@ impl Driver<'_> {
         let running = Running::new(shared, &listener.series, now);
         let (parts, body) = request.into_parts();
         let mut stream = Stream::new(body, respond);
+        stream.grpc = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| is_grpc(kind.as_bytes()));
         let limits = &listener.plan.head_limits;
         let most = Most {
             head_bytes: limits.head_bytes,
             fields: limits.fields,
             target_bytes: limits.target_bytes,
         };
-        let head = flatten::request(&parts, most, heads::take()).map_err(|(reject, buf)| {
+        let key = parts.extensions.get::<Protocol>().map(|_| new_key());
+        let extended = parts.extensions.get::<Protocol>().zip(key.as_deref());
+        let extended = extended.map(|(protocol, key)| Extended {
+            protocol: protocol.as_str(),
+            key,
+        });
+        let head = flatten::request(&parts, extended, most, heads::take()).map_err(|(reject, buf)| {
             heads::give(buf);
             ProxyError::refused(reject)
         });
@@ -527,13 +543,15 @@ async fn run(
     head: Result<crate::message::head::RequestHead, ProxyError>,
 ) {
     entry.served_here().await;
-    drop(entry);
-    // A stream becomes no tunnel: only HTTP/1.1 asks for that by a head that an endpoint can answer with 101.
-    // Boxed, so that the large state of a request is made in its place and not moved with the task.
-    let _done = match head {
+    let after = match head {
+        // Boxed, so that a tunnel does not hold the room of the request that began it.
         Ok(head) => Box::pin(service::serve(&mut client, begun, head)).await,
         Err(error) => Box::pin(service::refuse(&mut client, begun, error)).await,
     };
+    if let After::Tunnel(tunnel) = after {
+        return tunnel::run(tunnel, Box::new(client), entry, (running, registered)).await;
+    }
+    drop(entry);
     let stalled = &running.shared.stalled;
     match &client.link {
         Link::H2(stream) if stream.is_stalled() => {

@@ -1,16 +1,22 @@
 //! What one worker owns of the upstreams: pools of idle connections and its place in the balancers. Nothing here
 //! is shared, so nothing is locked.
 
+mod muxes;
+
+pub use muxes::{Joined, Opened, Opening};
+
 use super::conn::{Behalf, Conn, Dial};
 use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
 use super::shared::breaker::BreakerState;
 use super::shared::budget::Budget;
+use super::shared::sticky::{self, Missing};
 use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
 use crate::base::clock::Millis;
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::telemetry::metrics::WorkerMetrics;
+use muxes::Muxes;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,8 +35,12 @@ pub struct LocalEndpoint {
     /// Boxed, because they come and go with every request: moving them costs 600 instructions each time.
     #[expect(clippy::vec_box, reason = "moved more often than made")]
     idle: RefCell<Vec<Box<Conn>>>,
+    /// Connections that requests share.
+    muxes: Muxes,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
+    /// What is left of the last slice of tunnels that were asked to go.
+    pub shed_credit: Cell<f64>,
 }
 
 impl LocalEndpoint {
@@ -92,6 +102,7 @@ impl LocalEndpoint {
             let wanted = !conn.is_orphan() && Arc::ptr_eq(&conn.dial, &self.dial.borrow());
             wanted && young && conn.is_usable() && self.is_reached_by(conn)
         });
+        self.sweep_muxes(timeout, now);
         self.series
             .connections_idle
             .add(idle.len() as i64 - before as i64);
@@ -105,6 +116,7 @@ impl LocalEndpoint {
             return;
         }
         *self.dial.borrow_mut() = dial.clone();
+        self.muxes.leave();
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.series.connections_idle.add(-(idle.len() as i64));
     }
@@ -119,6 +131,7 @@ impl LocalEndpoint {
 
 impl Drop for LocalEndpoint {
     fn drop(&mut self) {
+        self.muxes.leave();
         self.series
             .connections_idle
             .add(-(self.idle.borrow().len() as i64));
@@ -209,6 +222,16 @@ impl LocalUpstream {
         }
     }
 
+    /// A place at the endpoint that a session belongs to.
+    ///
+    /// # Errors
+    /// Why the session can't be there.
+    pub fn take_home(&self, index: usize, now: Millis) -> Result<InFlight, Missing> {
+        let plan = &self.plan.endpoints[index];
+        sticky::keeps(plan, || self.plan.has_nobody_well(now), now)?;
+        InFlight::within(self.endpoints[index].clone(), plan.max_connections).ok_or(Missing::Full)
+    }
+
     /// Whether an endpoint is passed over only because it is at its limit.
     fn someone_is_full(&self, tried: &[usize], now: Millis) -> bool {
         let nobody_well = self.plan.has_nobody_well(now);
@@ -266,7 +289,9 @@ impl Endpoints {
                         pool: Cell::new(plan.pool),
                         dial: RefCell::new(plan.dial.clone()),
                         idle: RefCell::default(),
+                        muxes: Muxes::default(),
                         line: RefCell::default(),
+                        shed_credit: Cell::default(),
                     })
                 });
                 local.pool.set(plan.pool);
@@ -297,6 +322,7 @@ impl Endpoints {
                 .connections_idle
                 .add(-(gone.idle.borrow().len() as i64));
             gone.idle.borrow_mut().clear();
+            gone.muxes.leave();
         }
         upstreams
     }
