@@ -43,8 +43,10 @@ pub struct Board {
     listeners: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
     clients: Arc<Clients>,
     /// Tunnels of listeners and routes that bound them, and of their clients.
-    tallies: Mutex<HashMap<(&'static str, Arc<str>), Arc<Tally>>>,
+    tallies: Mutex<HashMap<TallyKey, Arc<Tally>>>,
     tunnel_clients: Arc<Clients>,
+    /// The number of the last tunnel that was opened.
+    tunnel_numbers: AtomicU64,
     /// All tunnels are asked to go: the gateway drains.
     shed: ArcSwapOption<Shed>,
     /// Highest descriptor number that accepting may use; above it are those for endpoints, files and control.
@@ -60,6 +62,7 @@ impl Default for Board {
             clients: Arc::default(),
             tallies: Mutex::default(),
             tunnel_clients: Arc::default(),
+            tunnel_numbers: AtomicU64::new(0),
             shed: ArcSwapOption::empty(),
             accept_fd_limit: AtomicUsize::new(usize::MAX),
         }
@@ -128,6 +131,12 @@ impl Board {
             .iter()
             .map(|p| p.status.tunnels.load(Ordering::Relaxed))
             .sum()
+    }
+
+    /// A number for a new tunnel.
+    #[must_use]
+    pub fn number_tunnel(&self) -> u64 {
+        self.tunnel_numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Has all tunnels asked to go.
@@ -247,6 +256,9 @@ impl Drop for ClientPermit {
         self.clients.leave(&self.key);
     }
 }
+
+/// Of which kind of thing, and its name.
+type TallyKey = (&'static str, Arc<str>);
 
 type ClientKey = (Arc<str>, IpAddr);
 

@@ -191,6 +191,9 @@ fn a_silent_client_is_pinged_and_one_that_answers_stays() {
         let (opcode, payload) = ws::read_frame(&mut stays.conn).expect("a ping");
         assert_eq!((opcode, payload.len()), (ws::PING, 0));
         stays.conn.send(ws::frame(ws::PONG, b"", true));
+        // What answers goes on to the endpoint, and this one returns all that it hears.
+        let (opcode, _) = ws::read_frame(&mut stays.conn).expect("the echo");
+        assert_eq!(opcode, ws::PONG);
     }
     stays.echo("still here");
     let (opcode, _) = ws::read_frame(&mut gone.conn).expect("a ping");

@@ -132,6 +132,8 @@ fn an_extended_connect_holds_its_conversation() {
     socket.say(&ws::frame(CLOSE, &1000_u16.to_be_bytes(), true));
     assert_eq!(socket.hear().map(|(opcode, _)| opcode), Some(CLOSE));
     assert_eq!(socket.hear(), None);
+    socket.send.send_data(Bytes::new(), true).unwrap();
+    client.turn();
     drop(socket);
     let record = gateway.access_record("/chat?room=1");
     assert_eq!(
@@ -141,7 +143,10 @@ fn an_extended_connect_holds_its_conversation() {
     );
     assert!(record["bytes_received"].as_u64() > Some(300_000), "{record}");
     drop(other);
-    eventually("none is left", || gateway.metric("tidegate_ws_open", &[]) == 0.0);
+    eventually("none is left", || {
+        client.turn();
+        gateway.metric("tidegate_ws_open", &[]) == 0.0
+    });
     eventually("the endpoint's connections end", || {
         backend.open_connections() == 0
     });

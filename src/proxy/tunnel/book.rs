@@ -2,13 +2,14 @@
 
 use super::card::{Card, GOING_AWAY, Kind, Leave};
 use crate::base::clock::Millis;
-use crate::config::model::ShedOrder;
+use crate::snapshot::ShedOrder;
 use crate::telemetry::metrics::Closed;
 use crate::upstream::shared::shed::Shed;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,24 @@ impl Which {
     }
 }
 
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = [
+            ("id", self.id.map(|id| id.to_string())),
+            ("listener", self.listener.clone()),
+            ("route", self.route.clone()),
+            ("upstream", self.upstream.clone()),
+            ("endpoint", self.endpoint.clone()),
+            ("client", self.client.map(|client| client.to_string())),
+        ];
+        let mut said = texts.into_iter().filter_map(|(name, text)| Some((name, text?)));
+        if let Some((name, text)) = said.next() {
+            write!(f, "{name} {text}")?;
+        }
+        said.try_for_each(|(name, text)| write!(f, ", {name} {text}"))
+    }
+}
+
 /// A tunnel as it is told.
 #[derive(Clone, Debug)]
 pub struct Told {
@@ -65,7 +84,6 @@ pub struct Told {
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Book {
     cards: RefCell<Slab<Rc<Card>>>,
-    numbers: Cell<u64>,
     /// Some endpoint's tunnels, or all, are being asked to go.
     shedding: Cell<bool>,
     /// What is left of the last slice, of the gateway's drain.
@@ -73,12 +91,6 @@ pub(in crate::proxy) struct Book {
 }
 
 impl Book {
-    /// A number for a new tunnel, told apart over workers by its rest.
-    pub fn number(&self, worker: usize) -> u64 {
-        self.numbers.set(self.numbers.get() + 1);
-        self.numbers.get() * 1024 + worker as u64
-    }
-
     /// Returns its place, by which it is taken out again.
     pub fn enter(&self, card: &Rc<Card>) -> usize {
         self.cards.borrow_mut().insert(card.clone())

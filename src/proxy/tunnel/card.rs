@@ -4,10 +4,10 @@
 //! second, sees who has been silent for too long or is too old, and wakes him with the order to go.
 
 use crate::base::clock::Millis;
-use crate::config::model::{TunnelBounds, WebSocket};
 use crate::proxy::view::RouteView;
 use crate::proxy::worker::Entry;
 use crate::snapshot::PassthroughPlan;
+use crate::snapshot::{TunnelBounds, WebSocket};
 use crate::telemetry::metrics::Closed;
 use crate::upstream::local::LocalEndpoint;
 use std::cell::Cell;

@@ -1,6 +1,6 @@
 //! What one direction of a WebSocket is held to, by the heads of its frames.
 
-use crate::config::model::WebSocket;
+use crate::snapshot::WebSocket;
 use crate::ws::frames::{CLOSE, Frame, Scanned, Scanner, Speaker, Stop};
 use std::time::Instant;
 

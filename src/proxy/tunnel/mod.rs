@@ -111,7 +111,7 @@ impl Tunnel {
             route,
             endpoint: self.open.endpoint().clone(),
         };
-        let id = context.worker.tunnels.number(context.worker.index);
+        let id = context.worker.context.board.number_tunnel();
         let card = Card::new(
             id,
             ends,
@@ -235,7 +235,7 @@ impl Tunnel {
         }
         if self.code.is_none() && card.leave().is_none() {
             let closed = up.close.map(|code| (Closed::Client, code));
-            if let Some((by, code)) = closed.or(down.close.map(|code| (Closed::Endpoint, code))) {
+            if let Some((by, code)) = closed.or_else(|| down.close.map(|code| (Closed::Endpoint, code))) {
                 self.code = Some(code);
                 self.first = Some(by);
             }

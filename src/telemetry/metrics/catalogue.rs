@@ -157,6 +157,7 @@ families! {
         ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
         ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";
         ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
+        ENDPOINT_DRAIN_SECONDS "tidegate_endpoint_drain_seconds" Gauge ["upstream" "endpoint"] "Time until the last tunnel of an endpoint that takes nothing new will have been asked to go, or cut; absent where nobody knows.";
         ENDPOINT_DRAIN_LEFT "tidegate_endpoint_drain_left" Gauge ["upstream" "endpoint"] "Requests and tunnels left at an endpoint that takes nothing new, as an operator asked.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
         HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed, grpc (its health service says another word than SERVING).";
