@@ -89,6 +89,7 @@ fn record<'a>(
         bytes_sent: 4_311,
         body_bytes_sent: 4_096,
         queued: Duration::ZERO,
+        sticky: None,
         attempts,
         tunnel: false,
     }

@@ -98,7 +98,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/api/v1/tunnels/{id}" VIEWER tunnels::one, [], "One tunnel";
     delete "/api/v1/tunnels/{id}" OPERATOR tunnels::close_one, ["dry_run"], "Closes a tunnel, with close code 1001 where frames are known";
     post "/api/v1/tunnels/close" OPERATOR tunnels::close, ["dry_run"], "Closes the tunnels of a client, route, upstream, endpoint or listener, with a close code and a reason";
-    get "/api/v1/explain" VIEWER reads::explain, ["method", "url", "header", "client", "listener", "worker"], "Where a request would go, and why: routes asked, endpoints, the pick";
+    get "/api/v1/explain" VIEWER reads::explain, ["method", "url", "header", "server_name", "client", "listener", "worker"], "Where a request would go, and why: routes asked, endpoints, the pick";
     get "/api/v1/listeners" VIEWER reads::listeners, LIST, "Listeners with the addresses really bound";
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";

@@ -173,6 +173,7 @@ fn wondering(query: Vec<(String, String)>) -> Result<Wondering, Problem> {
                     .ok_or_else(|| Problem::bad_request("header is written as `Name: value`"))?;
                 wondering.headers.push((name.to_owned(), value.trim().to_owned()));
             }
+            "server_name" => wondering.server_name = Some(value),
             "client" => wondering.client = Some(parsed("client", &value)?),
             "listener" => wondering.listener = Some(value),
             "worker" => wondering.worker = parsed("worker", &value)?,

@@ -7,6 +7,7 @@ mod listener;
 mod process;
 mod resilience;
 mod route;
+mod sticky;
 mod tls;
 mod upstream;
 
@@ -26,12 +27,14 @@ pub use route::{
     ValuePattern, WebSocket,
 };
 use std::collections::BTreeMap;
+pub use sticky::{Learn, OnMissing, SameSite, Secure, SessionName, Sticky, StickyBy, StickyCookie};
 pub use tls::{
     Acme, AcmeChallenge, AcmeKey, Alpn, CertificateFiles, ClientAuth, ClientAuthMode, ExternalAccount,
     NamedClientAuth, TLS_GROUPS, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UnknownName, UpstreamTls,
 };
 pub use upstream::{
     Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, ShedOrder, Upstream,
+    UpstreamHttp2, UpstreamProtocol,
 };
 
 /// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.

@@ -6,9 +6,9 @@ use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
     Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded, H2Limits,
-    HeaderEdits, Health, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool,
-    Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, TunnelBounds, Upstream,
-    UpstreamTls, WebSocket,
+    HeaderEdits, Health, Learn, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy,
+    Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, SessionName, Sticky, StickyBy,
+    StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamHttp2, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -379,9 +379,12 @@ fn upstream(t: &Table) -> Option<Upstream> {
         bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
+        protocol: chosen(t, "protocol")?,
+        http2: upstream_http2(t.table("http2")?)?,
         proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
         tls: t.table("tls").and_then(upstream_tls),
         pool: pool(t.table("pool")?)?,
+        sticky: t.table("sticky").and_then(sticky),
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,
         retry: retry(t.table("retry")?)?,
@@ -389,6 +392,48 @@ fn upstream(t: &Table) -> Option<Upstream> {
         queue: queue(t.table("queue")?)?,
         drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
+    })
+}
+
+fn upstream_http2(t: &Table) -> Option<UpstreamHttp2> {
+    Some(UpstreamHttp2 {
+        streams: t.get("streams")?,
+        window: size(t, "window")?,
+        connection_window: size(t, "connection_window")?,
+        send_buffer: usize::try_from(t.get::<u64>("send_buffer")?).ok()?,
+        frame_bytes: size(t, "frame_bytes")?,
+        ping: t.get("ping")?,
+        ping_timeout: t.get("ping_timeout")?,
+    })
+}
+
+fn sticky(t: &Table) -> Option<Sticky> {
+    let by = if let Some(name) = t.get("cookie") {
+        StickyBy::Cookie(StickyCookie {
+            name,
+            ttl: t.get("ttl")?,
+            keys: t.list("keys")?,
+            path: t.get("path")?,
+            domain: t.get("domain"),
+            secure: chosen(t, "secure")?,
+            http_only: t.get("http_only")?,
+            same_site: chosen(t, "same_site")?,
+            partitioned: t.get("partitioned")?,
+            private: t.get("private")?,
+        })
+    } else if let Some(learn) = t.table("learn") {
+        let cookie = learn.get("cookie").map(SessionName::Cookie);
+        StickyBy::Learn(Learn {
+            name: cookie.or_else(|| learn.get("header").map(SessionName::Header))?,
+            max_sessions: learn.get("max_sessions")?,
+            idle: t.get("ttl")?,
+        })
+    } else {
+        StickyBy::Hash(t.get("hash")?)
+    };
+    Some(Sticky {
+        by,
+        on_missing: chosen(t, "on_missing")?,
     })
 }
 
@@ -411,6 +456,7 @@ fn health(t: &Table) -> Option<Health> {
         headers: t.map("headers")?,
         status: t.get("status")?,
         body: t.get("body"),
+        service: t.get("service").unwrap_or_default(),
         port: t.get("port"),
         interval: t.get("interval")?,
         fast_interval: t.get("fast_interval")?,

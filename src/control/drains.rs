@@ -163,7 +163,8 @@ fn look(gateway: &Gateway) -> bool {
             progress.leave = leave.value;
             progress.deadline = deadline(leave);
         }
-        step(gateway, key, endpoint.as_ref(), progress, seen);
+        let may_come_back = leave.value.state == AdminState::Draining && keeps_sessions(gateway, key);
+        step(gateway, key, endpoint.as_ref(), progress, seen, may_come_back);
         unfinished |= progress.finished.is_none();
     }
     unfinished
@@ -279,12 +280,22 @@ fn deadline(leave: &Override<Leave>) -> Option<Instant> {
     Instant::now().checked_add(Duration::try_from(left).unwrap_or(Duration::ZERO))
 }
 
+/// Whether clients may come back to an endpoint of this upstream though it takes nothing new.
+fn keeps_sessions(gateway: &Gateway, key: &EndpointKey) -> bool {
+    let live = gateway.live.load();
+    let upstream = live.upstreams.iter().find(|plan| plan.name == key.upstream);
+    upstream
+        .and_then(|plan| plan.sticky.as_ref())
+        .is_some_and(|sticky| sticky.remembers())
+}
+
 fn step(
     gateway: &Gateway,
     key: &EndpointKey,
     endpoint: Option<&Arc<EndpointState>>,
     progress: &mut Progress,
     seen: u64,
+    may_come_back: bool,
 ) {
     let now = Instant::now();
     let left = Left::at(endpoint);
@@ -314,7 +325,9 @@ fn step(
     if progress.finished.is_some() {
         return;
     }
-    if left.is_nothing() && seen >= progress.generation {
+    // Sessions that are between two requests are not counted anywhere; until the deadline they may come back.
+    let all_gone = over || !may_come_back || progress.deadline.is_none();
+    if left.is_nothing() && all_gone && seen >= progress.generation {
         progress.finished = Some(Timestamp::now());
         let text = match progress.at_start {
             none if none.is_nothing() => "nothing runs there".to_owned(),

@@ -3,6 +3,7 @@
 //! Reloads that wait together are one: each reads the files as they are when it starts, so the first of them
 //! does what all of them ask for.
 
+use super::certificates;
 use super::command::{Action, Actor, Command, Commands, Outcome, Submitted};
 use super::discovery;
 use super::gateway::Gateway;
@@ -229,6 +230,10 @@ impl Mutator {
     }
 
     fn after_reload(&mut self, outcome: &Outcome) {
+        if let Outcome::Rejected(problems) = outcome {
+            let refused = certificates::refused_pairs(problems);
+            self.gateway.metrics.control.certificates_refused.add(refused);
+        }
         let result = match outcome {
             Outcome::Applied { .. } => ReloadResult::Applied,
             Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. } => ReloadResult::Unchanged,

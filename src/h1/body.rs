@@ -156,6 +156,13 @@ impl BodyDecoder {
         self.state == State::End
     }
 
+    /// Whether it was given nothing yet.
+    #[must_use]
+    pub const fn is_untouched(&self) -> bool {
+        let begun = matches!(self.state, State::Size) && self.digits == 0;
+        self.payload == 0 && (begun || matches!(self.state, State::Length | State::UntilClose))
+    }
+
     /// Bytes of payload so far.
     #[must_use]
     pub const fn payload(&self) -> u64 {

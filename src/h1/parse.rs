@@ -1,6 +1,6 @@
 //! Heads in: the request line or status line and the field lines, in one pass (RFC 9112 sections 2 to 5).
 
-use crate::message::bytes::{is_target, is_token_byte, target_len};
+use crate::message::bytes::{is_token_byte, target_len};
 use crate::message::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use crate::message::names::Name;
 use crate::message::scan::find_control;
@@ -236,10 +236,7 @@ fn method_end(input: &[u8], start: usize) -> Scan<usize> {
 
 fn target_end(input: &[u8], start: usize, limit: usize) -> Scan<usize> {
     let rest = input.get(start..).unwrap_or_default();
-    let len = match memchr::memchr(b' ', rest) {
-        Some(space) if is_target(&rest[..space]) => space,
-        _ => target_len(rest),
-    };
+    let len = target_len(rest);
     if len > limit {
         return Err(Stop::Fault(Reject::new(Token::UriTooLong, "target too long")));
     }
@@ -255,8 +252,10 @@ fn target_end(input: &[u8], start: usize, limit: usize) -> Scan<usize> {
 /// `HTTP/1.1` or `HTTP/1.0`, and where it ends.
 fn version(input: &[u8], start: usize) -> Scan<(Version, usize)> {
     let rest = input.get(start..).unwrap_or_default();
+    const H11: u64 = u64::from_le_bytes(*b"HTTP/1.1");
     match rest.first_chunk::<8>() {
-        Some(b"HTTP/1.1") => Ok((Version::H11, start + 8)),
+        // Compared as a word, which byte patterns are not.
+        Some(text) if u64::from_le_bytes(*text) == H11 => Ok((Version::H11, start + 8)),
         Some(b"HTTP/1.0") => Ok((Version::H10, start + 8)),
         Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
             if major.is_ascii_digit() && minor.is_ascii_digit() =>

@@ -1,6 +1,6 @@
 //! Which bytes may stand where (RFC 9110 section 5.6.2, RFC 9112 section 3.2).
 
-use super::scan::{find_control, is_printable};
+use super::scan::{find_control, is_printable, plain_target_len};
 
 /// May stand in a token: a method, a field name, a connection option.
 const TOKEN: u8 = 1;
@@ -68,7 +68,16 @@ pub const fn is_query_byte(byte: u8) -> bool {
 /// How many bytes from the start may stand in a request target: up to the first question mark those of a path,
 /// after it those of a query.
 #[must_use]
+#[inline]
 pub fn target_len(text: &[u8]) -> usize {
+    let plain = plain_target_len(text);
+    match text.get(plain) {
+        Some(&stop) if is_query_byte(stop) => target_len_with_query(text),
+        _ => plain,
+    }
+}
+
+fn target_len_with_query(text: &[u8]) -> usize {
     let mut in_query = false;
     let fits = |&&byte: &&u8| {
         in_query |= byte == b'?';
@@ -81,29 +90,7 @@ pub fn target_len(text: &[u8]) -> usize {
 #[must_use]
 #[inline]
 pub fn is_target(text: &[u8]) -> bool {
-    match text.last_chunk::<16>() {
-        // Blocks and the last one, which may overlap.
-        Some(last) if is_plain_target_block(last) => {
-            let (blocks, _) = text.as_chunks::<16>();
-            blocks.iter().all(is_plain_target_block) || target_len(text) == text.len()
-        }
-        _ => target_len(text) == text.len(),
-    }
-}
-
-/// Whether all of this may stand anywhere in a target. Compiles to comparisons of vectors.
-#[inline]
-fn is_plain_target_block(block: &[u8; 16]) -> bool {
-    let stops = |b: u8| {
-        // Adding one makes DEL negative, as what is beyond ASCII is.
-        u8::from((b as i8).wrapping_add(1) <= 0x21)
-            | u8::from(b & 0xfe == b'"')
-            | u8::from(b & 0xfd == b'<')
-            | u8::from(b & 0xfd == b'\\')
-            | u8::from(b == b'`')
-            | u8::from(b.wrapping_sub(b'{') < 3)
-    };
-    block.iter().fold(0, |any, &b| any | stops(b)) == 0
+    target_len(text) == text.len()
 }
 
 /// Whether this is a token: at least one byte, all of them token bytes.

@@ -89,6 +89,7 @@ const fn hint(token: Token) -> &'static str {
         | Token::NoEndpoint
         | Token::BreakerOpen
         | Token::Overloaded
+        | Token::StickyMissing
         | Token::Draining
         | Token::ConnectTimeout
         | Token::ResponseTimeout

@@ -2,11 +2,12 @@
 
 use super::edits::Edits;
 use super::framing::{BodyKind, is_bodiless};
-use super::head::ResponseHead;
+use super::head::{RequestHead, ResponseHead};
 use super::hop::is_forwardable_trailer;
 use super::names::Name;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 /// Whether a field of this name has no place in HTTP/2: it speaks of the connection (RFC 9113 section 8.2.2).
 #[must_use]
@@ -48,6 +49,70 @@ pub fn of_response(head: &ResponseHead, edits: &Edits, body: BodyKind) -> (Heade
         fields.add_lines(line);
     }
     fields.done()
+}
+
+/// What goes to an endpoint in HTTP/2 as the head of a request.
+#[derive(Debug)]
+pub struct RequestFields {
+    pub method: Method,
+    pub uri: Uri,
+    pub fields: HeaderMap,
+    /// What it takes as text.
+    pub bytes: u64,
+}
+
+/// A client's request with its edits, for an endpoint that speaks HTTP/2: Host becomes the authority, the scheme is how
+/// the endpoint is reached (`secure`: by TLS). `body` is how the body will follow. `None`: Host or target can't be
+/// written so.
+#[must_use]
+pub fn of_request(head: &RequestHead, edits: &Edits, body: BodyKind, secure: bool) -> Option<RequestFields> {
+    let buf = &head.buf;
+    // One copy for all values, which are pieces of it.
+    let bytes = Bytes::copy_from_slice(&buf.bytes);
+    let mut fields = Fields::with_capacity(buf.fields.len() + 8);
+    let mut authority: Option<Bytes> = None;
+    for (index, field) in buf.fields.iter().enumerate() {
+        if edits.is_dropped(index) || is_of_connection(field.id) {
+            continue;
+        }
+        let value = bytes.slice(field.value.start as usize..field.value.end as usize);
+        match field.id {
+            Name::Host => authority = Some(value),
+            // Ours to write.
+            Name::ContentLength | Name::Te => {}
+            id => fields.append(
+                buf.name(index),
+                secret(id, HeaderValue::from_maybe_shared(value).ok()),
+            ),
+        }
+    }
+    for line in edits.lines() {
+        fields.add_request_lines(line, &mut authority);
+    }
+    if let BodyKind::Length(length) = body {
+        fields.add(b"content-length", itoa::Buffer::new().format(length).as_bytes());
+    }
+    let target = Bytes::copy_from_slice(edits.target().unwrap_or_else(|| head.target()));
+    let (fields, bytes) = fields.done();
+    let line = (head.method_text().len() + target.len()) as u64;
+    let mut uri = uri::Parts::default();
+    uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Some(Authority::from_maybe_shared(authority?).ok()?);
+    uri.path_and_query = Some(PathAndQuery::from_maybe_shared(target).ok()?);
+    Some(RequestFields {
+        method: Method::from_bytes(head.method_text()).ok()?,
+        uri: Uri::from_parts(uri).ok()?,
+        fields,
+        bytes: bytes + line,
+    })
+}
+
+/// Marks what is never to enter the table of a connection's compression, which requests of many clients share
+/// (RFC 7541 section 7.1.3).
+fn secret(id: Name, value: Option<HeaderValue>) -> Option<HeaderValue> {
+    let mut value = value?;
+    value.set_sensitive(matches!(id, Name::Cookie | Name::Authorization));
+    Some(value)
 }
 
 /// The fields of a response of our own.
@@ -140,6 +205,24 @@ impl Fields {
                 if !is_of_connection(Name::recognise(name)) {
                     self.add(name, value);
                 }
+            }
+        }
+    }
+
+    /// The same of a request; Host goes where the authority is kept.
+    fn add_request_lines(&mut self, lines: &[u8], authority: &mut Option<Bytes>) {
+        for line in lines.split(|&b| b == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let Some(colon) = memchr::memchr(b':', line) else {
+                continue;
+            };
+            let (name, value) = (&line[..colon], super::bytes::trim(&line[colon + 1..]));
+            match Name::recognise(name) {
+                Name::Host => *authority = Some(Bytes::copy_from_slice(value)),
+                // Framing is ours.
+                Name::ContentLength => {}
+                id if is_of_connection(id) => {}
+                id => self.append(name, secret(id, HeaderValue::from_bytes(value).ok())),
             }
         }
     }

@@ -5,10 +5,11 @@
 //! connection, pseudo-fields in their order: who reads the frames has seen to that and resets the stream otherwise
 //! (section 8.1.1).
 
-use super::bytes::is_target;
+use super::bytes::{is_target, is_token};
 use super::fields::is_of_connection;
-use super::head::{Field, HeadBuf, Method, RequestHead, Span, Version};
+use super::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use super::names::Name;
+use super::status::reason;
 use super::token::{Reject, Token};
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -39,6 +40,7 @@ pub fn request(
     most: Most,
     mut buf: Box<HeadBuf>,
 ) -> Result<RequestHead, (Reject, Box<HeadBuf>)> {
+    buf.clear();
     match write(parts, extended, most, &mut buf) {
         Ok((method_text, target)) => Ok(RequestHead {
             method: Method::recognise(method_text.of(&buf.bytes)),
@@ -49,6 +51,55 @@ pub fn request(
         }),
         Err(reject) => Err((reject, buf)),
     }
+}
+
+/// Writes the head of an endpoint's response into the buffer; `target_bytes` does not matter.
+///
+/// # Errors
+/// `bad_response`: it is larger than allowed, or has a field that can't be passed on.
+pub fn response(
+    status: u16,
+    headers: &HeaderMap,
+    most: Most,
+    mut buf: Box<HeadBuf>,
+) -> Result<ResponseHead, (Reject, Box<HeadBuf>)> {
+    buf.clear();
+    let bytes = &mut buf.bytes;
+    bytes.extend_from_slice(b"HTTP/2.0 ");
+    bytes.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    bytes.push(b' ');
+    let start = bytes.len();
+    bytes.extend_from_slice(reason(status).as_bytes());
+    let reason = Span::new(start, bytes.len());
+    bytes.extend_from_slice(b"\r\n");
+    if let Err(reject) = response_fields(headers, most, &mut buf) {
+        return Err((reject, buf));
+    }
+    buf.bytes.extend_from_slice(b"\r\n");
+    Ok(ResponseHead {
+        buf,
+        version: Version::H2,
+        status,
+        reason,
+    })
+}
+
+fn response_fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
+    for (name, value) in headers {
+        let name = name.as_str().as_bytes();
+        let id = Name::recognise(name);
+        if is_of_connection(id) {
+            let detail = "a field of the connection in HTTP/2";
+            return Err(Reject::new(Token::BadResponse, detail));
+        }
+        push(buf, most, name, id, &[value.as_bytes()]).map_err(|reject| match reject.token {
+            Token::HeadersTooLarge => {
+                Reject::new(Token::BadResponse, "the head of the response is too large")
+            }
+            _ => Reject::new(Token::BadResponse, reject.detail),
+        })?;
+    }
+    Ok(())
 }
 
 fn write(
@@ -79,6 +130,14 @@ fn write(
             "the path has a byte that may not stand in one",
         ));
     }
+    buf.reserve(
+        method.len()
+            + target.len()
+            + authority.len()
+            + FIRST_LINE_AND_HOST
+            + length(&parts.headers).min(most.head_bytes),
+        parts.headers.len() + 1,
+    );
     let bytes = &mut buf.bytes;
     bytes.extend_from_slice(method);
     bytes.push(b' ');
@@ -105,6 +164,17 @@ fn write(
     Ok((method_text, target))
 }
 
+/// What is around a method, a target and an authority.
+const FIRST_LINE_AND_HOST: usize = "  HTTP/2.0\r\nhost: \r\n\r\n".len();
+
+/// What fields take as lines.
+fn length(headers: &HeaderMap) -> usize {
+    let line = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        name.as_str().len() + value.len() + ": \r\n".len()
+    };
+    headers.iter().map(line).sum()
+}
+
 /// What Host is to say: the authority, and Host itself where there is none.
 fn host<'a>(headers: &'a HeaderMap, authority: &'a str) -> Result<Option<&'a [u8]>, Reject> {
     let mut named = headers.get_all(header::HOST).iter();
@@ -128,6 +198,10 @@ fn fields(headers: &HeaderMap, extended: bool, most: Most, buf: &mut HeadBuf) ->
         let id = Name::recognise(name);
         match id {
             Name::Host => {}
+            // The engine takes a quotation mark for a letter of a name; what reads the head next does not.
+            Name::Other | Name::Underscored if !is_token(name) => {
+                return Err(Reject::new(Token::BadRequest, "a name that is none"));
+            }
             // It has no meaning in HTTP/2 (RFC 8441 section 5), and here it is ours.
             Name::SecWebsocketKey if extended => {}
             Name::Cookie if cookie_joined => {}
@@ -292,6 +366,8 @@ mod tests {
             Token::BadRequest
         );
         assert_eq!(refused(Request::get("/").header("x", "a ")), Token::BadRequest);
+        let quoted = header::HeaderName::from_lowercase(b"x\"y").unwrap();
+        assert_eq!(refused(Request::get("/").header(quoted, "a")), Token::BadRequest);
         assert_eq!(refused(Request::get("/{a}")), Token::BadRequest);
     }
 

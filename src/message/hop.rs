@@ -6,11 +6,12 @@
 //! cannot be nominated away: such an option is without effect, as the RFC's "MUST NOT send a connection
 //! option corresponding to a field intended for all recipients" makes it meaningless.
 
-use super::bytes::list;
+use super::bytes::{is_token, list};
 use super::edits::Edits;
 use super::framing::MAX_CONNECTION_OPTIONS;
 use super::head::HeadBuf;
 use super::names::Name;
+use smallvec::SmallVec;
 
 /// Always dropped, both ways. The framing fields are not here: the writer sees to them. Nor is Trailer,
 /// which announces fields that are passed on.
@@ -112,14 +113,21 @@ const NOT_IN_TRAILERS: [&[u8]; 24] = [
 pub fn is_forwardable_trailer(name: &[u8]) -> bool {
     match Name::recognise(name) {
         Name::Other => {
-            !NOT_IN_TRAILERS
-                .iter()
-                .any(|known| name.eq_ignore_ascii_case(known))
+            // The engine of HTTP/2 takes a quotation mark for a letter of a name.
+            is_token(name)
+                && !NOT_IN_TRAILERS
+                    .iter()
+                    .any(|known| name.eq_ignore_ascii_case(known))
                 && !starts_with_ignore_case(name, b"x-forwarded-")
                 && !starts_with_ignore_case(name, b"x-tidegate-")
                 && !starts_with_ignore_case(name, b"access-control-")
                 && !starts_with_ignore_case(name, b"proxy-")
                 && !starts_with_ignore_case(name, b"sec-")
+        }
+        // Names in gRPC's metadata may have them; what only looks like another name is judged as that one.
+        Name::Underscored => {
+            let plain: SmallVec<[u8; 32]> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
+            is_forwardable_trailer(&plain)
         }
         _ => false,
     }

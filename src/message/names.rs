@@ -68,10 +68,11 @@ impl Name {
     #[must_use]
     pub fn recognise(name: &[u8]) -> Self {
         let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-';
-        match name.contains(&b'_') {
-            true => Self::Underscored,
-            false if name.iter().all(plain) => Self::recognise_plain(name),
-            false => Self::Other,
+        match Self::recognise_plain(name) {
+            Self::Other if name.contains(&b'_') => Self::Underscored,
+            // It may only look like it, by the bit that case does not count.
+            known if known != Self::Other && name.iter().all(plain) => known,
+            _ => Self::Other,
         }
     }
 

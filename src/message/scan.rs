@@ -1,143 +1,124 @@
-//! Searches for the end of names and values: most of the work of reading a head.
+//! Searches for the end of names, values and targets: most of the work of reading a head.
 //!
-//! Eight bytes are looked at in one word. A test sets the high bit of each byte that it marks; tests never
-//! carry or borrow into a byte below the first one marked, so that the first is always right.
+//! Sixteen bytes are compared at once. A test marks the bytes at which a search stops.
 
-const ONES: u64 = u64::MAX / 255;
-const HIGH: u64 = ONES << 7;
-const LOW: u64 = !HIGH;
+use wide::i8x16;
 
-/// A word of this byte alone.
-const fn all(byte: u8) -> u64 {
-    ONES * byte as u64
-}
+const BLOCK: usize = 16;
 
 /// Position of the first control character (below 0x20, or 0x7F) from `at` on, or the length.
 #[must_use]
 #[inline]
 pub fn find_control(bytes: &[u8], at: usize) -> usize {
-    // Cheap, but it marks what is beyond ASCII as well.
-    let suspect = |word: u64| (word.wrapping_sub(all(0x20)) | word.wrapping_add(ONES)) & HIGH;
-    let mut rest = bytes.get(at..).unwrap_or_default();
-    while let Some((pair, after)) = rest.split_first_chunk::<16>() {
-        let (first, second) = halves(pair);
-        if suspect(first) | suspect(second) != 0
-            && let Some(place) = place(controls(first), controls(second))
-        {
-            return bytes.len() - rest.len() + place;
-        }
-        rest = after;
-    }
-    bytes.len() - rest.len() + find_control_short(rest)
-}
-
-/// [`find_control`] in less than sixteen bytes: the first word and the last, which may overlap.
-fn find_control_short(bytes: &[u8]) -> usize {
-    let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) else {
-        return bytes.iter().take_while(|&&b| b >= 0x20 && b != 0x7f).count();
+    let rest = bytes.get(at..).unwrap_or_default();
+    let controls = |block: i8x16| {
+        block.simd_gt(i8x16::splat(-1)) & block.simd_lt(i8x16::splat(0x20))
+            | block.simd_eq(i8x16::splat(0x7f))
     };
-    let marks = controls(u64::from_le_bytes(*first));
-    if marks != 0 {
-        return (marks.trailing_zeros() / 8) as usize;
-    }
-    let marks = controls(u64::from_le_bytes(*last));
-    // Without a mark there are 64 zeros.
-    bytes.len() - 8 + (marks.trailing_zeros() / 8) as usize
-}
-
-/// The control characters in a word.
-const fn controls(word: u64) -> u64 {
-    (word.wrapping_sub(all(0x20)) | ((word & LOW) + ONES)) & !word & HIGH
+    bytes.len() - rest.len() + until(rest, controls)
 }
 
 /// How many letters, digits and hyphens the text begins with. Almost every field name is made of these alone.
 #[must_use]
 #[inline]
 pub fn plain_name_len(text: &[u8]) -> usize {
-    // Of the bounds of the ranges, a letter or digit has passed one.
-    let others = |word: u64| {
-        let lower = word | all(0x20);
-        let passed = |word: u64, bound: u8| word.wrapping_add(all(0x80 - bound));
-        let letter = passed(lower, b'a') ^ passed(lower, b'z' + 1);
-        let digit = passed(word, b'0') ^ passed(word, b'9' + 1);
-        let no_hyphen = (word ^ all(b'-')).wrapping_add(LOW);
-        (!(letter ^ digit) & no_hyphen | word) & HIGH
-    };
-    let mut rest = text;
-    while let Some((word, after)) = rest.split_first_chunk::<8>() {
-        let marks = others(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return text.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
-        }
-        rest = after;
-    }
-    let plain = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'-';
-    text.len() - rest.len() + rest.iter().take_while(plain).count()
+    until(text, |block| {
+        let letters = within(block | i8x16::splat(0x20), b'a', 26);
+        let digits = within(block, b'0', 10);
+        !(letters | digits | block.simd_eq(i8x16::splat(b'-' as i8)))
+    })
 }
 
 /// How many printable ASCII characters (0x20 to 0x7E) the text begins with.
 #[must_use]
 #[inline]
 pub fn printable_len(text: &[u8]) -> usize {
-    let mut rest = text;
-    while let Some((block, after)) = rest.split_first_chunk::<16>() {
-        if !is_printable_block(block) {
-            break;
-        }
-        rest = after;
-    }
-    while let Some((word, after)) = rest.split_first_chunk::<8>() {
-        let marks = unprintable(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return text.len() - rest.len() + (marks.trailing_zeros() / 8) as usize;
-        }
-        rest = after;
-    }
-    text.len() - rest.len() + rest.iter().take_while(|b| (0x20..0x7f).contains(*b)).count()
+    until(text, |block| up_to(block, 0x1f))
 }
 
-/// Whether all of the text is printable ASCII. Made for short texts: the last block or word overlaps.
+/// Whether all of the text is printable ASCII.
 #[must_use]
 #[inline]
 pub fn is_printable(text: &[u8]) -> bool {
-    if let Some(last) = text.last_chunk::<16>() {
-        let (blocks, _) = text.as_chunks::<16>();
-        return blocks.iter().all(is_printable_block) && is_printable_block(last);
-    }
-    match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        (Some(first), Some(last)) => {
-            unprintable(u64::from_le_bytes(*first)) | unprintable(u64::from_le_bytes(*last)) == 0
+    printable_len(text) == text.len()
+}
+
+/// How many bytes the text begins with that may stand anywhere in a request target (`bytes::is_target_byte`).
+#[must_use]
+#[inline]
+pub(super) fn plain_target_len(text: &[u8]) -> usize {
+    until(text, |block| {
+        let one_of_two =
+            |either: u8, bit: u8| (block & i8x16::splat(!bit as i8)).simd_eq(i8x16::splat(either as i8));
+        up_to(block, 0x20)
+            | one_of_two(b'"', b'"' ^ b'#')
+            | one_of_two(b'<', b'<' ^ b'>')
+            | one_of_two(b'\\', b'\\' ^ b'^')
+            | block.simd_eq(i8x16::splat(b'`' as i8))
+            | within(block, b'{', 3)
+    })
+}
+
+/// How many bytes the text begins with that stand for themselves between quotation marks: printable ASCII without the
+/// quotation mark and the backslash.
+#[must_use]
+#[inline]
+pub fn quotable_len(text: &[u8]) -> usize {
+    until(text, |block| {
+        up_to(block, 0x1f)
+            | block.simd_eq(i8x16::splat(b'"' as i8))
+            | block.simd_eq(i8x16::splat(b'\\' as i8))
+    })
+}
+
+/// Where the next character stands after which the name of a parameter may begin, in some reading of a URI: one of
+/// `?&;=#`; or the length.
+#[must_use]
+#[inline]
+pub fn find_parameter_bound(text: &[u8]) -> usize {
+    until(text, |block| {
+        let is = |byte: u8| block.simd_eq(i8x16::splat(byte as i8));
+        is(b'=') | is(b'&') | is(b';') | is(b'?') | is(b'#')
+    })
+}
+
+/// Marks what is not above `most`, DEL, and what is beyond ASCII: adding one makes DEL negative, as the latter is.
+#[inline]
+fn up_to(block: i8x16, most: i8) -> i8x16 {
+    i8x16::splat(most + 2).simd_gt(block + i8x16::splat(1))
+}
+
+/// Marks `count` characters from `first` on: moved to the lowest numbers there are, they are below a bound.
+#[inline]
+fn within(block: i8x16, first: u8, count: i8) -> i8x16 {
+    i8x16::splat(i8::MIN + count).simd_gt(block + i8x16::splat(i8::MIN.wrapping_sub(first as i8)))
+}
+
+/// The place of the first byte that the test marks, or the length. The test is not to mark an `a`.
+#[inline]
+fn until(text: &[u8], marks: impl Fn(i8x16) -> i8x16) -> usize {
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk() {
+        let place = first_marked(block, &marks);
+        if place < BLOCK {
+            return text.len() - rest.len() + place;
         }
-        _ => text.iter().all(|b| (0x20..0x7f).contains(b)),
+        rest = after;
     }
-}
-
-/// Compiles to a comparison of vectors: adding one makes DEL negative, as what is beyond ASCII is.
-#[inline]
-fn is_printable_block<const N: usize>(block: &[u8; N]) -> bool {
-    let other = |byte: u8| u8::from((byte as i8).wrapping_add(1) <= 0x20);
-    block.iter().fold(0, |any, &byte| any | other(byte)) == 0
-}
-
-/// What is not printable ASCII in a word.
-const fn unprintable(word: u64) -> u64 {
-    (word.wrapping_sub(all(0x20)) | word.wrapping_add(ONES) | word) & HIGH
-}
-
-#[inline]
-fn halves(pair: &[u8; 16]) -> (u64, u64) {
-    let both = u128::from_le_bytes(*pair);
-    (both as u64, (both >> 64) as u64)
-}
-
-/// The place of the first mark in two words.
-#[inline]
-fn place(first: u64, second: u64) -> Option<usize> {
-    match (first, second) {
-        (0, 0) => None,
-        (0, _) => Some(8 + (second.trailing_zeros() / 8) as usize),
-        _ => Some((first.trailing_zeros() / 8) as usize),
+    if let Some(last) = text.last_chunk() {
+        // Overlaps with what was looked at and had no mark.
+        return text.len() - BLOCK + first_marked(last, &marks);
     }
+    let mut padded = [b'a'; BLOCK];
+    padded[..rest.len()].copy_from_slice(rest);
+    first_marked(&padded, &marks).min(rest.len())
+}
+
+/// The place of the first byte that the test marks, or [`BLOCK`].
+#[inline]
+fn first_marked(block: &[u8; BLOCK], marks: impl Fn(i8x16) -> i8x16) -> usize {
+    let bits = marks(i8x16::new(block.map(|byte| byte as i8))).to_bitmask();
+    (bits | 1 << BLOCK).trailing_zeros() as usize
 }
 
 #[cfg(test)]
@@ -163,6 +144,8 @@ mod tests {
             prop_assert_eq!(plain_name_len(text), count(|b| b.is_ascii_alphanumeric() || *b == b'-'));
             prop_assert_eq!(printable_len(text), count(|b| (0x20..0x7f).contains(b)));
             prop_assert_eq!(is_printable(text), printable_len(text) == text.len());
+            prop_assert_eq!(quotable_len(text), count(|b| (0x20..0x7f).contains(b) && !b"\"\\".contains(b)));
+            prop_assert_eq!(find_parameter_bound(text), count(|b| !b"?&;=#".contains(b)));
         }
     }
 
@@ -191,6 +174,16 @@ mod tests {
                         "{byte:#x} at {place} of {len}"
                     );
                 }
+                assert_eq!(
+                    quotable_len(&bytes),
+                    expected(!(0x20..0x7f).contains(&byte) || b"\"\\".contains(&byte)),
+                    "{byte:#x} at {place}"
+                );
+                assert_eq!(
+                    find_parameter_bound(&bytes),
+                    expected(b"?&;=#".contains(&byte)),
+                    "{byte:#x} at {place}"
+                );
                 assert_eq!(
                     printable_len(&bytes),
                     expected(!(0x20..0x7f).contains(&byte)),

@@ -60,6 +60,7 @@ tokens! {
     NoEndpoint "no_endpoint" 503 false "No endpoint is available.";
     BreakerOpen "breaker_open" 503 false "The upstream is failing and is being left alone.";
     Overloaded "overloaded" 503 false "The gateway or the upstream is at its limit.";
+    StickyMissing "sticky_missing" 503 false "The server of this session is not available.";
     Draining "draining" 503 true "The gateway, or the endpoint, is being shut down.";
     ConnectTimeout "connect_timeout" 504 false "Connecting to the endpoint took too long.";
     ResponseTimeout "response_timeout" 504 false "The endpoint took too long to answer.";

@@ -14,6 +14,7 @@ use crate::message::names::Name;
 use crate::message::path::{self, PathPolicy};
 use crate::message::token::{Reject, Token};
 use crate::snapshot::RequestIdPolicy;
+use crate::tls::server::{Served, ServerTls};
 use smallvec::SmallVec;
 
 /// Longest request id taken over from a client.
@@ -59,16 +60,21 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
 /// Whether the connection is one for the request's host: a certificate is for some hosts and not for others, and
 /// what one host asks of a client's certificate another may not (RFC 9110 section 7.4).
 fn directed(context: &RequestContext) -> Result<(), Reject> {
-    let (Some(session), Some(tls)) = (&context.tls, &context.listener.plan.tls) else {
+    let (Some(session), Some(tls)) = (&context.who.tls, &context.listener.plan.tls) else {
         return Ok(());
     };
+    is_directed(tls, &session.served, context.host_bytes())
+}
+
+/// The same of a connection that was made for `served`.
+pub(super) fn is_directed(tls: &ServerTls, served: &Served, host: &[u8]) -> Result<(), Reject> {
     // Requests of HTTP/1.0 may name none; then they are for the one that the connection is for.
-    let host = match (context.host_bytes(), &session.served.name) {
+    let host = match (host, &served.name) {
         (b"", Some(name)) => name.as_bytes(),
         (host, _) => host,
     };
     // What is no text is no name of a certificate.
-    let admitted = std::str::from_utf8(host).is_ok_and(|host| tls.admits(&session.served, host));
+    let admitted = std::str::from_utf8(host).is_ok_and(|host| tls.admits(served, host));
     if admitted {
         Ok(())
     } else {

@@ -15,6 +15,7 @@ use crate::net::wire::Wire;
 use crate::upstream::conn::{Behalf, Dial};
 use smallvec::SmallVec;
 use std::cell::OnceCell;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
@@ -50,6 +51,8 @@ pub(super) struct Who {
     /// Who connected, himself or through a proxy that announced him; `None` on unix sockets.
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// How it came: to us, or, as a proxy in front announced, to that.
+    pub scheme: Scheme,
     /// `None` in the clear.
     pub tls: Option<Rc<Secured>>,
     /// What a proxy in front announced of the connection.
@@ -92,15 +95,17 @@ impl Client {
         let port = server.map_or_else(String::new, |server| {
             format!("X-Forwarded-Port: {}\r\n", server.port())
         });
-        let scheme = if tls.is_some() {
+        let opened_before_us = || announced.as_ref()?.header.tls();
+        let scheme = if tls.is_some() || opened_before_us().is_some() {
             Scheme::Https
         } else {
             Scheme::Http
-        }
-        .text();
+        };
+        let proto = scheme.text();
         let lines =
-            format!("X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: {scheme}\r\n{port}");
+            format!("X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: {proto}\r\n{port}");
         let who = Who {
+            scheme,
             forwarded_lines: lines.into_bytes().into_boxed_slice(),
             listener,
             peer,
@@ -124,6 +129,15 @@ impl Client {
             requests: 0,
             counted_read: 0,
             half_closed: false,
+        }
+    }
+
+    /// Notices a stream that was taken back in the same breath, so that no endpoint is asked for nothing. HTTP/1.1
+    /// knows no such thing.
+    pub async fn still_asks(&mut self) -> Result<(), ProxyError> {
+        match &mut self.link {
+            Link::H1(_) => Ok(()),
+            Link::H2(stream) => poll_fn(|cx| Poll::Ready(stream.watch(cx))).await,
         }
     }
 
@@ -154,6 +168,14 @@ impl Client {
 }
 
 impl Link {
+    /// Whether the head of the stream calls itself gRPC, readable or not.
+    pub const fn is_grpc(&self) -> bool {
+        match self {
+            Self::H1(_) => false,
+            Self::H2(stream) => stream.grpc,
+        }
+    }
+
     /// Bytes that came from the client: those of the connection, or the stream's payload.
     pub fn bytes_read(&self) -> u64 {
         match self {

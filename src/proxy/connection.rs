@@ -21,6 +21,7 @@ use crate::net::transport::Transport;
 use crate::net::wire::Wire;
 use crate::telemetry::metrics::{ListenerSeries, Refusal};
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -182,7 +183,7 @@ async fn requests(
         };
         // Boxed, so that an idle connection holds the small loop and not the request's state.
         let after = match next {
-            Next::Request(head) => Box::pin(service::serve(client, begun, head)).await,
+            Next::Request(head) => in_a_box(|| service::serve(client, begun, head)).await,
             Next::Refused(error) => Box::pin(service::refuse(client, begun, error)).await,
             Next::Close => return None,
         };
@@ -196,6 +197,13 @@ async fn requests(
             After::Tunnel(tunnel) => return Some(tunnel),
         }
     }
+}
+
+/// A future made where it is going to live. `Box::pin` makes it on the stack and copies all of it, though nearly all of
+/// it is room for what comes later.
+fn in_a_box<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    let room = Box::new_uninit();
+    Box::into_pin(Box::write(room, make()))
 }
 
 /// What came of waiting for a request.

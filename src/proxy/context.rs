@@ -1,27 +1,29 @@
 //! What is known about one request while it runs. When the context drops, however that comes about, the request
 //! is counted and its access record is written: exactly one per request.
 
-use super::client::{Client, Link};
-use super::ends::Announced;
+use super::client::{Client, Link, Who};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::handshake::Secured;
 use super::heads;
 use super::service::{Begun, Rest};
+use super::sticky::Stay;
 use super::upgrade::Places;
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
-use crate::message::head::{RequestHead, ResponseHead, Span};
-use crate::message::host::Scheme;
+use crate::message::grpc::{self, Code};
+use crate::message::head::{RequestHead, ResponseHead, Span, Version};
+use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
 use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome, TunnelRecord};
-use crate::telemetry::metrics::RouteSeries;
+use crate::telemetry::metrics::{RouteSeries, Sticky};
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::Ask;
 use smallvec::SmallVec;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -56,6 +58,8 @@ pub(super) struct Attempt {
     pub index: usize,
     pub outcome: Outcome,
     pub reused: bool,
+    /// What the endpoint is spoken to in.
+    pub version: Version,
     pub started: Instant,
     pub connected: Option<Instant>,
     pub head: Option<Instant>,
@@ -71,21 +75,18 @@ pub(super) struct RequestContext {
     pub upstream: Option<Rc<LocalUpstream>>,
     /// Of what the request is known by, where the upstream asks for it.
     pub hash_key: Option<u64>,
+    /// Where its session belongs.
+    pub stay: Stay,
     pub series: Option<Arc<RouteSeries>>,
     /// First byte read.
     pub start: Instant,
     /// Head complete.
     pub head_done: Instant,
-    pub peer: Option<SocketAddr>,
-    pub server: Option<SocketAddr>,
-    /// `None` in the clear.
-    pub tls: Option<Rc<Secured>>,
-    pub announced: Option<Rc<Announced>>,
+    pub who: Rc<Who>,
     /// Resolved through trusted proxies.
     pub client_ip: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub trusted: bool,
-    pub connection: u64,
     pub connection_requests: u64,
     pub request: Option<RequestHead>,
     pub response: Option<ResponseHead>,
@@ -96,6 +97,12 @@ pub(super) struct RequestContext {
     pub query: Option<Span>,
     pub request_id: SmallVec<[u8; 32]>,
     pub attempts: SmallVec<[Attempt; 1]>,
+    /// The request is a call of gRPC: errors are told in its terms.
+    pub grpc: bool,
+    /// How the call ended, as far as its client was told.
+    pub grpc_status: Option<Code>,
+    /// When all must be over.
+    pub deadline: Option<Deadline>,
     /// Time in the upstream's line.
     pub queued: Duration,
     /// 0 until an answer's head was written.
@@ -128,6 +135,7 @@ pub(super) struct RequestContext {
 }
 
 impl RequestContext {
+    #[inline]
     pub fn new(begun: Begun, client: &Client) -> Self {
         let Begun {
             worker,
@@ -141,16 +149,13 @@ impl RequestContext {
             route: None,
             upstream: None,
             hash_key: None,
+            stay: Stay::default(),
             series: None,
             start,
             head_done,
-            peer: client.peer,
-            server: client.server,
-            tls: client.tls.clone(),
-            announced: client.announced.clone(),
+            who: client.who.clone(),
             client_ip: client.ip,
             trusted: false,
-            connection: client.number,
             connection_requests: client.requests,
             request: None,
             response: None,
@@ -159,6 +164,9 @@ impl RequestContext {
             query: None,
             request_id: SmallVec::new(),
             attempts: SmallVec::new(),
+            grpc: client.link.is_grpc(),
+            grpc_status: None,
+            deadline: None,
             queued: Duration::ZERO,
             status: 0,
             token: None,
@@ -183,6 +191,7 @@ impl RequestContext {
 
     /// The head has arrived.
     pub fn begin(&mut self, head: RequestHead) {
+        self.grpc = head.buf.get(Name::ContentType).is_some_and(grpc::is_grpc);
         self.request = Some(head);
     }
 
@@ -275,15 +284,6 @@ impl RequestContext {
         };
     }
 
-    /// How the client came.
-    pub const fn scheme(&self) -> Scheme {
-        if self.tls.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        }
-    }
-
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
         let wire = match &client.link {
@@ -315,25 +315,26 @@ impl RequestContext {
 
     fn record(&self, now: Instant, attempts: &[AttemptRecord<'_>], write: impl FnOnce(&AccessRecord<'_>)) {
         let head = self.request.as_ref();
+        let who = &*self.who;
         write(&AccessRecord {
             start: self.start,
             head_done: self.head_done,
             end: now,
             time: SystemTime::now(),
             client: self.client_ip,
-            peer: self
+            peer: who
                 .announced
                 .as_ref()
-                .map_or(self.peer, |announced| announced.peer),
-            server: self.server,
-            announced: self.announced.as_ref().map(|announced| announced.record()),
+                .map_or(who.peer, |announced| announced.peer),
+            server: who.server,
+            announced: who.announced.as_ref().map(|announced| announced.record()),
             listener: &self.listener.plan.name,
             scheme: match self.passthrough {
                 Some(_) => "tls",
-                None => self.scheme().text(),
+                None => who.scheme.text(),
             },
-            tls: self.tls.as_deref().map(Secured::record),
-            connection: self.connection,
+            tls: who.tls.as_deref().map(Secured::record),
+            connection: who.number,
             connection_requests: self.connection_requests,
             request: head,
             host: self.host_bytes(),
@@ -342,6 +343,7 @@ impl RequestContext {
             route: self.route.as_ref().map(|route| &*route.plan.name),
             upstream: self.upstream.as_ref().map(|upstream| &*upstream.plan.name),
             status: self.logged_status(),
+            grpc_status: self.grpc_status,
             token: self.token,
             detail: self.detail,
             timeout: self.timeout,
@@ -351,9 +353,16 @@ impl RequestContext {
             bytes_sent: self.bytes_sent,
             body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
             queued: self.queued,
+            sticky: self.sticky().map(Sticky::name),
             attempts,
             tunnel: self.tunnel,
         });
+    }
+
+    /// What became of its session; `None` where the upstream keeps none.
+    fn sticky(&self) -> Option<Sticky> {
+        self.stay
+            .outcome(self.attempts.last().map(|attempt| attempt.index))
     }
 
     /// As sent; 499 when the client left before anything was.
@@ -386,6 +395,7 @@ impl RequestContext {
                 endpoint: &attempt.endpoint.state.key.address,
                 outcome: attempt.outcome,
                 reused: attempt.reused,
+                version: attempt.version,
                 started: attempt.started,
                 connected: attempt.connected,
                 head: attempt.head,
@@ -417,6 +427,9 @@ impl RequestContext {
                 }
                 if let Some(token) = self.token {
                     route.errors.inc(token);
+                }
+                if let Some(outcome) = self.sticky() {
+                    route.sessions.inc(outcome);
                 }
             }
             None => {

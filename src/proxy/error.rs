@@ -19,6 +19,8 @@ pub(super) struct ProxyError {
     pub side: Side,
     /// Nothing of this request reached an endpoint, so that any other may have it, whatever the method.
     pub unsent: bool,
+    /// The endpoint took back the stream that the request was on: its word, not a connection's end.
+    pub reset: bool,
     /// What exactly was wrong, for refused messages.
     pub detail: Option<&'static str>,
     /// Which way a TLS handshake with the endpoint failed.
@@ -35,6 +37,7 @@ impl ProxyError {
             token,
             side,
             unsent: false,
+            reset: false,
             detail: None,
             tls: None,
             timeout: None,

@@ -3,21 +3,31 @@
 //! A worker answers, from its own view and its own place in the balancers, with the functions that serve. What it
 //! tells is what it would do now; another worker may be at another place in the same round.
 
+mod tls;
+
+use self::tls::Greeted;
+pub use self::tls::{Connection, Handshake};
 use super::admit;
 use super::client_ip;
 use super::context::Text;
+use super::handle;
 use super::hash_key;
+use super::respond;
+use super::sticky::{self, Stay};
 use super::view::View;
 use crate::base::clock::Millis;
 use crate::h1::parse::{Parsed, parse_request};
 use crate::message::head::{HeadBuf, RequestHead};
+use crate::message::host::Scheme;
 use crate::message::token::{Reject, Token};
 use crate::routing::{RouteInput, Verdict};
 use crate::snapshot::{ActionPlan, RoutePlan};
+use crate::telemetry::metrics::Sticky;
 use crate::upstream::local::LocalUpstream;
 use crate::upstream::shared::balancer::score::{ScoreShown, scores};
 use crate::upstream::shared::standing::Health;
-use crate::upstream::shared::{AdminState, Ask, EndpointPlan};
+use crate::upstream::shared::sticky::{Missing, keeps};
+use crate::upstream::shared::{AdminState, Ask, EndpointPlan, StickyPlan, UpstreamPlan};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -28,6 +38,7 @@ pub struct Question {
     pub listener: String,
     /// Address that it would come from.
     pub peer: IpAddr,
+    pub connection: Connection,
     /// Its head, as on the wire.
     pub head: Vec<u8>,
 }
@@ -39,6 +50,10 @@ pub struct Explanation {
     pub generation: u64,
     pub listener: String,
     pub peer: IpAddr,
+    /// `http` or `https`: how the client comes, to us or to a proxy that announces it.
+    pub scheme: &'static str,
+    /// `null` in the clear.
+    pub tls: Option<Handshake>,
     /// Why it would be answered by the gateway itself with an error; `null` when it would not.
     pub refused: Option<Refused>,
     pub request: Option<Understood>,
@@ -46,8 +61,12 @@ pub struct Explanation {
     pub routes: Vec<Asked>,
     /// The route that serves it.
     pub route: Option<String>,
-    /// `forward`, `redirect` or `respond`.
+    /// `forward`, `redirect`, `respond`, `redirect_https` (of the listener, before any route), or `passthrough`.
     pub action: Option<&'static str>,
+    /// Where `redirect_https` leads.
+    pub location: Option<String>,
+    /// Strict-Transport-Security, which goes with every answer.
+    pub hsts: Option<String>,
     /// Where it may go: one, or each choice of a split.
     pub upstreams: Vec<UpstreamChoice>,
 }
@@ -88,6 +107,8 @@ pub struct UpstreamChoice {
     pub balance: &'static str,
     /// What decides, where that is a part of the request; the hash is `null` when this request has none.
     pub hash_key: Option<HashKeyChoice>,
+    /// Where the upstream keeps sessions: what is known of that of this request.
+    pub session: Option<SessionChoice>,
     /// Probes and traffic speak against all endpoints, so they are not heeded.
     pub fail_open: bool,
     /// Nobody is picked just now: the first verdict of the checks is waited for, a second at most.
@@ -103,6 +124,21 @@ pub struct HashKeyChoice {
     /// As the configuration has it.
     pub of: String,
     pub hash: Option<String>,
+}
+
+/// The session of a request.
+#[derive(Debug, Serialize)]
+pub struct SessionChoice {
+    /// What it is known by: `cookie tidegate_app`, `learn cookie:sid`, `hash client_ip`.
+    pub by: String,
+    /// What would be counted; `null` where a hash decides.
+    pub outcome: Option<&'static str>,
+    /// The endpoint that it belongs to.
+    pub endpoint: Option<String>,
+    /// It is picked for that.
+    pub kept: bool,
+    /// Its endpoint can't be used, and another one is not to do (`on_missing = "reject"`).
+    pub refused: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,16 +164,57 @@ pub(super) fn explain(view: &View, worker: usize, question: &Question, now: Mill
         generation: view.snapshot.generation,
         listener: question.listener.clone(),
         peer: question.peer,
+        scheme: Scheme::Http.text(),
+        tls: None,
         refused: None,
         request: None,
         routes: Vec::new(),
         route: None,
         action: None,
+        location: None,
+        hsts: None,
         upstreams: Vec::new(),
     };
     let plan = &listener.plan;
+    let (scheme, served) = match tls::greet(listener, &question.connection) {
+        Greeted::Clear => {
+            // Where a proxy in front announces clients, it also says whether it ended their TLS.
+            let announced = plan.proxy_protocol.as_ref().and(question.connection.scheme);
+            (announced.unwrap_or(Scheme::Http), None)
+        }
+        Greeted::Opened(handshake, served) => {
+            told.tls = Some(handshake);
+            (Scheme::Https, Some(served))
+        }
+        Greeted::PlainHttp => {
+            let detail = "plain HTTP on a port for HTTPS";
+            told.refused = Some(refused(&Reject::new(Token::BadRequest, detail)));
+            return Some(told);
+        }
+        Greeted::PassedOn(handshake, rule) => {
+            told.tls = Some(handshake);
+            told.scheme = "tls";
+            told.action = Some("passthrough");
+            let rule = listener.passthrough.get(rule)?;
+            let key = hash_key::of_connection(&rule.upstream.plan, question.peer);
+            told.upstreams = vec![choice(&rule.upstream, 1.0, (Stay::default(), key), now)];
+            return Some(told);
+        }
+        Greeted::Refused(handshake) => {
+            told.tls = Some(handshake);
+            return Some(told);
+        }
+    };
+    told.scheme = scheme.text();
+    told.hsts = plan.hsts.as_deref().map(str::to_owned);
     let read = read(&question.head, &plan.head_limits)
-        .and_then(|head| admit::inspect(&head, &plan.path_policy).map(|found| (head, found)));
+        .and_then(|head| admit::inspect(&head, &plan.path_policy).map(|found| (head, found)))
+        .and_then(|(head, found)| {
+            if let (Some(served), Some(tls)) = (&served, &plan.tls) {
+                admit::is_directed(tls, served, found.host.of(&head))?;
+            }
+            Ok((head, found))
+        });
     let (head, found) = match read {
         Ok(read) => read,
         Err(reject) => {
@@ -157,6 +234,12 @@ pub(super) fn explain(view: &View, worker: usize, question: &Question, now: Mill
     ));
     if found.asterisk {
         told.action = Some("respond");
+        return Some(told);
+    }
+    if plan.redirect_https && !handle::came_by_https(scheme, peer_trusted, &head) {
+        let location = respond::over_https(found.host.of(&head), found.path.of(&head), query);
+        told.action = Some("redirect_https");
+        told.location = Some(String::from_utf8_lossy(&location).into_owned());
         return Some(told);
     }
     let input = RouteInput {
@@ -248,22 +331,39 @@ fn follow(view: &View, route: &RoutePlan, input: &RouteInput<'_>, now: Millis, t
         told.upstreams = shares
             .into_iter()
             .map(|(target, share)| {
-                choice(
-                    &view.upstreams[route.targets()[target].upstream],
-                    share,
-                    input,
-                    now,
-                )
+                let upstream = &view.upstreams[route.targets()[target].upstream];
+                let known_by = match &upstream.plan.sticky {
+                    None => {
+                        let key = upstream.plan.hash_key().and_then(|key| hash_key::of(key, input));
+                        (Stay::default(), key)
+                    }
+                    Some(sticky) => sticky::recognise(&upstream.plan, sticky, input, false),
+                };
+                choice(upstream, share, known_by, now)
             })
             .collect();
     }
 }
 
-fn choice(upstream: &LocalUpstream, share: f64, input: &RouteInput<'_>, now: Millis) -> UpstreamChoice {
+fn choice(
+    upstream: &LocalUpstream,
+    share: f64,
+    (stay, key): (Stay, Option<u64>),
+    now: Millis,
+) -> UpstreamChoice {
     let plan = &upstream.plan;
-    let key = plan.hash_key().and_then(|key| hash_key::of(key, input));
     let awaits_verdict = plan.awaits_verdict(now);
-    let pick = upstream.preview(Ask { now, key }).filter(|_| !awaits_verdict);
+    let session = plan
+        .sticky
+        .as_ref()
+        .map(|sticky| session(plan, sticky, stay, now));
+    let refused = session.as_ref().is_some_and(|session| session.refused);
+    let kept = stay
+        .home()
+        .filter(|_| session.as_ref().is_some_and(|session| session.kept));
+    let pick = kept
+        .or_else(|| upstream.preview(Ask { now, key }))
+        .filter(|_| !awaits_verdict && !refused);
     let scores = if plan.learns() {
         scores(plan, now)
     } else {
@@ -297,10 +397,29 @@ fn choice(upstream: &LocalUpstream, share: f64, input: &RouteInput<'_>, now: Mil
             of: of.to_string(),
             hash: key.map(|hash| format!("{hash:016x}")),
         }),
+        session,
         fail_open,
         awaits_verdict,
         endpoints: endpoints.collect(),
         pick: pick.map(|index| plan.endpoints[index].state.key.address.to_string()),
+    }
+}
+
+fn session(plan: &UpstreamPlan, sticky: &StickyPlan, mut stay: Stay, now: Millis) -> SessionChoice {
+    let home = stay.home().map(|index| &plan.endpoints[index]);
+    if let Some(home) = home {
+        let room = |()| home.has_room().then_some(()).ok_or(Missing::Full);
+        if let Err(why) = keeps(home, || plan.has_nobody_well(now), now).and_then(room) {
+            stay.lose(why);
+        }
+    }
+    let kept = home.is_some() && !stay.is_lost();
+    SessionChoice {
+        by: sticky.describe(),
+        outcome: stay.outcome(stay.home().filter(|_| kept)).map(Sticky::name),
+        endpoint: home.map(|home| home.state.key.address.to_string()),
+        kept,
+        refused: !kept && stay.is_bound(),
     }
 }
 

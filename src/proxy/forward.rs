@@ -3,17 +3,21 @@
 use super::admit::Admitted;
 use super::client::Client;
 use super::context::{Attempt, RequestContext};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
+use super::grpc;
 use super::handle::Done;
 use super::heads;
 use super::hold;
+use super::peer::Peer;
 use super::prepare::{self, Prepared};
 use super::respond;
 use super::retry::{Next, Tries};
 use super::room;
 use super::service::Rest;
+use super::shared;
 use super::upgrade;
 use super::upload::Upload;
 use crate::base::clock::Millis;
@@ -27,7 +31,7 @@ use crate::snapshot::{RoutePlan, Timeouts};
 use crate::telemetry::access::{EndedBy, Outcome};
 use crate::telemetry::log::Every;
 use crate::tls::client_fault::TlsFault;
-use crate::upstream::conn::{BeginError, Caller, Conn, Dial};
+use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Speaks};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
@@ -48,6 +52,7 @@ pub(super) async fn forward(
     let Some(upstream) = context.upstream.clone() else {
         return Err(ProxyError::new(Token::Internal, Side::Gateway));
     };
+    context.deadline = Deadline::of(context, &route.timeouts)?;
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
     if prepared.upgrade {
         Box::pin(upgrade::admit(client, context, route)).await?;
@@ -62,7 +67,7 @@ pub(super) async fn forward(
     if upstream.plan.awaits_verdict(now) {
         Box::pin(hold::until_verdict(
             &upstream.plan,
-            Bounds::after(context.start, route.timeouts.total),
+            context.deadline.map(|deadline| deadline.at),
         ))
         .await;
         now = Millis::now();
@@ -75,16 +80,7 @@ pub(super) async fn forward(
         let (index, in_flight) = match next {
             Next::At(index, in_flight) => (index, in_flight),
             Next::Anywhere => {
-                match room::find(
-                    client,
-                    context,
-                    &route.timeouts,
-                    &upstream,
-                    tries.endpoints(),
-                    now,
-                )
-                .await
-                {
+                match room::find(client, context, &upstream, tries.endpoints(), now).await {
                     Ok(found) => found,
                     Err(error) => {
                         // Nobody else is there: what went wrong is what went wrong before.
@@ -109,7 +105,11 @@ pub(super) async fn forward(
         };
         match try_endpoint(client, context, &mut attempt, in_flight).await {
             Ok(Tried::Done(done)) => {
-                permit.went(!policies.outlier.on.has_status(context.status));
+                let failed = policies.outlier.on.has_status(context.status)
+                    || context
+                        .grpc_status
+                        .is_some_and(|status| policies.outlier.on.has_grpc(status));
+                permit.went(!failed);
                 return Ok(done);
             }
             Ok(Tried::TurnedDown) => next = tries.take_next(),
@@ -145,18 +145,18 @@ pub(super) fn turned_away(refused: Refused) -> ProxyError {
 }
 
 /// One try at an endpoint: for what, where, and what lives on to the next.
-struct Try<'a> {
-    route: &'a RoutePlan,
-    matched: &'a Match,
-    upstream: &'a LocalUpstream,
-    index: usize,
-    prepared: &'a mut Prepared,
-    tries: &'a mut Tries,
-    upload: &'a mut Upload,
+pub(super) struct Try<'a> {
+    pub route: &'a RoutePlan,
+    pub matched: &'a Match,
+    pub upstream: &'a LocalUpstream,
+    pub index: usize,
+    pub prepared: &'a mut Prepared,
+    pub tries: &'a mut Tries,
+    pub upload: &'a mut Upload,
 }
 
 /// What a try came to, if it did not fail.
-enum Tried {
+pub(super) enum Tried {
     Done(Done),
     /// Its answer was not passed on: another endpoint is asked.
     TurnedDown,
@@ -191,18 +191,22 @@ async fn try_endpoint(
     in_flight: InFlight,
 ) -> Result<Tried, ProxyError> {
     let index = attempt.index;
+    if attempt.upstream.plan.dial.speaks != Speaks::Http1 {
+        return Box::pin(shared::try_endpoint(client, context, attempt, in_flight)).await;
+    }
     let endpoint = attempt.upstream.endpoints[index].clone();
     prepare::set_host(
         context.head()?,
         &attempt.upstream.plan.endpoints[index].authority,
         attempt.prepared,
     );
+    grpc::allow(context, attempt.prepared)?;
     let dial = &attempt.upstream.plan.dial;
     let behalf = client.behalf(dial);
     if let Some(conn) = endpoint.checkout(dial, behalf.as_ref()) {
         begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();
-        match exchange(client, context, attempt, conn).await {
+        match exchange(client, context, attempt, Peer::H1(conn)).await {
             Err(stale) if stale.may_repeat => {
                 context.end_attempt(Some(Outcome::Failed(stale.error.token)), Instant::now());
             }
@@ -211,7 +215,7 @@ async fn try_endpoint(
         }
     }
     let conn = reach(client, context, &attempt.route.timeouts, attempt.upstream, index).await?;
-    let answer = exchange(client, context, attempt, conn).await;
+    let answer = exchange(client, context, attempt, Peer::H1(conn)).await;
     let answered = answer.map_err(|failed| failed.error)?;
     Ok(answered.done(in_flight))
 }
@@ -238,7 +242,12 @@ pub(super) async fn reach(
         .map_err(ProxyError::unsent)
 }
 
-fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, index: usize, reused: bool) {
+pub(super) fn begin_attempt(
+    context: &mut RequestContext,
+    endpoint: &Rc<LocalEndpoint>,
+    index: usize,
+    reused: bool,
+) {
     let now = if context.attempts.is_empty() {
         context.head_done
     } else {
@@ -253,6 +262,7 @@ fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, ind
         index,
         outcome: Outcome::Cancelled,
         reused,
+        version: Version::H11,
         started: now,
         connected: reused.then_some(now),
         head: None,
@@ -289,12 +299,7 @@ async fn connect(
     }
     let first = endpoint.state.turn(targets.list.len());
     let connect_by = Bounds::after(started, timeouts.connect);
-    let total_by = Bounds::after(context.start, timeouts.total);
-    let late = match (connect_by, total_by) {
-        (Some(connect), Some(total)) if total < connect => Some((total, late_total())),
-        (Some(connect), _) => Some((connect, late_connect(context))),
-        (None, total) => total.map(|total| (total, late_total())),
-    };
+    let late = late(connect_by, context);
     let reached = Cell::new(false);
     let mut opening = std::pin::pin!(async {
         let conn = Conn::open_any(&targets.list, first, dial).await?;
@@ -330,6 +335,10 @@ async fn connect(
             series.connects_failed.inc();
             Err(ProxyError::io(Token::ConnectFailed, Side::Endpoint, &error))
         }
+        Ok(Err(BeginError::NotHttp2(_))) => {
+            series.connects_failed.inc();
+            Err(ProxyError::new(Token::ConnectFailed, Side::Endpoint))
+        }
         Ok(Err(error @ BeginError::Tls { fault, .. })) => {
             series.connects_failed.inc();
             complain(endpoint, fault, &error.reason());
@@ -349,12 +358,21 @@ async fn connect(
 }
 
 /// What exactly is wrong with an endpoint's TLS, in one line of so many.
-fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
+pub(super) fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
     static COMPLAINTS: Every = Every::new(Duration::from_secs(1));
     if let Some(others) = COMPLAINTS.pass() {
         let (key, reason) = (&endpoint.state.key, fault.name());
         let target = format!("{}/{}", key.upstream, key.address);
         tracing::warn!(endpoint = target, reason, "TLS failed: {error}{others}");
+    }
+}
+
+/// Which deadline of connecting comes first, and what it means when it passes.
+pub(super) fn late(connect_by: Option<Instant>, context: &RequestContext) -> Option<(Instant, ProxyError)> {
+    match (connect_by, context.deadline) {
+        (Some(connect), Some(total)) if total.at < connect => Some((total.at, total.late())),
+        (Some(connect), _) => Some((connect, late_connect(context))),
+        (None, total) => total.map(|total| (total.at, total.late())),
     }
 }
 
@@ -366,15 +384,11 @@ const fn late_connect(context: &RequestContext) -> ProxyError {
     ProxyError::late(Token::ConnectTimeout, Side::Endpoint, key)
 }
 
-const fn late_total() -> ProxyError {
-    ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
-}
-
 /// An exchange that failed, and whether a pooled connection was just found dead: nothing of the request can have
 /// been acted on, or acting on it twice does no harm.
-struct Failed {
-    error: ProxyError,
-    may_repeat: bool,
+pub(super) struct Failed {
+    pub error: ProxyError,
+    pub may_repeat: bool,
 }
 
 impl From<ProxyError> for Failed {
@@ -387,7 +401,7 @@ impl From<ProxyError> for Failed {
 }
 
 /// What an exchange came to.
-enum Answered {
+pub(super) enum Answered {
     Whole { keep_alive: bool },
     Switched(Box<Conn>),
     TurnedDown,
@@ -395,7 +409,7 @@ enum Answered {
 
 impl Answered {
     /// The request's place at the endpoint is given up, or becomes the tunnel's.
-    fn done(self, in_flight: InFlight) -> Tried {
+    pub fn done(self, in_flight: InFlight) -> Tried {
         match self {
             Self::Whole { keep_alive } => Tried::Done(Done::Answered { keep_alive }),
             Self::Switched(conn) => Tried::Done(Done::Switched(conn, in_flight.into_tunnel())),
@@ -405,18 +419,22 @@ impl Answered {
 }
 
 /// One request and its answer on one connection.
-async fn exchange(
+pub(super) async fn exchange(
     client: &mut Client,
     context: &mut RequestContext,
     attempt: &mut Try<'_>,
-    mut conn: Box<Conn>,
+    mut peer: Peer,
 ) -> Result<Answered, Failed> {
     let version = context.head()?.version;
-    conn.requests += 1;
-    let reused = conn.requests > 1;
-    let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
+    let (reused, read_before, written_before) = match &mut peer {
+        Peer::H1(conn) => {
+            conn.requests += 1;
+            (conn.requests > 1, conn.wire.bytes_read, conn.wire.bytes_written)
+        }
+        Peer::H2(call) => (!call.is_first(), 0, 0),
+    };
     let bounds = bounds(context, attempt.route, attempt.prepared.upgrade);
-    let mut exchange = Exchange::new(client, &mut conn, attempt.upload, version, bounds);
+    let mut exchange = Exchange::new(client, &mut peer, attempt.upload, version, bounds);
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
@@ -430,11 +448,14 @@ async fn exchange(
     let (answered, up_broken) = (exchange.answered, exchange.up_broken);
     if let Some(attempt) = context.attempts.last() {
         let series = &attempt.endpoint.series;
-        series.bytes_sent.add(conn.wire.bytes_written - written_before);
-        series.bytes_received.add(conn.wire.bytes_read - read_before);
+        series.bytes_sent.add(peer.bytes_written() - written_before);
+        series.bytes_received.add(peer.bytes_read() - read_before);
     }
     let driven = match result {
         Ok(driven) => driven,
+        Err(error) if matches!(peer, Peer::H2(_)) => {
+            return Err(failed_stream(error, attempt, reused && !answered));
+        }
         Err(error) => {
             let harmless = error.unsent || attempt.tries.repeatable() && attempt.upload.is_whole();
             let may_repeat = reused && !answered && error.token == Token::UpstreamReset && harmless;
@@ -442,7 +463,11 @@ async fn exchange(
         }
     };
     match driven {
-        Driven::Switched => Ok(Answered::Switched(conn)),
+        Driven::Switched => match peer {
+            Peer::H1(conn) => Ok(Answered::Switched(conn)),
+            // No stream does.
+            Peer::H2(_) => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint).into()),
+        },
         Driven::TurnedDown => {
             context.end_attempt(None, Instant::now());
             Ok(Answered::TurnedDown)
@@ -459,7 +484,7 @@ async fn exchange(
             if endpoint_keeps
                 && rest.is_none()
                 && !up_broken
-                && let Some(attempt) = context.attempts.last()
+                && let (Some(attempt), Peer::H1(conn)) = (context.attempts.last(), peer)
             {
                 attempt.endpoint.checkin(conn, now);
             }
@@ -468,6 +493,19 @@ async fn exchange(
             }
             Ok(Answered::Whole { keep_alive })
         }
+    }
+}
+
+/// A stream that ended. What the endpoint has not looked at may be repeated, if all of it is still here, and so may
+/// what a connection did not live to answer.
+#[inline(never)]
+fn failed_stream(mut error: ProxyError, attempt: &Try<'_>, stale: bool) -> Failed {
+    let whole = attempt.upload.is_whole();
+    error.unsent &= whole;
+    let lost = stale && error.token == Token::UpstreamReset && !error.reset && attempt.tries.repeatable();
+    Failed {
+        may_repeat: error.unsent || lost && whole,
+        error,
     }
 }
 
@@ -494,10 +532,11 @@ fn bounds(context: &RequestContext, route: &RoutePlan, upgrade: bool) -> Bounds 
         response,
         response_key,
         idle: timeouts.idle,
-        total: Bounds::after(context.start, timeouts.total),
+        total: context.deadline,
         body_idle: limits.body_idle,
         send: limits.send_timeout,
         min_rate: limits.min_rate,
+        conversation: context.grpc && context.body == BodyKind::UntilClose,
     }
 }
 
@@ -528,20 +567,23 @@ async fn drive(
             BodyKind::UntilClose => BodyKind::Chunked,
             body => body,
         };
+        exchange.send_first();
         exchange
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;
     }
     let mut response = exchange.response_head().await?;
-    note_answer(context, &response);
+    let said = grpc::said(context, &response);
+    note_answer(context, &response, said);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
-    if tries.turns_down(context, asked.upstream, exchange.upload, response.status) {
+    if tries.turns_down(context, asked.upstream, exchange.upload, said) {
         heads::give(response.buf);
         return Ok(Driven::TurnedDown);
     }
     let method = context.head()?.method;
-    let mut body = framing::response_body(&response, method)
+    let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
+    let mut body = exchange.body_of(body);
     let switched = response.status == 101;
     if switched {
         let checked = match prepared.upgrade {
@@ -583,6 +625,7 @@ async fn drive(
         return Ok(Driven::Switched);
     }
     exchange.relay().await?;
+    grpc::ended(context, exchange.grpc_status());
     Ok(Driven::Whole {
         keep_alive,
         endpoint_keeps,
@@ -620,10 +663,7 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
     let Some(upstream) = &context.upstream else { return };
     let rules = &upstream.plan.resilience.outlier;
     let (state, series) = (&attempt.endpoint.state, &attempt.endpoint.series);
-    let at_fault = match outcome {
-        Fault::Failed(token) => rules.on.has_token(token),
-        Fault::Answered(status) => rules.on.has_status(status),
-    };
+    let at_fault = outcome.is_of(rules.on);
     if at_fault || matches!(outcome, Fault::Failed(_)) {
         state.last_fault.note(outcome, Millis::now());
     }
@@ -642,12 +682,12 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
                 outlier::eject(&upstream.plan, attempt.index, reason, now);
             }
         }
-        (false, Fault::Answered(_)) => state.succeeded(),
+        (false, Fault::Answered(_) | Fault::Grpc(_)) => state.succeeded(),
         (false, Fault::Failed(_)) => {}
     }
 }
 
-fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
+fn note_answer(context: &mut RequestContext, response: &ResponseHead, said: Fault) {
     let Some(attempt) = context.attempts.last_mut() else {
         return;
     };
@@ -662,7 +702,7 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
         .record(now.saturating_duration_since(attempt.connected.unwrap_or(now)));
     if let Some(attempt) = context.attempts.last() {
         learn(context, attempt, response.status < 500);
-        judge(context, attempt, Fault::Answered(response.status));
+        judge(context, attempt, said);
     }
 }
 

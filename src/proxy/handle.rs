@@ -3,7 +3,10 @@
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::ProxyError;
-use super::{admit, forward, hash_key, respond};
+use super::sticky::Stay;
+use super::{admit, forward, hash_key, respond, sticky};
+use crate::message::head::RequestHead;
+use crate::message::host::Scheme;
 use crate::message::names::Name;
 use crate::message::token::{Reject, Token};
 use crate::routing::{Match, RouteInput};
@@ -33,7 +36,9 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
     if admitted.about_the_server {
         return Ok(respond::options(client, context));
     }
-    if context.listener.plan.redirect_https && !came_by_https(context) {
+    if context.listener.plan.redirect_https
+        && !came_by_https(context.who.scheme, context.trusted, context.head()?)
+    {
         return respond::to_https(client, context);
     }
     let matched = route(context)?;
@@ -42,7 +47,10 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
         return Err(no_route());
     };
     match &route.plan.action {
-        ActionPlan::Forward(_) => forward::forward(client, context, &route.plan, &matched, admitted).await,
+        ActionPlan::Forward(_) => {
+            client.still_asks().await?;
+            forward::forward(client, context, &route.plan, &matched, admitted).await
+        }
         ActionPlan::Redirect(redirect) => respond::redirect(client, context, &route.plan, redirect, &matched),
         ActionPlan::Respond(fixed) => respond::fixed(client, context, &route.plan, fixed, &matched),
     }
@@ -58,14 +66,10 @@ fn challenge(context: &RequestContext) -> Option<Arc<str>> {
     context.worker.view().snapshot.challenges.http(path)
 }
 
-/// Whether the client came by HTTPS, to us or, by his word, to a proxy that is trusted.
-fn came_by_https(context: &RequestContext) -> bool {
-    let told = || {
-        let head = context.request.as_ref()?;
-        head.buf.get(Name::XForwardedProto)
-    };
-    context.tls.is_some()
-        || (context.trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
+/// Whether the client came by HTTPS, to us or, by its word, to a proxy that is trusted.
+pub(super) fn came_by_https(scheme: Scheme, trusted: bool, head: &RequestHead) -> bool {
+    let told = || head.buf.get(Name::XForwardedProto);
+    scheme == Scheme::Https || (trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
 /// Finds the route and, where it has several targets, the one for this request.
@@ -85,8 +89,15 @@ fn route(context: &mut RequestContext) -> Result<Match, ProxyError> {
     if let ActionPlan::Forward(split) = &route.plan.action {
         target = split.as_ref().map_or(0, |split| *split.choose(fastrand::u64(..)));
         let upstream = &view.upstreams[route.plan.targets()[target].upstream];
-        let key = upstream.plan.hash_key().and_then(|key| hash_key::of(key, &input));
+        let (stay, key) = match &upstream.plan.sticky {
+            None => (
+                Stay::default(),
+                upstream.plan.hash_key().and_then(|key| hash_key::of(key, &input)),
+            ),
+            Some(sticky) => sticky::recognise(&upstream.plan, sticky, &input, true),
+        };
         context.hash_key = key;
+        context.stay = stay;
         context.upstream = Some(upstream.clone());
     }
     context.series = Some(route.series(target).clone());

@@ -14,7 +14,7 @@ use crate::telemetry::log::Every;
 use crate::telemetry::metrics::{Handshake, TlsFailure};
 use crate::tls::client_auth::{self, ClientIdentity, Told};
 use crate::tls::hello::{self, Greeting, Hello, NoHello};
-use crate::tls::server::Served;
+use crate::tls::server::{Served, ServerTls};
 use rustls::{CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -366,21 +366,13 @@ async fn shake(
     let local = server.map(|address| address.ip());
     let tls = plan.tls.as_ref();
     let answer = tls.and_then(|tls| Some((tls, tls.answer(&hello, local)?)));
-    let named = hello.server_name.is_some();
     *asked.borrow_mut() = Some(hello);
     let Some((tls, answer)) = answer else {
         alert(&mut transport, &UNRECOGNIZED_NAME).await;
-        let asked = asked.borrow();
-        let awaited = tls.is_some_and(|tls| asked.as_ref().is_some_and(|hello| tls.awaits(hello)));
-        let detail = match (named, tls) {
-            (true, Some(_)) if awaited => {
-                "the certificate for this name has yet to be had from its authority"
-            }
-            (true, Some(_)) => "no certificate is for this name",
-            (false, Some(_)) => "the client asks for no name, and no certificate is for this address",
-            (true, None) => "no `passthrough` is for this name",
-            (false, None) => "the client asks for no name, by which its TLS would be passed on",
-        };
+        let detail = asked
+            .borrow()
+            .as_ref()
+            .map_or("", |hello| unanswered(tls.map(AsRef::as_ref), hello));
         return Err(Failure::new(TlsFailure::UnknownName, detail));
     };
     let running = Running::begin(worker).await;
@@ -390,6 +382,19 @@ async fn shake(
     let secured = Secured::new(secure.session(), answer.served, tls.asks_clients());
     let transport = Transport::Tls(Box::new(secure));
     Ok(Greeted::Session(transport, Rc::new(secured)))
+}
+
+/// Why nobody answers a client that asks for this name, or for none.
+pub(super) fn unanswered(tls: Option<&ServerTls>, hello: &Hello) -> &'static str {
+    match (hello.server_name.is_some(), tls) {
+        (true, Some(tls)) if tls.awaits(hello) => {
+            "the certificate for this name has yet to be had from its authority"
+        }
+        (true, Some(_)) => "no certificate is for this name",
+        (false, Some(_)) => "the client asks for no name, and no certificate is for this address",
+        (true, None) => "no `passthrough` is for this name",
+        (false, None) => "the client asks for no name, by which its TLS would be passed on",
+    }
 }
 
 /// Shows an authority that the name is ours: the handshake is all that it wants (RFC 8737 section 3).

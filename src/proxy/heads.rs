@@ -17,18 +17,18 @@ thread_local! {
     static EDITS: RefCell<Vec<Box<Edits>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// A buffer with anything in it: whoever fills one clears it first.
 pub(super) fn take() -> Box<HeadBuf> {
     HEADS.with(|heads| heads.borrow_mut().pop()).unwrap_or_default()
 }
 
-pub(super) fn give(mut head: Box<HeadBuf>) {
+pub(super) fn give(head: Box<HeadBuf>) {
     if head.bytes.capacity() > LARGEST_KEPT {
         return;
     }
     HEADS.with(|heads| {
         let mut heads = heads.borrow_mut();
         if heads.len() < KEPT {
-            head.clear();
             heads.push(head);
         }
     });

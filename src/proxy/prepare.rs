@@ -7,6 +7,7 @@ use super::client::Client;
 use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::heads::{self, BorrowedEdits};
+use super::sticky;
 use super::upgrade;
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
@@ -46,6 +47,9 @@ pub(super) fn request(
     let mut edits = heads::edits();
     hop::drop_hop_by_hop(&head.buf, &mut edits);
     hop::drop_underscored(&head.buf, &mut edits);
+    if let Some(upstream) = &context.upstream {
+        sticky::conceal(&upstream.plan, head, &mut edits);
+    }
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
     let upgrade = upgrade::asked(head, route, bodiless)?;
     if let Some(protocol) = upgrade {
@@ -60,8 +64,9 @@ pub(super) fn request(
     }
     let listener = &context.listener.plan;
     let edited = !route.request_headers.is_empty() || !listener.request_headers.is_empty();
+    drop_forgeries(head, context.trusted, &mut edits);
     forwarded(client, context, head, edited, &mut edits);
-    identity(context, head, &mut edits);
+    identity(context, &mut edits);
     request_id(context, head, &mut edits);
     let rewritten = set_target(context, route, matched, absolute, &mut edits)?;
     if let HostHeader::Name(name) = &route.host {
@@ -95,7 +100,7 @@ pub(super) fn variables<'a>(
         host: context.host_bytes(),
         path: context.path_bytes(),
         query: context.query_bytes(),
-        scheme: context.scheme().text(),
+        scheme: context.who.scheme.text(),
         listener: &context.listener.plan.name,
         route: context.route.as_ref().map_or("", |route| &route.plan.name),
         upstream: context
@@ -135,8 +140,6 @@ fn forwarded(client: &Client, context: &RequestContext, head: &RequestHead, edit
                 edits.drop_known(&head.buf, name);
             }
         }
-    } else {
-        drop_claims(head, edits);
     }
     if plan.forwarded.x_forwarded && !trusted && !edited {
         edits.add_block(&client.forwarded_lines);
@@ -162,28 +165,41 @@ pub(super) fn via(received: Version, edits: &mut Edits) {
     edits.add(b"Via", entry);
 }
 
-/// Drops whatever a client says of itself in the name of a proxy, names that we do not write ourselves
-/// (X-Forwarded-Prefix, X-Forwarded-Ssl …) included.
-fn drop_claims(head: &RequestHead, edits: &mut Edits) {
-    const CLAIM: &[u8] = b"x-forwarded-";
-    edits.drop_known(&head.buf, Name::XRealIp);
-    edits.drop_known(&head.buf, Name::Forwarded);
+/// Drops whatever a client says of itself in the name of the gateway, or of a proxy that it is not: also names that we
+/// do not write ourselves (X-Forwarded-Prefix, X-Forwarded-Ssl …).
+fn drop_forgeries(head: &RequestHead, trusted: bool, edits: &mut Edits) {
+    const CLAIMS: [Name; 6] = [
+        Name::XForwardedFor,
+        Name::XForwardedHost,
+        Name::XForwardedPort,
+        Name::XForwardedProto,
+        Name::XRealIp,
+        Name::Forwarded,
+    ];
+    if !trusted {
+        for name in CLAIMS {
+            edits.drop_known(&head.buf, name);
+        }
+    }
     for index in 0..head.buf.fields.len() {
-        let name = head.buf.name(index);
-        if name.len() > CLAIM.len() && name[..CLAIM.len()].eq_ignore_ascii_case(CLAIM) {
+        // Nearly every other name can be told by its first letter not to be meant.
+        let may_be = head.buf.fields[index].id == Name::Other
+            && matches!(head.buf.name(index).first(), Some(b'x' | b'X' | b'c' | b'C'));
+        if may_be && is_forgery(head.buf.name(index), trusted) {
             edits.drop_index(index);
         }
     }
 }
 
-/// What the client's certificate says of it, where it was asked for one; a client's own word on that is dropped.
-fn identity(context: &RequestContext, head: &RequestHead, edits: &mut Edits) {
-    for index in 0..head.buf.fields.len() {
-        if head.buf.fields[index].id == Name::Other && tells_identity(head.buf.name(index)) {
-            edits.drop_index(index);
-        }
-    }
-    if let Some(session) = &context.tls {
+fn is_forgery(name: &[u8], trusted: bool) -> bool {
+    const CLAIM: &[u8] = b"x-forwarded-";
+    let claims = || name.len() > CLAIM.len() && name[..CLAIM.len()].eq_ignore_ascii_case(CLAIM);
+    tells_identity(name) || !trusted && claims()
+}
+
+/// What the client's certificate says of it, where it was asked for one.
+fn identity(context: &RequestContext, edits: &mut Edits) {
+    if let Some(session) = &context.who.tls {
         for (name, value) in &session.told {
             edits.add(name, value);
         }
@@ -211,7 +227,7 @@ fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, ed
     // A trusted proxy knows better than we do how the client came to it.
     let given = |name| trusted && head.buf.has(name);
     if !given(Name::XForwardedProto) {
-        edits.add(b"X-Forwarded-Proto", context.scheme().text().as_bytes());
+        edits.add(b"X-Forwarded-Proto", context.who.scheme.text().as_bytes());
     }
     if !given(Name::XForwardedHost) {
         forwarded_host(head, edits);
@@ -239,7 +255,7 @@ fn forwarded_element(client: &Client, context: &RequestContext, head: &RequestHe
             out.extend_from_slice(b", ");
         }
     }
-    let proto = context.scheme().text();
+    let proto = context.who.scheme.text();
     // Writing to memory cannot fail.
     let _ok = match client.ip {
         std::net::IpAddr::V4(v4) => write!(out, "for={v4};proto={proto}"),

@@ -13,6 +13,7 @@ use super::view::{ListenerKey, View, Views};
 use crate::base::clock::Millis;
 use crate::base::task;
 use crate::net::listen::Socket;
+use crate::net::unsent;
 use crate::snapshot::Live;
 use crate::telemetry::access_log::{AccessSink, AccessWriter};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -416,6 +417,7 @@ impl Worker {
             series.loop_lag.record(late);
             series.loop_lag_max_us.raise(late.as_micros() as i64);
             series.cpu_us.set(thread_cpu_us());
+            series.unsent_bytes.set(unsent::held() as i64);
             let count = task::panics_on_this_thread();
             if count > panics {
                 series.panics.add(count - panics);

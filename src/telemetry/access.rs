@@ -1,6 +1,7 @@
 //! The access record: everything that is known about one request when it ends, borrowed from where it lies.
 
-use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::grpc::Code;
+use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::token::Token;
 use crate::telemetry::metrics::Closed;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,8 @@ pub struct AttemptRecord<'a> {
     pub outcome: Outcome,
     /// The connection came from the pool.
     pub reused: bool,
+    /// What the endpoint was spoken to in.
+    pub version: Version,
     pub started: Instant,
     pub connected: Option<Instant>,
     pub head: Option<Instant>,
@@ -133,8 +136,11 @@ pub struct AccessRecord<'a> {
     pub request_id: &'a [u8],
     pub route: Option<&'a str>,
     pub upstream: Option<&'a str>,
-    /// Status sent; 499 when the client left before one was, 408/400 … for refused heads.
+    /// Status sent; 499 when the client left before one was, 408/400 … for refused heads. An error of our own counts as
+    /// its own status, though calls of gRPC are told of it by a 200 with a `grpc-status`.
     pub status: u16,
+    /// How a call of gRPC ended, as its client was told; `None` for other requests, and where nobody could tell him.
+    pub grpc_status: Option<Code>,
     pub token: Option<Token>,
     /// What exactly was wrong, for refused messages.
     pub detail: Option<&'static str>,
@@ -150,6 +156,8 @@ pub struct AccessRecord<'a> {
     pub body_bytes_sent: u64,
     /// Time in line for an endpoint below its `max_connections`.
     pub queued: Duration,
+    /// What became of its session, where the upstream keeps sessions.
+    pub sticky: Option<&'static str>,
     pub attempts: &'a [AttemptRecord<'a>],
     /// The connection was upgraded, or passed on unopened, and this record covers the tunnel.
     pub tunnel: Option<TunnelRecord>,

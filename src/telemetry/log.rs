@@ -5,6 +5,9 @@
 //!
 //! Whatever comes from a client is logged with `?` (debug), which quotes control characters.
 
+mod json;
+
+use self::json::JsonLine;
 use super::metrics::SharedCounter;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -15,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -101,17 +105,22 @@ where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
     tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
+        .event_format(JsonLine)
         .with_writer(queue.clone())
 }
 
 /// Lets events through while `json` is `wanted`. Asked for each event: the answer may change.
 fn when<S>(json: &Arc<AtomicBool>, wanted: bool) -> impl tracing_subscriber::layer::Filter<S> + use<S> {
     let json = Arc::clone(json);
-    tracing_subscriber::filter::dynamic_filter_fn(move |_, _| json.load(Relaxed) == wanted)
+    tracing_subscriber::filter::dynamic_filter_fn(move |event, _| {
+        json.load(Relaxed) == wanted && !is_a_clients_doing(event)
+    })
+}
+
+/// The engine of HTTP/2 warns of frames that clients should not send, each time and without saying whose they are: any
+/// client could fill the log. We count what it does and say so ourselves; at `debug` the engine tells of each frame.
+fn is_a_clients_doing(event: &Metadata<'_>) -> bool {
+    *event.level() <= Level::WARN && event.target().starts_with("h2::")
 }
 
 impl LogControl {
@@ -345,7 +354,8 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let say = |n: u32| {
                 tracing::debug!(n, "quiet");
-                tracing::warn!(n, client = ?"a\nb", "loud");
+                let data = tracing::field::display("{\"n\":1}");
+                tracing::warn!(n, client = ?"a\nb", data, "loud");
             };
             say(1);
             control.set(LevelFilter::DEBUG, Style::Json);
@@ -357,13 +367,18 @@ mod tests {
         let text = terminal.text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
-        assert!(lines[0].ends_with(r#" WARN loud n=1 client="a\nb""#), "{text}");
+        assert!(
+            lines[0].ends_with(r#" WARN loud n=1 client="a\nb" data={"n":1}"#),
+            "{text}"
+        );
         let json: serde_json::Value = serde_json::from_str(lines[2]).unwrap();
         assert_eq!(
             (&json["level"], &json["message"]),
             (&"WARN".into(), &"loud".into())
         );
         assert_eq!((&json["n"], &json["client"]), (&2.into(), &"\"a\\nb\"".into()));
+        assert_eq!(json["data"]["n"], 1, "an object, and no text");
+        assert!(json["timestamp"].as_str().unwrap().ends_with('Z') && !json["target"].is_null());
         assert!(lines[1].contains("quiet"));
     }
 

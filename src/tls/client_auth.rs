@@ -3,7 +3,8 @@
 use super::certificate::{self, day, fingerprint};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::files::MAX_CRL_BYTES;
-use crate::config::model::{ClientAuth, ClientAuthMode};
+use crate::config::model::ClientAuth;
+pub use crate::config::model::ClientAuthMode;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -24,6 +25,8 @@ pub struct Terms {
     pub mode: ClientAuthMode,
     pub verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub digest: [u8; 32],
+    /// The last second, in Unix time, in which none of the revocation lists has run out.
+    pub lists_until: i64,
 }
 
 impl Terms {
@@ -34,6 +37,7 @@ impl Terms {
             mode: ClientAuthMode::None,
             verifier: None,
             digest: digest(&[b"none"]),
+            lists_until: i64::MAX,
         }
     }
 
@@ -62,6 +66,9 @@ impl Terms {
         parts.push(b"revoked");
         parts.extend(lists.iter().map(AsRef::as_ref));
         let digest = digest(&parts);
+        // A list is good before the moment of its next one, and no longer at it.
+        let ends = lists.iter().filter_map(next_update).map(|next| next - 1);
+        let lists_until = ends.min().unwrap_or(i64::MAX);
         let mut store = RootCertStore::empty();
         for root in roots {
             if let Err(error) = store.add(root) {
@@ -85,6 +92,7 @@ impl Terms {
                 mode: auth.mode,
                 verifier: Some(verifier),
                 digest,
+                lists_until,
             }),
             Err(error) => {
                 found.push(Diagnostic::error(format!("{key}.ca"), error.to_string()));

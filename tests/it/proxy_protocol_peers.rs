@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use testkit::gateway::Running;
 use testkit::net::free_port;
-use testkit::{Address, Backend, Conn, Reply, eventually};
+use testkit::{Address, Backend, Ca, Conn, Reply, TlsClient, eventually};
 
 fn is_installed(program: &str) -> bool {
     let tried = Command::new(program)
@@ -112,6 +112,38 @@ fn haproxy_announces_clients_to_us() {
         .lines()
         .any(|line| line.starts_with("tidegate_proxy_protocol_refused_total") && line.contains("malformed"));
     assert!(!refused);
+}
+
+#[test]
+fn haproxy_tells_us_of_the_tls_that_it_ends() {
+    if !is_installed("haproxy") {
+        return;
+    }
+    let backend = Backend::http(|r| Reply::ok(r.header("x-forwarded-proto").unwrap_or("-").to_owned()));
+    let gateway = gateway(
+        r#"
+        [listeners.web]
+        address = "127.0.0.1:0"
+        proxy_protocol = { trusted = ["127.0.0.1"] }
+        redirect_https = true
+        [[routes]]
+        upstream = "app"
+        [upstreams.app]
+        endpoints = ["@app@"]
+        "#,
+    )
+    .with("app", backend.address())
+    .start();
+    let (port, dir, ca) = (free_port(), tempfile::tempdir().unwrap(), Ca::default());
+    let leaf = ca.leaf(&["a.test"]);
+    let pair = dir.path().join("a.pem");
+    std::fs::write(&pair, leaf.chain + &leaf.key).unwrap();
+    let (pair, to) = (pair.display(), gateway.web());
+    let bind = format!("  bind 127.0.0.1:{port} ssl crt {pair}");
+    let section = format!("listen in\n  mode tcp\n{bind}\n  server s {to} send-proxy-v2-ssl\n");
+    let _haproxy = haproxy(dir.path(), port, &section);
+    let mut conn = TlsClient::trusting(&ca).build().connect(at(port), "a.test");
+    assert_eq!(conn.get("/").text(), "https");
 }
 
 /// A gateway that announces clients to this port, and what a server there answers.

@@ -225,6 +225,11 @@ pub fn authority(text: &str) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// Reads the Domain of a cookie. A dot in front, as old browsers wanted it, means nothing (RFC 6265 section 5.2.3).
+pub fn cookie_domain(text: &str) -> Result<String, Complaint> {
+    host_name(text.strip_prefix('.').unwrap_or(text))
+}
+
 /// Checks a host name (RFC 1123, underscores allowed as names in use have them) and gives it in lower case,
 /// without the dot at its end.
 fn host_name(text: &str) -> Result<String, Complaint> {

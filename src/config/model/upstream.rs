@@ -1,6 +1,6 @@
 //! Groups of endpoints, and how connections to them are made.
 
-use super::{Breaker, Health, Outlier, ProxyVersion, Retry, UpstreamTls};
+use super::{Breaker, Health, Outlier, ProxyVersion, Retry, Sticky, UpstreamTls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -119,11 +119,15 @@ pub struct Upstream {
     /// Those that the configuration names; discovered ones come beside them.
     pub endpoints: Vec<Endpoint>,
     pub discover: Option<Discover>,
+    pub protocol: UpstreamProtocol,
+    pub http2: UpstreamHttp2,
     /// The PROXY protocol header that connections begin with; `None`: none.
     pub proxy_protocol: Option<ProxyVersion>,
     /// `None`: endpoints are spoken to in the clear.
     pub tls: Option<UpstreamTls>,
     pub pool: Pool,
+    /// `None`: each request is balanced by itself.
+    pub sticky: Option<Sticky>,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,
     pub outlier: Outlier,
@@ -133,6 +137,36 @@ pub struct Upstream {
     pub drain: Drain,
     /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
     pub slow_start: Duration,
+}
+
+/// What endpoints are spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2: by prior knowledge in the clear, by ALPN over TLS.
+    H2,
+    /// What ALPN says; in the clear HTTP/1.1.
+    Auto,
+}
+
+/// Bounds of HTTP/2 connections to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamHttp2 {
+    /// Requests at once on a connection.
+    pub streams: u32,
+    /// Bytes of a response ahead of the client.
+    pub window: u32,
+    /// The same for all of a connection.
+    pub connection_window: u32,
+    /// Bytes of a request that wait for the connection.
+    pub send_buffer: usize,
+    /// Largest frame taken.
+    pub frame_bytes: u32,
+    /// Silence after which a PING is sent; zero: never.
+    pub ping: Duration,
+    pub ping_timeout: Duration,
 }
 
 /// How endpoints leave that are told to.

@@ -7,6 +7,7 @@ mod files;
 
 mod properties;
 mod shown;
+mod sticky;
 mod variables;
 
 use super::*;

@@ -4,6 +4,7 @@ use super::guard::{Allowed, Guard, PREFACE};
 use super::io::{FrameIo, Watch};
 use super::stream::Stream;
 use crate::message::flatten::{self, Extended, Most};
+use crate::message::grpc::is_grpc;
 use crate::net::alarm::Alarm;
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
@@ -23,6 +24,7 @@ use h2::ext::Protocol;
 use h2::server::{Connection, Handshake, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
+use http::header::CONTENT_TYPE;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -43,6 +45,11 @@ const HEAD_FRAME: usize = 16 * 1024;
 const LEAST_CONTINUATIONS: usize = 4;
 /// Streams reset before we took them that the engine keeps.
 const MOST_PENDING_RESETS: usize = 4096;
+/// Streams of one connection that we may have to reset for what the client made of them. The guard counts those that
+/// went out, and ends the connection at far fewer in a row; this holds for those that cannot go out, because the client
+/// reads nothing, and have to be remembered. It counts as long as the connection lasts, so one that comes near it in
+/// honest years makes place for another.
+const MOST_PROVOKED_RESETS: u32 = 4096;
 /// Streams of one connection cut because the client took nothing, before it is taken for an attack.
 const MOST_STALLED: u32 = 16;
 
@@ -166,7 +173,7 @@ fn handshake(mut wire: Wire, plan: &ListenerPlan, watch: &Rc<Watch>) -> Handshak
         .max_concurrent_reset_streams(limits.streams as usize)
         // The guard's to judge, which ends the connection long before.
         .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
-        .max_local_error_reset_streams(None)
+        .max_local_error_reset_streams(Some(MOST_PROVOKED_RESETS as usize))
         .enable_connect_protocol()
         .handshake(io)
 }
@@ -300,11 +307,7 @@ impl Driver<'_> {
 
     /// The engine gave the connection up.
     fn ended(&self, error: &h2::Error) {
-        let what = self.watch.found().or_else(|| {
-            let calm = error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
-            calm.then_some(Abuse::SmallFrames)
-        });
-        if let (Some(what), None) = (what, self.closing)
+        if let (Some(what), None) = (self.watch.found(), self.closing)
             && let Some(listener) = self.worker.view().listener(self.shared.who.listener)
         {
             listener.series.h2_abuses.inc(what);
@@ -313,7 +316,13 @@ impl Driver<'_> {
     }
 
     /// A stream was opened.
-    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        // A client that heard of the end goes elsewhere. One that does not acknowledge it would never be told where the
+        // end is, and could go on for ever.
+        if self.leaving.is_some_and(|since| since.elapsed() > FAREWELL) {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return;
+        }
         let shared = &self.shared;
         let view = self.worker.view();
         let Some(listener) = view.listener(shared.who.listener) else {
@@ -323,6 +332,10 @@ impl Driver<'_> {
         let running = Running::new(shared, &listener.series);
         let (parts, body) = request.into_parts();
         let mut stream = Stream::new(body, respond);
+        stream.grpc = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| is_grpc(kind.as_bytes()));
         let limits = &listener.plan.head_limits;
         let most = Most {
             head_bytes: limits.head_bytes,
@@ -420,7 +433,8 @@ impl Driver<'_> {
             && self.shared.who.opened.elapsed() >= limits.max_connection_age;
         // A new connection's first request is likely to be on its way.
         let fresh = self.requests == 0 && self.shared.who.opened.elapsed() < FAREWELL;
-        worn_out || old || (self.worker.draining.get() || listener.removed) && !fresh
+        let often_reset = self.watch.provoked() >= MOST_PROVOKED_RESETS / 2;
+        worn_out || often_reset || old || (self.worker.draining.get() || listener.removed) && !fresh
     }
 
     /// What there is to object to.

@@ -14,9 +14,16 @@ const FRAME_HEADER: usize = 9;
 /// Of a payload, what is looked at: the code of RST_STREAM, and of GOAWAY the beginning of its text.
 const CODE: usize = 4;
 const TEXT_AT: usize = 8;
-/// How the engine's text begins when a head is far too large unpacked.
-const HEADER_BOMB: &[u8] = b"header_list";
-const LOOKED_AT: usize = FRAME_HEADER + TEXT_AT + HEADER_BOMB.len();
+const TEXT: usize = 11;
+const LOOKED_AT: usize = FRAME_HEADER + TEXT_AT + TEXT;
+/// How the engine's texts begin when it has enough of something before we have.
+const FOUND_BY_THE_ENGINE: [(&[u8; TEXT], Abuse); 5] = [
+    (b"header_list", Abuse::HeaderBomb),
+    (b"too_many_co", Abuse::Continuation),
+    (b"too_many_da", Abuse::SmallFrames),
+    (b"too_many_in", Abuse::MadeYouReset),
+    (b"too_many_re", Abuse::RapidReset),
+];
 
 /// The bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +92,8 @@ struct Counts {
     /// Since when a head is incomplete.
     head_since: Option<Instant>,
     found: Option<Abuse>,
+    /// Resets of ours that the client provoked, so far.
+    provoked: u32,
     any_reset: bool,
     resets_received: Resets,
     resets_sent: Resets,
@@ -110,6 +119,7 @@ impl Guard {
                 most_continuations: allowed.continuations,
                 head_since: None,
                 found: None,
+                provoked: 0,
                 any_reset: false,
                 resets_received: [0; RESET_CODES.len()],
                 resets_sent: [0; RESET_CODES.len()],
@@ -133,6 +143,11 @@ impl Guard {
     /// What was found first.
     pub const fn found(&self) -> Option<Abuse> {
         self.counts.found
+    }
+
+    /// Resets of ours that the client provoked, so far.
+    pub const fn provoked(&self) -> u32 {
+        self.counts.provoked
     }
 
     /// Since when a head is incomplete.
@@ -227,8 +242,11 @@ impl Counts {
                 self.any_reset = true;
                 self.resets_sent[frame.code] += 1;
                 // Those of our own making are CANCEL, INTERNAL_ERROR and NO_ERROR.
-                if !matches!(frame.code, 0 | 2 | 8) && !self.made_resets.spend() {
-                    self.found.get_or_insert(Abuse::MadeYouReset);
+                if !matches!(frame.code, 0 | 2 | 8) {
+                    self.provoked = self.provoked.saturating_add(1);
+                    if !self.made_resets.spend() {
+                        self.found.get_or_insert(Abuse::MadeYouReset);
+                    }
                 }
             }
             Kind::Data | Kind::Headers => {
@@ -238,10 +256,12 @@ impl Counts {
                     self.resets.earn(1);
                 }
             }
-            Kind::GoAway if frame.header_bomb => {
-                self.found.get_or_insert(Abuse::HeaderBomb);
+            Kind::GoAway => {
+                if let Some(found) = frame.found {
+                    self.found.get_or_insert(found);
+                }
             }
-            Kind::Settings | Kind::Ping | Kind::GoAway | Kind::Continuation | Kind::Other => {}
+            Kind::Settings | Kind::Ping | Kind::Continuation | Kind::Other => {}
         }
     }
 }
@@ -284,8 +304,8 @@ struct Frame {
     length: u32,
     /// Of RST_STREAM: its error code.
     code: usize,
-    /// Of GOAWAY: its text says that a head was far too large.
-    header_bomb: bool,
+    /// Of GOAWAY: what its text says that the engine found.
+    found: Option<Abuse>,
 }
 
 /// Finds frames in bytes that come in pieces of any size. Payloads are passed over.
@@ -347,6 +367,13 @@ impl Scanner {
         u32::from_be_bytes([0, self.header[0], self.header[1], self.header[2]])
     }
 
+    fn found_by_the_engine(&self) -> Option<Abuse> {
+        let text = self.header.last_chunk()?;
+        FOUND_BY_THE_ENGINE
+            .iter()
+            .find_map(|(known, found)| (*known == text).then_some(*found))
+    }
+
     fn frame(&self) -> Frame {
         let looked_at = self.filled > FRAME_HEADER;
         let kind = Kind::of(self.header[3]);
@@ -363,7 +390,10 @@ impl Scanner {
             code: usize::try_from(code)
                 .unwrap_or(usize::MAX)
                 .min(RESET_CODES.len() - 1),
-            header_bomb: kind == Kind::GoAway && looked_at && self.header.ends_with(HEADER_BOMB),
+            found: match kind {
+                Kind::GoAway if looked_at => self.found_by_the_engine(),
+                _ => None,
+            },
         }
     }
 }

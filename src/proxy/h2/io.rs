@@ -1,6 +1,7 @@
 //! The transport as the HTTP/2 engine sees it: what was read already comes first, and the guard looks at all of it.
 
 use super::guard::{Guard, Resets};
+use crate::net::scratch::{self, LARGEST_READ};
 use crate::net::transport::Transport;
 use crate::telemetry::metrics::Abuse;
 use bytes::{Buf, Bytes};
@@ -36,6 +37,10 @@ impl Watch {
 
     pub fn head_since(&self) -> Option<Instant> {
         self.guard.borrow().head_since()
+    }
+
+    pub fn provoked(&self) -> u32 {
+        self.guard.borrow().provoked()
     }
 
     pub fn take_resets(&self) -> Option<(Resets, Resets)> {
@@ -103,8 +108,13 @@ impl AsyncRead for FrameIo {
         }
         let before = into.filled().len();
         if self.carried.is_empty() {
-            let n = ready!(self.transport.poll_read(cx, into.initialize_unfilled()))?;
-            into.advance(n);
+            // By way of scratch: to initialise all the room that the engine offers costs more than to copy what came.
+            let most = into.remaining().min(LARGEST_READ);
+            ready!(scratch::with_in(|buffer| {
+                let n = ready!(self.transport.poll_read(cx, &mut buffer[..most]))?;
+                into.put_slice(&buffer[..n]);
+                Poll::Ready(io::Result::Ok(()))
+            }))?;
         } else {
             let n = self.carried.len().min(into.remaining());
             into.put_slice(&self.carried[..n]);

@@ -134,6 +134,11 @@ impl Object<'_> {
         }
         self.raw(",\"content_type\":");
         self.text(record.response.and_then(|r| r.buf.get(Name::ContentType)));
+        self.raw(",\"grpc_status\":");
+        match record.grpc_status {
+            Some(code) => push_number(self.out, code.number().into()),
+            None => self.raw("null"),
+        }
         self.raw(",\"token\":");
         self.text(record.token.map(|t| t.name().as_bytes()));
         self.raw(",\"detail\":");
@@ -169,6 +174,8 @@ impl Object<'_> {
         }
         self.raw(",\"queue_ms\":");
         push_millis(self.out, record.queued);
+        self.raw(",\"sticky\":");
+        self.text(record.sticky.map(str::as_bytes));
         self.raw(",\"attempts\":[");
     }
 
@@ -193,7 +200,9 @@ impl Object<'_> {
             }
             self.raw(",\"reused\":");
             self.boolean(attempt.reused);
-            self.raw(",\"started_ms\":");
+            self.raw(",\"protocol\":\"");
+            self.raw(attempt.version.text());
+            self.raw("\",\"started_ms\":");
             push_millis(self.out, record.since_start(attempt.started));
             self.raw(",\"connected_ms\":");
             self.millis(attempt.connected.map(|at| record.since_start(at)));

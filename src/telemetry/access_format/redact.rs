@@ -1,5 +1,6 @@
 //! Secrets in query strings, left out of the log by the name of their parameter.
 
+use crate::message::scan::find_parameter_bound;
 use percent_encoding::percent_decode;
 
 /// What stands for a redacted value.
@@ -70,29 +71,18 @@ impl Redact {
 
     /// Where the first hidden value begins, from `from` on.
     fn hidden(&self, text: &[u8], from: usize) -> Option<usize> {
+        // The equals sign is a bound too: for those who split a parameter at its last, a name begins after it.
         let mut name = from;
-        for (at, b) in text.iter().enumerate().skip(from) {
-            if BOUNDS[usize::from(*b)] {
-                if *b == b'=' && self.hides(&text[name..at]) {
-                    return Some(at + 1);
-                }
-                name = at + 1;
+        loop {
+            let bound = name + find_parameter_bound(text.get(name..).unwrap_or_default());
+            let is_name = *text.get(bound)? == b'=';
+            if is_name && self.hides(&text[name..bound]) {
+                return Some(bound + 1);
             }
+            name = bound + 1;
         }
-        None
     }
 }
-
-/// After which a name may begin. The equals sign is one for those who split a parameter at its last.
-const BOUNDS: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut bounds: &[u8] = b"=&;?#";
-    while let [b, rest @ ..] = bounds {
-        table[*b as usize] = true;
-        bounds = rest;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

@@ -52,6 +52,7 @@ pub(super) enum Plain {
     ServerPort,
     UpstreamAddr,
     UpstreamStatus,
+    UpstreamProtocol,
     UpstreamConnectTime,
     UpstreamHeaderTime,
     UpstreamResponseTime,
@@ -60,6 +61,7 @@ pub(super) enum Plain {
     Listener,
     Route,
     Upstream,
+    GrpcStatus,
     Token,
     Timeout,
     Detail,
@@ -68,6 +70,7 @@ pub(super) enum Plain {
     CloseCode,
     Attempts,
     QueueTime,
+    Sticky,
 }
 
 /// What a proxy in front announced.
@@ -178,6 +181,8 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_listener", Plain::Listener),
     ("tidegate_route", Plain::Route),
     ("tidegate_upstream", Plain::Upstream),
+    ("tidegate_grpc_status", Plain::GrpcStatus),
+    ("tidegate_upstream_protocol", Plain::UpstreamProtocol),
     ("tidegate_token", Plain::Token),
     ("tidegate_timeout", Plain::Timeout),
     ("tidegate_detail", Plain::Detail),
@@ -186,6 +191,7 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_close_code", Plain::CloseCode),
     ("tidegate_attempts", Plain::Attempts),
     ("tidegate_queue_time", Plain::QueueTime),
+    ("tidegate_sticky", Plain::Sticky),
 ];
 
 /// Headers whose value is a URI, redacted like one.

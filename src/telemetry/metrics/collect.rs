@@ -227,6 +227,16 @@ fn routes(e: &mut Encoder, totals: &Totals) {
     });
     each(&names::RECEIVED, &|s, l, x| s.add(l, x.bytes_received.get()));
     each(&names::SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
+    each(&names::STICKY_SESSIONS, &|s, [r, u], x| {
+        for (outcome, n) in x.sessions.iter() {
+            s.add(&[r, u, outcome], n);
+        }
+    });
+    each(&names::STICKY_COOKIES, &|s, [r, u], x| {
+        for (reason, n) in x.cookies_set.iter() {
+            s.add(&[r, u, reason], n);
+        }
+    });
     each(&names::WS_OPEN, &|s, l, x| s.add(l, x.tunnels_open.get()));
     each(&names::WS_OPENED, &|s, l, x| s.add(l, x.tunnels_total.get()));
     each(&names::WS_CLOSED, &|s, [r, u], x| {
@@ -267,6 +277,11 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
             s.add(&[u, a, class], n);
         }
     });
+    each(&names::UPSTREAM_GRPC, &|s, [u, a], x| {
+        for (status, n) in x.grpc.iter() {
+            s.add(&[u, a, status], n);
+        }
+    });
     each(&names::UPSTREAM_FAILURES, &|s, [u, a], x| {
         for (token, n) in x.failures.iter() {
             s.add(&[u, a, token], n);
@@ -299,6 +314,12 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
         s.add(&[u, a, "active"], x.connections_active.get());
         s.add(&[u, a, "idle"], x.connections_idle.get());
     });
+    each(&names::UPSTREAM_H2_CONNECTIONS, &|s, l, x| {
+        s.add(l, x.http2_connections.get())
+    });
+    each(&names::UPSTREAM_H2_STREAMS, &|s, l, x| {
+        s.add(l, x.http2_streams.get())
+    });
     each(&names::UPSTREAM_SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
     each(&names::UPSTREAM_RECEIVED, &|s, l, x| {
         s.add(l, x.bytes_received.get())
@@ -318,6 +339,7 @@ fn workers(e: &mut Encoder, totals: &Totals) {
         s.add(&[w], x.connections_open.get())
     });
     each(&names::WORKER_REQUESTS, &|s, w, x| s.add(&[w], x.requests.get()));
+    each(&names::UNSENT, &|s, w, x| s.add(&[w], x.unsent_bytes.get()));
     each(&names::TLS_RUNNING, &|s, w, x| {
         s.add(&[w], x.tls_handshakes_running.get())
     });
@@ -348,6 +370,11 @@ fn control(e: &mut Encoder, control: &ControlSeries) {
     });
     one(e, &names::CONFIG_SUCCESS, control.last_reload_success.get());
     one(e, &names::CONFIG_APPLIED, control.last_applied.get());
+    one(
+        e,
+        &names::CERTIFICATES_REFUSED,
+        control.certificates_refused.get(),
+    );
     one(e, &names::CONFIG_GENERATION, control.generation.get());
     e.family(&names::ACME_ORDERS, |s| {
         s.add(&["issued"], control.acme.issued.get());
@@ -407,7 +434,9 @@ fn micros(us: i64) -> Number {
 #[cfg(test)]
 mod tests {
     use super::super::catalogue::{ALL, Origin};
-    use super::super::{HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, TlsFault};
+    use super::super::{
+        CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
+    };
     use super::*;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
@@ -429,6 +458,10 @@ mod tests {
             route.errors.inc(Token::ConnectFailed);
             route.duration.record(Duration::from_millis(4));
             route.tunnels_open.inc();
+            route.tunnels_closed.inc(Closed::Idle);
+            route.close_codes.inc(1001);
+            route.sessions.inc(Sticky::Kept);
+            route.cookies_set.inc(CookieSet::New);
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
             endpoint.tls_full.inc();

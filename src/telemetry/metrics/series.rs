@@ -5,8 +5,10 @@
 
 use super::cells::{Counter, Gauge};
 use super::faults::{PerHeaderFault, PerTlsFault};
+use super::grpc::PerGrpcStatus;
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
+use super::sticky::{PerCookieSet, PerSticky};
 use super::tunnels::{PerCloseCode, PerClosed};
 use crate::message::token::Token;
 use std::array;
@@ -352,7 +354,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerGrpcStatus PerSticky PerCookieSet);
 
 series! {
     /// One listener.
@@ -405,6 +407,9 @@ series! {
         messages_sent: Counter,
         /// Requests that ended with an error token.
         errors: PerToken,
+        /// Requests of an upstream that keeps sessions, by what became of theirs; and cookies set.
+        sessions: PerSticky,
+        cookies_set: PerCookieSet,
     }
 }
 
@@ -421,6 +426,8 @@ series! {
         retries_suppressed: PerNoRetry,
         /// Response heads received, by class of their status.
         responses: PerClass,
+        /// Calls of gRPC that it answered, by their status.
+        grpc: PerGrpcStatus,
         /// Attempts failed, by token.
         failures: PerToken,
         /// Attempts that speak against the endpoint: failures, and answers that are taken for one.
@@ -438,6 +445,9 @@ series! {
         response_seconds: Histogram,
         connections_active: Gauge,
         connections_idle: Gauge,
+        /// Connections that requests share, and the requests on them.
+        http2_connections: Gauge,
+        http2_streams: Gauge,
         /// Bytes written to and read from the endpoint.
         bytes_sent: Counter,
         bytes_received: Counter,
@@ -450,6 +460,7 @@ series! {
         accepted: Counter,
         connections_open: Gauge,
         requests: Counter,
+        unsent_bytes: Gauge,
         tls_handshakes_running: Gauge,
         loop_ticks: Counter,
         /// How late the worker's tick came.

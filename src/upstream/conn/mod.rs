@@ -1,8 +1,9 @@
 //! Connections to endpoints: opening one, what is said on it first, and telling whether an idle one still lives.
 
 mod dial;
+pub mod h2;
 
-pub use dial::{BeginError, Behalf, Caller, Dial};
+pub use dial::{ALPN_HTTP2, ALPN_HTTP11, BeginError, Behalf, Caller, Dial, Http2, Speaks};
 
 use crate::net::transport::Transport;
 use crate::net::wire::Wire;

@@ -1,16 +1,22 @@
 //! What one worker owns of the upstreams: pools of idle connections and its place in the balancers. Nothing here
 //! is shared, so nothing is locked.
 
+mod muxes;
+
+pub use muxes::{Joined, Opened, Opening};
+
 use super::conn::{Behalf, Conn, Dial};
 use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
 use super::shared::breaker::BreakerState;
 use super::shared::budget::Budget;
+use super::shared::sticky::{self, Missing};
 use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
 use crate::base::clock::Millis;
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::telemetry::metrics::WorkerMetrics;
+use muxes::Muxes;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -29,6 +35,8 @@ pub struct LocalEndpoint {
     /// Boxed, because they come and go with every request: moving them costs 600 instructions each time.
     #[expect(clippy::vec_box, reason = "moved more often than made")]
     idle: RefCell<Vec<Box<Conn>>>,
+    /// Connections that requests share.
+    muxes: Muxes,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
     /// What is left of the last slice of tunnels that were asked to go.
@@ -94,6 +102,7 @@ impl LocalEndpoint {
             let wanted = !conn.is_orphan() && Arc::ptr_eq(&conn.dial, &self.dial.borrow());
             wanted && young && conn.is_usable() && self.is_reached_by(conn)
         });
+        self.sweep_muxes(timeout, now);
         self.series
             .connections_idle
             .add(idle.len() as i64 - before as i64);
@@ -107,6 +116,7 @@ impl LocalEndpoint {
             return;
         }
         *self.dial.borrow_mut() = dial.clone();
+        self.muxes.leave();
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.series.connections_idle.add(-(idle.len() as i64));
     }
@@ -121,6 +131,7 @@ impl LocalEndpoint {
 
 impl Drop for LocalEndpoint {
     fn drop(&mut self) {
+        self.muxes.leave();
         self.series
             .connections_idle
             .add(-(self.idle.borrow().len() as i64));
@@ -190,20 +201,35 @@ impl LocalUpstream {
 
     /// The endpoint for the next attempt, with a place at it.
     pub fn take(&self, tried: &[usize], ask: Ask) -> Taken {
-        let mut passed = SmallVec::<[usize; 8]>::from_slice(tried);
-        while let Some(index) = self.pick(&passed, ask) {
+        let mut picked = self.pick(tried, ask);
+        let mut passed = SmallVec::<[usize; 8]>::new();
+        while let Some(index) = picked {
             let (endpoint, most) = (&self.endpoints[index], self.plan.endpoints[index].max_connections);
-            match InFlight::within(endpoint.clone(), most) {
-                Some(in_flight) => return Taken::At(index, in_flight),
-                // Another worker was quicker.
-                None => passed.push(index),
+            if let Some(in_flight) = InFlight::within(endpoint.clone(), most) {
+                return Taken::At(index, in_flight);
             }
+            // Another worker was quicker.
+            if passed.is_empty() {
+                passed.extend_from_slice(tried);
+            }
+            passed.push(index);
+            picked = self.pick(&passed, ask);
         }
         if self.plan.resilience.limited && self.someone_is_full(tried, ask.now) {
             Taken::Full
         } else {
             Taken::Nobody
         }
+    }
+
+    /// A place at the endpoint that a session belongs to.
+    ///
+    /// # Errors
+    /// Why the session can't be there.
+    pub fn take_home(&self, index: usize, now: Millis) -> Result<InFlight, Missing> {
+        let plan = &self.plan.endpoints[index];
+        sticky::keeps(plan, || self.plan.has_nobody_well(now), now)?;
+        InFlight::within(self.endpoints[index].clone(), plan.max_connections).ok_or(Missing::Full)
     }
 
     /// Whether an endpoint is passed over only because it is at its limit.
@@ -263,6 +289,7 @@ impl Endpoints {
                         pool: Cell::new(plan.pool),
                         dial: RefCell::new(plan.dial.clone()),
                         idle: RefCell::default(),
+                        muxes: Muxes::default(),
                         line: RefCell::default(),
                         shed_credit: Cell::default(),
                     })
@@ -295,6 +322,7 @@ impl Endpoints {
                 .connections_idle
                 .add(-(gone.idle.borrow().len() as i64));
             gone.idle.borrow_mut().clear();
+            gone.muxes.leave();
         }
         upstreams
     }

@@ -20,6 +20,7 @@ pub mod shed;
 pub mod slow_start;
 pub mod standing;
 pub mod state;
+pub mod sticky;
 
 pub use crate::config::model::HashKey;
 pub use crate::upstream::conn::{Dial, Target};
@@ -28,3 +29,4 @@ pub use overrides::Overrides;
 pub use plan::{AdminState, EndpointPlan, Hashing, UpstreamPlan};
 pub use registry::Registry;
 pub use state::{EndpointKey, EndpointState};
+pub use sticky::StickyPlan;

@@ -1,13 +1,14 @@
 //! Keys of groups of endpoints, and how connections to them are made.
 
 use super::resilience::{BREAKER, HEALTH, OUTLIER, RETRY};
+use super::sticky::STICKY;
 use super::tls::UPSTREAM_TLS;
-use super::{COUNT, DEADLINE, TIME};
+use super::{COUNT, DEADLINE, H2_LARGEST_WINDOW, KIB, MIB, TIME};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::legacy;
 use crate::config::keys::{Key, Shape};
-use crate::config::model::{Balance, ProxyVersion, ShedOrder};
+use crate::config::model::{Balance, ProxyVersion, ShedOrder, UpstreamProtocol};
 
 pub(super) const WEIGHT: Form = Form::Integer {
     min: 0,
@@ -50,6 +51,13 @@ pub(super) const UPSTREAM: &[Key] = &[
         DISCOVER,
         "Endpoints that DNS names: each address of the answer is one of its own, beside those of `endpoints`. They come and go with the answers; what runs on one that goes is finished.",
     ),
+    Key::new(
+        "protocol",
+        Form::Choice(UpstreamProtocol::NAMES),
+        "h1",
+        "What endpoints are spoken to in, probes included. `h1`: HTTP/1.1. `h2`: HTTP/2, over TLS by ALPN, in the clear by prior knowledge. `auto`: over TLS what ALPN comes to, in the clear HTTP/1.1. Over HTTP/2 many requests share a connection; a request for a switch of protocols (WebSocket) can't go there.",
+    ),
+    Key::table("http2", HTTP2, "HTTP/2 connections to endpoints."),
     Key::optional_table(
         "proxy_protocol",
         SEND_PROXY,
@@ -61,6 +69,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         "Endpoints are spoken to by TLS 1.3 or 1.2, probes included, and must prove who they are. When that fails the client gets 502 `tls_failed`, and log, metrics and API say which way: expired, self_signed, unknown_issuer, wrong_name, refused, not_tls and so on. Absent: in the clear.",
     ),
     Key::table("pool", POOL, "Connections kept for reuse."),
+    Key::optional_table(
+        "sticky",
+        STICKY,
+        "Clients come back to the endpoint that they were at: known by one of `cookie`, `learn` and `hash`. Tunnels begin where the session is. Absent: each request is balanced by itself.",
+    ),
     Key::optional_table(
         "health",
         HEALTH,
@@ -110,7 +123,7 @@ const ENDPOINT: &[Key] = &[
         "weight",
         WEIGHT,
         "1",
-        "Share of the requests, compared with the others. 0: no new requests.",
+        "Share of the requests, compared with the others. 0: no new requests, but for those of sessions that `sticky` keeps there.",
     ),
     Key::new(
         "backup",
@@ -168,6 +181,63 @@ const SEND_PROXY: &[Key] = &[Key::required(
     "\"v2\"",
     "Which version: `v1`, a line of text, or `v2`, binary.",
 )];
+
+const HTTP2: &[Key] = &[
+    Key::new(
+        "streams",
+        Form::Integer { min: 1, max: 65_535 },
+        "100",
+        "Requests at once on a connection, where the endpoint does not allow fewer; for more, another connection is opened. A connection holds at most `connection_window` of responses that clients have not taken, `streams` × `send_buffer` of requests, and the heads of its responses.",
+    ),
+    Key::new(
+        "window",
+        Form::Size {
+            min: 16 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "128KiB",
+        "Bytes of one response that an endpoint may send before the client has taken them.",
+    ),
+    Key::new(
+        "connection_window",
+        Form::Size {
+            min: 64 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "16MiB",
+        "The same for all responses of a connection together. Below `streams` × `window`, clients that take nothing can hold up the others.",
+    ),
+    Key::new(
+        "send_buffer",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB,
+        },
+        "64KiB",
+        "Bytes of one request that wait for the connection, within what the endpoint's windows allow.",
+    ),
+    Key::new(
+        "frame_bytes",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB - 1,
+        },
+        "16KiB",
+        "Largest frame taken.",
+    ),
+    Key::new(
+        "ping",
+        TIME,
+        "0s",
+        "Silence of an endpoint after which it is sent a PING while requests run; the connection is given up when the answer takes longer than `ping_timeout`. 0s: none is sent.",
+    ),
+    Key::new(
+        "ping_timeout",
+        DEADLINE,
+        "20s",
+        "Longest wait for the answer to a PING.",
+    ),
+];
 
 const POOL: &[Key] = &[
     Key::new(

@@ -116,11 +116,15 @@ fn resets_that_the_client_provokes_are_told_from_our_own() {
 }
 
 #[test]
-fn the_engines_word_for_a_head_that_is_far_too_large_is_understood() {
+fn the_engines_words_for_what_it_had_enough_of_are_understood() {
     let now = Instant::now();
     for (text, found) in [
         ("header_list_way_too_large", Some(Abuse::HeaderBomb)),
-        ("too_many_data_frames", None),
+        ("too_many_continuations", Some(Abuse::Continuation)),
+        ("too_many_data_frames", Some(Abuse::SmallFrames)),
+        ("too_many_internal_resets", Some(Abuse::MadeYouReset)),
+        ("too_many_resets", Some(Abuse::RapidReset)),
+        ("too_little", None),
         ("", None),
     ] {
         let mut guard = guard(now);

@@ -1,0 +1,518 @@
+//! Endpoints that speak HTTP/2: what reaches them, and how few connections it takes.
+
+use crate::gateway;
+use crate::h2_server::{Answer, Server};
+use testkit::{Builder, Gateway};
+
+/// One listener for both protocols, and an endpoint that speaks HTTP/2 by prior knowledge.
+pub const TO_H2: &str = r#"
+[listeners.web]
+address = "127.0.0.1:0"
+protocols = ["h1", "h2c"]
+
+[[routes]]
+upstream = "app"
+
+[upstreams.app]
+protocol = "h2"
+endpoints = [{ address = "@app@" }]
+"#;
+
+pub fn to(server: &Server) -> Builder {
+    gateway(TO_H2).with("app", server.address())
+}
+
+/// The same with more about the upstream.
+pub fn with(server: &Server, more: &str) -> Gateway {
+    gateway(&format!("{TO_H2}{more}\n"))
+        .with("app", server.address())
+        .start()
+}
+
+#[test]
+fn a_request_reaches_the_endpoint_as_one_of_http_2() {
+    let server = Server::http(|seen| {
+        Answer::ok(format!("{} {}", seen.method, seen.path))
+            .header("x-mine", "1")
+            .header("set-cookie", "a=1")
+            .header("set-cookie", "b=2")
+    });
+    let gateway = to(&server).start();
+    let answer = gateway.send(
+        "GET /a?b=c HTTP/1.1\r\nHost: Test.example:99\r\nCookie: a=1\r\nCookie: b=2\r\nTE: trailers\r\n\
+         Connection: x-private, TE\r\nX-Private: 1\r\nX-A: 1\r\n\r\n",
+    );
+    assert_eq!((answer.status, answer.text().as_str()), (200, "GET /a?b=c"));
+    assert_eq!(answer.header("x-mine"), Some("1"));
+    assert_eq!(answer.headers.all("set-cookie"), ["a=1", "b=2"]);
+    let seen = server.last_request();
+    assert_eq!(
+        (seen.scheme.as_str(), seen.authority.as_str()),
+        ("http", "Test.example:99")
+    );
+    assert_eq!(
+        (seen.header("x-a"), seen.header("te")),
+        (Some("1"), Some("trailers"))
+    );
+    assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+    for gone in ["connection", "x-private", "host", "transfer-encoding", "upgrade"] {
+        assert!(!seen.headers.contains_key(gone), "{gone}");
+    }
+}
+
+#[test]
+fn a_burst_shares_a_connection_that_is_opened_once() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let server = Server::streams(move |stream| hold(stream, held.clone()));
+    let gateway = one_worker(&server, "");
+    let conns = burst(&gateway, 60);
+    eventually("all are there", || server.hits() == 60);
+    assert_eq!((server.connections(), server.running()), (1, 60));
+    let endpoint = gateway.endpoint(&server.address());
+    assert_eq!(endpoint["in_flight"], 60);
+    let pool = &endpoint["connections"];
+    assert_eq!((&pool["http2"], &pool["http2_streams"]), (&1.into(), &60.into()));
+    assert_eq!(gateway.metric("tidegate_upstream_http2_streams", &[]), 60.0);
+    gate.open();
+    answered(conns);
+    assert_eq!(gateway.endpoint(&server.address())["in_flight"], 0);
+    assert_eq!(gateway.metric("tidegate_upstream_http2_connections", &[]), 1.0);
+}
+
+#[test]
+fn more_requests_than_streams_open_another_connection() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let server = Server::streams(move |stream| hold(stream, held.clone()));
+    let gateway = one_worker(&server, "http2 = { streams = 10 }");
+    let conns = burst(&gateway, 35);
+    eventually("all are there", || server.hits() == 35);
+    assert_eq!(server.connections(), 4);
+    gate.open();
+    answered(conns);
+}
+
+#[test]
+fn max_connections_counts_requests_and_the_queue_takes_the_rest() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let server = Server::streams(move |stream| hold(stream, held.clone()));
+    let config = TO_H2.replace(
+        "{ address = \"@app@\" }",
+        "{ address = \"@app@\", max_connections = 5 }",
+    );
+    let gateway = gateway(&config).with("app", server.address()).start();
+    let conns = burst(&gateway, 12);
+    eventually("as many as may be are there", || server.hits() == 5);
+    assert_eq!(server.running(), 5);
+    gate.open();
+    answered(conns);
+    assert!(server.most_running() <= 5, "{}", server.most_running());
+}
+
+#[test]
+fn connections_that_nobody_uses_are_closed_and_so_are_worn_out_ones() {
+    let server = Server::http(|_| Answer::ok("hi"));
+    let gateway = one_worker(&server, "pool = { idle_timeout = \"1s\", max_requests = 3 }");
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/").text(), "hi");
+    }
+    let numbers: Vec<_> = server.requests().iter().map(|seen| seen.connection).collect();
+    assert_eq!(numbers, [0, 0, 0, 1]);
+    eventually("the idle one is closed too", || server.open() == 0);
+    assert_eq!(gateway.get("/").text(), "hi");
+    assert_eq!(server.connections(), 3);
+}
+
+#[test]
+fn an_endpoint_that_says_goodbye_gets_its_next_requests_on_another_connection() {
+    let server = Server::http(|_| Answer::ok("hi"));
+    let gateway = one_worker(&server, "");
+    for n in 1..5 {
+        assert_eq!(gateway.get("/").text(), "hi");
+        assert_eq!(server.connections(), n);
+        server.say_goodbye();
+        eventually("it is closed", || server.open() == 0);
+    }
+    assert_eq!(
+        gateway.endpoint(&server.address())["errors"],
+        serde_json::json!({})
+    );
+}
+
+#[test]
+fn a_silent_endpoint_is_sent_a_ping_and_given_up_without_an_answer() {
+    let backend = Backend::script(|conn, visit| {
+        let Ok(mut served) = Served::accept(conn, &[]) else {
+            return;
+        };
+        if served.next_of(HEADERS).is_ok() {
+            visit.hit(testkit::Request::default());
+        }
+        // It goes on to live, and says nothing.
+        if served.next_of(PING).is_ok() {
+            visit.hit(testkit::Request::default());
+        }
+        conn_is_held(&mut served);
+    });
+    let gateway = gateway(&format!(
+        "{TO_H2}http2 = {{ ping = \"200ms\", ping_timeout = \"200ms\" }}\n"
+    ))
+    .with("app", backend.address())
+    .start();
+    let answer = gateway.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!((answer.status, answer.token()), (502, Some("upstream_reset")));
+    assert_eq!(backend.hits(), 2);
+}
+
+/// Reads nothing any more, until the other side closes.
+fn conn_is_held(served: &mut Served<'_>) {
+    while served.conn.try_read(1).is_ok() {}
+}
+
+#[test]
+fn a_switch_of_protocols_is_not_asked_of_an_endpoint_that_knows_none() {
+    let server = Server::http(|_| Answer::ok("hi"));
+    let gateway = one_worker(&server, "");
+    let answer = gateway.send(
+        "GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert_eq!((answer.status, answer.token()), (502, Some("upgrade_refused")));
+    assert_eq!(gateway.get("/").text(), "hi");
+    assert_eq!(gateway.endpoint(&server.address())["failure_streak"], 0);
+}
+
+#[test]
+fn an_exchange_goes_both_ways_at_once() {
+    let server = Server::streams(|mut stream| async move {
+        let mut echo = stream
+            .respond
+            .send_response(http::Response::new(()), false)
+            .unwrap();
+        let body = stream.request.body_mut();
+        while let Some(Ok(piece)) = body.data().await {
+            body.flow_control().release_capacity(piece.len()).unwrap();
+            send_all(&mut echo, &piece, false).await.unwrap();
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        echo.send_trailers(trailers).unwrap();
+    });
+    let gateway = one_worker(&server, "");
+    // From HTTP/2.
+    let client = Client::connect(&gateway.web());
+    client.run(async {
+        let (answer, mut stream) = client.begin(post("/"), false).await.unwrap();
+        let mut echo = answer.await.unwrap().into_body();
+        for n in 0..5 {
+            let said = format!("message {n}");
+            send_all(&mut stream, said.as_bytes(), false).await.unwrap();
+            assert_eq!(echo.data().await.unwrap().unwrap(), said.as_bytes());
+        }
+        stream.send_data(Default::default(), true).unwrap();
+        assert!(echo.data().await.is_none_or(|rest| rest.unwrap().is_empty()));
+        let trailers = echo.trailers().await.unwrap().expect("trailers");
+        assert_eq!(trailers["grpc-status"], "0");
+    });
+    // From HTTP/1.1.
+    let mut conn = gateway.connect();
+    conn.send("POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    conn.read_through(b"\r\n\r\n");
+    for _ in 0..3 {
+        conn.send("5\r\nhello\r\n");
+        assert_eq!(conn.read(10), b"5\r\nhello\r\n");
+    }
+    conn.send("0\r\n\r\n");
+    assert_eq!(conn.read_through(b"\r\n\r\n"), b"0\r\ngrpc-status: 0\r\n\r\n");
+}
+
+#[test]
+fn a_clients_slowness_is_the_endpoints_and_memory_stays() {
+    let server = Server::streams(|mut stream| async move {
+        let path = stream.request.uri().path().to_owned();
+        let mut body = stream
+            .respond
+            .send_response(http::Response::new(()), false)
+            .unwrap();
+        if path == "/small" {
+            return send_all(&mut body, b"small", true).await.unwrap();
+        }
+        let chunk = vec![b'x'; 1 << 20];
+        for _ in 0..64 {
+            if send_all(&mut body, &chunk, false).await.is_err() {
+                return;
+            }
+        }
+    });
+    let gateway = one_worker(&server, "");
+    assert_eq!(gateway.get("/small").text(), "small");
+    let before = gateway.rss_kb();
+    // They ask for much and read nothing of it.
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let mut conn = gateway.connect();
+        conn.send("GET /large HTTP/1.1\r\nHost: test\r\n\r\n");
+        slow.push(conn);
+    }
+    eventually("all are there", || server.running() == 20);
+    testkit::pace(testkit::patience() / 20);
+    // Those beside them on the same connection are served.
+    for _ in 0..5 {
+        assert_eq!(gateway.get("/small").text(), "small");
+    }
+    assert_eq!(server.connections(), 1);
+    let after = gateway.rss_kb();
+    assert!(after < before + 24 * 1024, "{before} to {after}");
+    drop(slow);
+    eventually("the endpoint is told", || server.running() == 0);
+}
+
+#[test]
+fn an_endpoints_slowness_is_the_clients_and_memory_stays() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    // Takes the beginning of the body, and no more until the gate opens.
+    let server = Server::streams(move |mut stream| {
+        let held = held.clone();
+        async move {
+            while !held.is_open() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let body = stream.request.body_mut();
+            let mut length = 0;
+            while let Some(Ok(piece)) = body.data().await {
+                body.flow_control().release_capacity(piece.len()).unwrap();
+                length += piece.len();
+            }
+            let mut answer = stream
+                .respond
+                .send_response(http::Response::new(()), false)
+                .unwrap();
+            send_all(&mut answer, length.to_string().as_bytes(), true)
+                .await
+                .unwrap();
+        }
+    });
+    let config = TO_H2.replace("\n[[routes]]", "limits = { body = \"100MB\" }\n\n[[routes]]");
+    let gateway = gateway(&config).with("app", server.address()).start();
+    let before = gateway.rss_kb();
+    let mut conn = gateway.connect();
+    let body = vec![b'x'; 32 << 20];
+    conn.send(format!(
+        "PUT / HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    ));
+    let taken = conn.send_while_taken(&body, testkit::patience() / 20);
+    assert!(taken < 12 << 20, "{taken}");
+    assert!(gateway.rss_kb() < before + 8 * 1024);
+    gate.open();
+    conn.send(&body[taken..]);
+    assert_eq!(conn.response_to("PUT").text(), body.len().to_string());
+}
+
+#[test]
+fn probes_speak_what_requests_do() {
+    let server = Server::http(|seen| match seen.path.as_str() {
+        "/health" => Answer::ok("fine"),
+        _ => Answer::ok("hi"),
+    });
+    let health = "health = { path = \"/health\", interval = \"100ms\", body = \"fine\" }";
+    let gateway = one_worker(&server, health);
+    eventually("it is found well", || {
+        gateway.endpoint(&server.address())["health"] == "healthy"
+    });
+    assert_eq!(gateway.get("/").text(), "hi");
+    let probe = server.requests().into_iter().find(|seen| seen.path == "/health");
+    let probe = probe.expect("a probe");
+    assert_eq!(probe.header("user-agent"), Some("tidegate-health"));
+    let mut server = server;
+    server.down();
+    eventually("it is found dead", || {
+        gateway.endpoint(&server.address())["health"] == "unhealthy"
+    });
+}
+
+#[test]
+fn a_probe_of_an_endpoint_without_http_2_says_so() {
+    let backend = Backend::text("hi");
+    let gateway = gateway(&format!(
+        "{TO_H2}health = {{ path = \"/\", interval = \"100ms\", fall = 1 }}\n"
+    ))
+    .with("app", backend.address())
+    .start();
+    eventually("it is found unwell", || {
+        gateway.endpoint(&backend.address())["health"] == "unhealthy"
+    });
+}
+
+#[test]
+fn whose_connection_it_is_shares_it_with_nobody_else() {
+    let (sent, server) = (
+        Arc::<Mutex<Vec<u8>>>::default(),
+        Server::http(|_| Answer::ok("hi")),
+    );
+    let front = prefixed(&server, &sent);
+    let gateway = gateway(&format!(
+        "runtime = {{ workers = 1 }}\n{TO_H2}proxy_protocol = {{ send = \"v1\" }}\n"
+    ))
+    .with("app", front)
+    .start();
+    let (first, second) = (Client::connect(&gateway.web()), Client::connect(&gateway.web()));
+    for _ in 0..2 {
+        assert_eq!(first.get("/").text(), "hi");
+        assert_eq!(second.get("/").text(), "hi");
+    }
+    assert_eq!(server.connections(), 2);
+    let said = String::from_utf8(sent.lock().unwrap().clone()).unwrap();
+    assert_eq!(said.matches("PROXY TCP4 127.0.0.1").count(), 2, "{said}");
+    drop(first);
+    eventually("with its client it goes", || server.open() == 1);
+}
+
+/// Takes the line before each connection off, and notes it.
+fn prefixed(server: &Server, sent: &Arc<Mutex<Vec<u8>>>) -> Address {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().into();
+    let (server, sent) = (server.address().to_string(), Arc::clone(sent));
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (mut line, mut from) = (Vec::new(), client.try_clone().unwrap());
+            while !line.ends_with(b"\r\n") {
+                let mut byte = [0];
+                if from.read(&mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                line.push(byte[0]);
+            }
+            sent.lock().unwrap().extend_from_slice(&line);
+            let to = TcpStream::connect(&server).unwrap();
+            for (mut from, mut to) in [
+                (client.try_clone().unwrap(), to.try_clone().unwrap()),
+                (to, client),
+            ] {
+                thread::spawn(move || {
+                    let _ended = std::io::copy(&mut from, &mut to);
+                    let _ended = to.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        }
+    });
+    address
+}
+
+/// Notes a request, and answers once the gate is open.
+async fn hold(mut stream: Stream, gate: Gate) {
+    let seen = Seen::of(&stream.request, stream.connection);
+    stream.hit(seen);
+    while !gate.is_open() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let sent = stream.respond.send_response(http::Response::new(()), true);
+    assert!(sent.is_ok(), "{sent:?}");
+}
+
+pub fn one_worker(server: &Server, more: &str) -> Gateway {
+    gateway(&format!("runtime = {{ workers = 1 }}\n{TO_H2}{more}\n"))
+        .with("app", server.address())
+        .start()
+}
+
+/// So many requests at once.
+fn burst(gateway: &Gateway, requests: usize) -> Vec<Conn> {
+    let mut conns: Vec<Conn> = (0..requests).map(|_| gateway.connect()).collect();
+    for conn in &mut conns {
+        conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    conns
+}
+
+#[track_caller]
+fn answered(conns: Vec<Conn>) {
+    for mut conn in conns {
+        assert_eq!(conn.response_to("GET").status, 200);
+    }
+}
+
+#[test]
+fn over_tls_alpn_says_what_is_spoken() {
+    let ca = Ca::default();
+    let leaf = ca.leaf(&["127.0.0.1"]);
+    let (h2, h1) = (Server::http(|_| Answer::ok("two")), Backend::text("one"));
+    let cases = [
+        ("h2", TlsFront::showing(&leaf).before(h2.address()), 200, "two"),
+        ("auto", TlsFront::showing(&leaf).before(h2.address()), 200, "two"),
+        (
+            "auto",
+            TlsFront::showing(&leaf)
+                .speaking(&["http/1.1"])
+                .before(h1.address()),
+            200,
+            "one",
+        ),
+        (
+            "auto",
+            TlsFront::showing(&leaf).speaking(&[]).before(h1.address()),
+            200,
+            "one",
+        ),
+        ("h1", TlsFront::showing(&leaf).before(h1.address()), 200, "one"),
+        (
+            "h2",
+            TlsFront::showing(&leaf).speaking(&[]).before(h1.address()),
+            502,
+            "connect_failed",
+        ),
+        (
+            "h2",
+            TlsFront::showing(&leaf)
+                .speaking(&["http/1.1"])
+                .before(h1.address()),
+            502,
+            "tls_failed",
+        ),
+    ];
+    for (protocol, front, status, text) in cases {
+        let gateway = towards(&front.address(), CA, &format!("protocol = \"{protocol}\""))
+            .file("ca.pem", ca.pem())
+            .start();
+        for _ in 0..3 {
+            let answer = gateway.get("/");
+            assert_eq!(answer.status, status, "{protocol}: {answer}");
+            assert!(answer.text().contains(text), "{protocol}: {answer}");
+        }
+        if status == 200 {
+            assert_eq!(
+                front.sessions().len(),
+                1,
+                "{protocol}: one connection serves them all"
+            );
+            let agreed = if text == "two" { "HTTP/2.0" } else { "HTTP/1.1" };
+            assert_eq!(gateway.access_record("/")["attempts"][0]["protocol"], agreed);
+        }
+        if text == "two" {
+            assert_eq!(h2.last_request().scheme, "https");
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_that_learns_http_2_is_spoken_to_in_it_from_then_on() {
+    let ca = Ca::default();
+    let leaf = ca.leaf(&["127.0.0.1"]);
+    let (h2, h1) = (Server::http(|_| Answer::ok("two")), Backend::text("one"));
+    let old = TlsFront::showing(&leaf)
+        .speaking(&["http/1.1"])
+        .before(h1.address());
+    let new = TlsFront::showing(&leaf).before(h2.address());
+    let relay = testkit::Relay::to(old.address());
+    let gateway = towards(&relay.address(), CA, "protocol = \"auto\"")
+        .file("ca.pem", ca.pem())
+        .start();
+    assert_eq!(gateway.get("/").text(), "one");
+    relay.lead_to(new.address());
+    relay.close_connections();
+    eventually("what is new is noticed", || gateway.get("/").text() == "two");
+    assert_eq!(gateway.get("/").text(), "two");
+}
