@@ -103,6 +103,7 @@ fn log_line(criterion: &mut Criterion) {
         endpoint: "10.0.0.11:3001",
         outcome: Outcome::Answered(200),
         reused: true,
+        version: Version::H11,
         started: start + Duration::from_micros(60),
         connected: Some(start + Duration::from_micros(61)),
         head: Some(start + Duration::from_micros(1_100)),

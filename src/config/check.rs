@@ -401,6 +401,7 @@ impl Checker<'_> {
             if let Some(sticky) = &upstream.sticky {
                 self.sticky(&at, upstream, sticky);
             }
+            self.upstream_protocol(&at, upstream);
             let outlier = &upstream.outlier;
             if outlier.max_eject < outlier.eject {
                 let message = "max_eject is shorter than eject, the time of a first ejection".to_owned();

@@ -43,7 +43,7 @@ pub struct Board {
     listeners: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
     clients: Arc<Clients>,
     /// Tunnels of listeners and routes that bound them, and of their clients.
-    tallies: Mutex<HashMap<(&'static str, Arc<str>), Arc<Tally>>>,
+    tallies: Mutex<HashMap<TallyKey, Arc<Tally>>>,
     tunnel_clients: Arc<Clients>,
     /// The number of the last tunnel that was opened.
     tunnel_numbers: AtomicU64,
@@ -256,6 +256,9 @@ impl Drop for ClientPermit {
         self.clients.leave(&self.key);
     }
 }
+
+/// Of which kind of thing, and its name.
+type TallyKey = (&'static str, Arc<str>);
 
 type ClientKey = (Arc<str>, IpAddr);
 

@@ -193,7 +193,8 @@ fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done
         Link::H1(wire) => wire,
         Link::H2(stream) => {
             // An answer that is nothing but its end has no length.
-            let length = (!is_bodiless(status) && !(context.grpc && body.is_empty())).then_some(body.len());
+            let tells_length = !(is_bodiless(status) || context.grpc && body.is_empty());
+            let length = tells_length.then_some(body.len());
             let (fields, head_bytes) = fields::of_own(&fields, length);
             context.head_bytes_sent = head_bytes;
             let sent = stream.answer(status, fields, head_bytes, if sends_body { body } else { b"" });

@@ -391,7 +391,7 @@ fn a_status_of_grpc_can_be_tried_elsewhere_and_speak_against_an_endpoint() {
     let ejected = eventually_some("it is told", || gateway.events("endpoint.ejected").pop());
     assert_eq!(
         ejected["reason"],
-        "3 failures in a row, the last: gRPC status UNAVAILABLE"
+        "3 failures in a row, the last: gRPC status UNAVAILABLE; left alone for 3600.0 s"
     );
     // An application's own word is not.
     let failed = client.unary("Fail", "13").unwrap_err();

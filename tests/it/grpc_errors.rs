@@ -1,7 +1,7 @@
 //! What callers of gRPC are told when the gateway fails them, and how long their calls may take.
 
 use crate::gateway;
-use crate::grpc_kit::Client;
+use crate::grpc_kit::{Client, ending};
 use crate::h2_client;
 use crate::h2_server::{Answer, Server as H2};
 use bytes::Bytes;
@@ -337,9 +337,7 @@ fn an_answer_that_is_nothing_but_its_end_stays_one() {
     let server = H2::http(|seen| {
         let answer = Answer::ok("").header("content-type", "application/grpc");
         match seen.path.as_str() {
-            "/test.Echo/Empty" => answer
-                .trailer("grpc-status", "0")
-                .trailer("x_under_score", "kept"),
+            "/test.Echo/Empty" => ending(answer, &[("grpc-status", "0"), ("x_under_score", "kept")]),
             _ => answer
                 .header("grpc-status", "5")
                 .header("grpc-message", "not here"),

@@ -1,6 +1,7 @@
 //! A real client and server of gRPC for tests: tonic, with messages that are bytes, so that no code is generated. Each
 //! has a runtime of its own and is asked from ordinary functions.
 
+use crate::h2_server::Answer;
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::{Stream, StreamExt, stream};
 use http::uri::PathAndQuery;
@@ -235,19 +236,19 @@ fn runtime() -> Runtime {
 #[derive(Clone)]
 struct Echo(Arc<Seen>);
 
-type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+type Answered = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
 type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 impl Service<http::Request<Body>> for Echo {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = Answered;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Answer {
+    fn call(&mut self, request: http::Request<Body>) -> Answered {
         let seen = self.0.clone();
         Box::pin(async move { Ok(answer(&seen, request).await) })
     }
@@ -373,7 +374,10 @@ impl Client {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(ca.pem()))
             .domain_name(name);
-        let endpoint = Channel::from_shared(format!("https://{address}")).expect("a URI");
+        let origin = format!("https://{name}").parse().expect("a URI");
+        let endpoint = Channel::from_shared(format!("https://{address}"))
+            .expect("a URI")
+            .origin(origin);
         Self::to(endpoint.tls_config(tls).expect("a certificate"))
     }
 
@@ -465,6 +469,16 @@ pub async fn all(mut stream: Streaming<Bytes>) -> (Vec<String>, Option<Status>) 
             Err(status) => return (messages, Some(status)),
         }
     }
+}
+
+/// An answer of a scripted server with these fields behind it.
+pub fn ending(mut answer: Answer, trailers: &[(&'static str, &str)]) -> Answer {
+    let fields = trailers.iter().map(|(name, value)| {
+        let name: http::HeaderName = name.parse().expect("a name");
+        (name, value.parse().expect("a value"))
+    });
+    answer.trailers = Some(fields.collect());
+    answer
 }
 
 /// A call in which both sides speak.

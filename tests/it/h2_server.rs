@@ -9,7 +9,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use testkit::Address;
+use std::time::Duration;
+use testkit::{Address, Gate};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -71,12 +72,6 @@ impl Answer {
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = value.parse().expect("a value");
         self.response.headers_mut().append(name, value);
-        self
-    }
-
-    pub fn trailer(mut self, name: &'static str, value: &str) -> Self {
-        let value = value.parse().expect("a value");
-        self.trailers.get_or_insert_default().append(name, value);
         self
     }
 }
@@ -285,6 +280,21 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// Ready when the gate is open.
+pub async fn opened(gate: &Gate) {
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    while !gate.is_open() {
+        looks.tick().await;
+    }
+}
+
+/// A moment in which what was said before goes out.
+pub async fn moment() {
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    ticks.tick().await;
+    ticks.tick().await;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test's own task")]

@@ -1,8 +1,16 @@
 //! Endpoints that speak HTTP/2: what reaches them, and how few connections it takes.
 
 use crate::gateway;
-use crate::h2_server::{Answer, Server};
-use testkit::{Builder, Gateway};
+use crate::h2_client::{Client, post, send_all};
+use crate::h2_server::{Answer, Seen, Server, Stream, opened};
+use crate::upstream_tls::{CA, towards};
+use http::HeaderMap;
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use testkit::frames::{HEADERS, PING, Served};
+use testkit::{Address, Backend, Builder, Ca, Conn, Gate, Gateway, Reply, TlsFront, eventually};
 
 /// One listener for both protocols, and an endpoint that speaks HTTP/2 by prior knowledge.
 pub const TO_H2: &str = r#"
@@ -20,13 +28,6 @@ endpoints = [{ address = "@app@" }]
 
 pub fn to(server: &Server) -> Builder {
     gateway(TO_H2).with("app", server.address())
-}
-
-/// The same with more about the upstream.
-pub fn with(server: &Server, more: &str) -> Gateway {
-    gateway(&format!("{TO_H2}{more}\n"))
-        .with("app", server.address())
-        .start()
 }
 
 #[test]
@@ -277,9 +278,7 @@ fn an_endpoints_slowness_is_the_clients_and_memory_stays() {
     let server = Server::streams(move |mut stream| {
         let held = held.clone();
         async move {
-            while !held.is_open() {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
+            opened(&held).await;
             let body = stream.request.body_mut();
             let mut length = 0;
             while let Some(Ok(piece)) = body.data().await {
@@ -321,7 +320,7 @@ fn probes_speak_what_requests_do() {
     let health = "health = { path = \"/health\", interval = \"100ms\", body = \"fine\" }";
     let gateway = one_worker(&server, health);
     eventually("it is found well", || {
-        gateway.endpoint(&server.address())["health"] == "healthy"
+        gateway.endpoint(&server.address())["health"]["state"] == "healthy"
     });
     assert_eq!(gateway.get("/").text(), "hi");
     let probe = server.requests().into_iter().find(|seen| seen.path == "/health");
@@ -330,21 +329,31 @@ fn probes_speak_what_requests_do() {
     let mut server = server;
     server.down();
     eventually("it is found dead", || {
-        gateway.endpoint(&server.address())["health"] == "unhealthy"
+        gateway.endpoint(&server.address())["health"]["state"] == "unhealthy"
     });
 }
 
 #[test]
 fn a_probe_of_an_endpoint_without_http_2_says_so() {
-    let backend = Backend::text("hi");
+    // What such a server says to a preface.
+    let backend = Backend::script(|conn, _| {
+        let _asked = conn.try_read(24);
+        let _sent = conn.try_send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        conn.wait_for_end();
+    });
     let gateway = gateway(&format!(
         "{TO_H2}health = {{ path = \"/\", interval = \"100ms\", fall = 1 }}\n"
     ))
     .with("app", backend.address())
     .start();
     eventually("it is found unwell", || {
-        gateway.endpoint(&backend.address())["health"] == "unhealthy"
+        gateway.endpoint(&backend.address())["health"]["state"] == "unhealthy"
     });
+    let reason = gateway.endpoint(&backend.address())["health"]["reason"].clone();
+    assert_eq!(
+        reason,
+        "the answer is not understood: the endpoint does not speak HTTP/2"
+    );
 }
 
 #[test]
@@ -353,7 +362,8 @@ fn whose_connection_it_is_shares_it_with_nobody_else() {
         Arc::<Mutex<Vec<u8>>>::default(),
         Server::http(|_| Answer::ok("hi")),
     );
-    let front = prefixed(&server, &sent);
+    let leads_to = Arc::new(Mutex::new(server.address().to_string()));
+    let front = relay(&leads_to, Some(&sent));
     let gateway = gateway(&format!(
         "runtime = {{ workers = 1 }}\n{TO_H2}proxy_protocol = {{ send = \"v1\" }}\n"
     ))
@@ -371,23 +381,22 @@ fn whose_connection_it_is_shares_it_with_nobody_else() {
     eventually("with its client it goes", || server.open() == 1);
 }
 
-/// Takes the line before each connection off, and notes it.
-fn prefixed(server: &Server, sent: &Arc<Mutex<Vec<u8>>>) -> Address {
+/// Carries each connection to where this leads now. `lines`: takes the line before each off, and notes it.
+fn relay(leads_to: &Arc<Mutex<String>>, lines: Option<&Arc<Mutex<Vec<u8>>>>) -> Address {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().into();
-    let (server, sent) = (server.address().to_string(), Arc::clone(sent));
+    let (leads_to, lines) = (Arc::clone(leads_to), lines.cloned());
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let (mut line, mut from) = (Vec::new(), client.try_clone().unwrap());
-            while !line.ends_with(b"\r\n") {
+            if let Some(lines) = &lines {
+                let (mut line, mut from) = (Vec::new(), client.try_clone().unwrap());
                 let mut byte = [0];
-                if from.read(&mut byte).unwrap_or(0) == 0 {
-                    break;
+                while !line.ends_with(b"\r\n") && from.read(&mut byte).unwrap_or(0) > 0 {
+                    line.push(byte[0]);
                 }
-                line.push(byte[0]);
+                lines.lock().unwrap().extend_from_slice(&line);
             }
-            sent.lock().unwrap().extend_from_slice(&line);
-            let to = TcpStream::connect(&server).unwrap();
+            let to = TcpStream::connect(&*leads_to.lock().unwrap()).unwrap();
             for (mut from, mut to) in [
                 (client.try_clone().unwrap(), to.try_clone().unwrap()),
                 (to, client),
@@ -406,9 +415,7 @@ fn prefixed(server: &Server, sent: &Arc<Mutex<Vec<u8>>>) -> Address {
 async fn hold(mut stream: Stream, gate: Gate) {
     let seen = Seen::of(&stream.request, stream.connection);
     stream.hit(seen);
-    while !gate.is_open() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    opened(&gate).await;
     let sent = stream.respond.send_response(http::Response::new(()), true);
     assert!(sent.is_ok(), "{sent:?}");
 }
@@ -501,18 +508,22 @@ fn over_tls_alpn_says_what_is_spoken() {
 fn an_endpoint_that_learns_http_2_is_spoken_to_in_it_from_then_on() {
     let ca = Ca::default();
     let leaf = ca.leaf(&["127.0.0.1"]);
-    let (h2, h1) = (Server::http(|_| Answer::ok("two")), Backend::text("one"));
+    let (h2, h1) = (
+        Server::http(|_| Answer::ok("two")),
+        Backend::http(|_| Reply::ok("one").header("Connection", "close")),
+    );
     let old = TlsFront::showing(&leaf)
         .speaking(&["http/1.1"])
         .before(h1.address());
     let new = TlsFront::showing(&leaf).before(h2.address());
-    let relay = testkit::Relay::to(old.address());
-    let gateway = towards(&relay.address(), CA, "protocol = \"auto\"")
+    let leads_to = Arc::new(Mutex::new(old.address().to_string()));
+    let gateway = towards(&relay(&leads_to, None), CA, "protocol = \"auto\"")
         .file("ca.pem", ca.pem())
         .start();
     assert_eq!(gateway.get("/").text(), "one");
-    relay.lead_to(new.address());
-    relay.close_connections();
-    eventually("what is new is noticed", || gateway.get("/").text() == "two");
+    *leads_to.lock().unwrap() = new.address().to_string();
     assert_eq!(gateway.get("/").text(), "two");
+    assert_eq!(gateway.get("/").text(), "two");
+    // The one that showed it, and the one that is shared from then on.
+    assert_eq!(h2.connections(), 2);
 }

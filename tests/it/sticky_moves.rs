@@ -287,9 +287,11 @@ fn sessions_survive_reloads_that_change_other_things() {
     let more = THREE.replace("\"@a@\", ", &format!("\"{}\", \"@a@\", ", fourth.address()));
     for config in [
         more.as_str(),
-        &THREE
-            .replace("tg", "tg")
-            .replace("[upstreams.app]", "[upstreams.app]\nbalance = \"random_two\""),
+        &THREE.replace(
+            "[upstreams.app]",
+            "[upstreams.app]
+balance = \"random_two\"",
+        ),
     ] {
         gateway.reload(config);
         for (browser, home) in &mut browsers {

@@ -4,7 +4,6 @@ use crate::message::host::Scheme;
 use crate::proxy::handshake;
 use crate::proxy::view::ListenerView;
 use crate::tls::certificate::{Certificate, day};
-use crate::tls::client_auth::ClientAuthMode;
 use crate::tls::hello::Hello;
 use crate::tls::server::Served;
 use serde::Serialize;

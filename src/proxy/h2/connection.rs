@@ -50,8 +50,11 @@ const MOST_PENDING_RESETS: usize = 4096;
 /// reads nothing, and have to be remembered. It counts as long as the connection lasts, so one that comes near it in
 /// honest years makes place for another.
 const MOST_PROVOKED_RESETS: u32 = 4096;
-/// Streams of one connection cut because the client took nothing, before it is taken for an attack.
+/// Streams of one connection cut because the client took nothing, before it is taken for an attack: so many more than
+/// were taken to their end.
 const MOST_STALLED: u32 = 16;
+/// A request that ran for so long was not asked for in order to be taken back.
+const IN_EARNEST: Duration = Duration::from_secs(1);
 
 /// What a connection begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +133,7 @@ pub(in crate::proxy) async fn serve(worker: &Rc<Worker>, entry: &Rc<Entry>, clie
     let by = who.opened + listener.plan.limits.header_timeout;
     drop(listener);
     let connection = poll_fn(|cx| match Pin::new(&mut handshake).poll(cx) {
-        Poll::Ready(done) => Poll::Ready(done.ok()),
+        Poll::Ready(done) => Poll::Ready(done.inspect_err(|error| failed(&who, error)).ok()),
         Poll::Pending if alarm.passed(cx, by) => {
             series.h2_abuses.inc(Abuse::SlowHead);
             Poll::Ready(None)
@@ -146,6 +149,7 @@ pub(in crate::proxy) async fn serve(worker: &Rc<Worker>, entry: &Rc<Entry>, clie
         shared: Rc::new(Shared {
             entry: entry.clone(),
             who,
+            watch: counted.watch.clone(),
             running: Cell::new(0),
             stalled: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -194,7 +198,7 @@ fn allowed(plan: &ListenerPlan) -> Allowed {
     }
 }
 
-/// Resets are counted when the connection ends, however it does.
+/// Error codes are counted when the connection ends too, however it does.
 struct Counted {
     watch: Rc<Watch>,
     series: Arc<ListenerSeries>,
@@ -202,14 +206,16 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        count_resets(&self.watch, &self.series);
+        count_codes(&self.watch, &self.series);
     }
 }
 
-fn count_resets(watch: &Watch, series: &ListenerSeries) {
-    if let Some((received, sent)) = watch.take_resets() {
-        series.h2_resets_received.add(&received);
-        series.h2_resets_sent.add(&sent);
+fn count_codes(watch: &Watch, series: &ListenerSeries) {
+    if let Some(codes) = watch.take_codes() {
+        series.h2_resets_received.add(&codes.resets_received);
+        series.h2_resets_sent.add(&codes.resets_sent);
+        series.h2_errors_received.add(&codes.ends_received);
+        series.h2_errors_sent.add(&codes.ends_sent);
     }
 }
 
@@ -218,8 +224,9 @@ fn count_resets(watch: &Watch, series: &ListenerSeries) {
 struct Shared {
     entry: Rc<Entry>,
     who: Rc<Who>,
+    watch: Rc<Watch>,
     running: Cell<u32>,
-    /// Streams cut because the client took nothing of them.
+    /// Streams cut because the client took nothing of them, less those that ended otherwise.
     stalled: Cell<u32>,
     /// Since when none runs.
     idle_since: Cell<Instant>,
@@ -230,22 +237,27 @@ struct Shared {
 struct Running {
     shared: Rc<Shared>,
     series: Arc<ListenerSeries>,
+    since: Instant,
 }
 
 impl Running {
-    fn new(shared: &Rc<Shared>, series: &Arc<ListenerSeries>) -> Self {
+    fn new(shared: &Rc<Shared>, series: &Arc<ListenerSeries>, since: Instant) -> Self {
         shared.running.set(shared.running.get() + 1);
         series.h2_streams.inc();
         series.h2_streams_open.inc();
         Self {
             shared: shared.clone(),
             series: series.clone(),
+            since,
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.since.elapsed() >= IN_EARNEST {
+            self.shared.watch.excuse_reset();
+        }
         self.series.h2_streams_open.dec();
         let left = self.shared.running.get() - 1;
         self.shared.running.set(left);
@@ -255,6 +267,10 @@ impl Drop for Running {
             self.shared.entry.wake();
         }
     }
+}
+
+fn failed(who: &Who, error: &h2::Error) {
+    tracing::debug!(client = %who.ip, connection = who.number, %error, "an HTTP/2 connection failed");
 }
 
 /// Why a connection is closed at once.
@@ -312,7 +328,7 @@ impl Driver<'_> {
         {
             listener.series.h2_abuses.inc(what);
         }
-        tracing::debug!(%error, connection = self.shared.who.number, "an HTTP/2 connection failed");
+        failed(&self.shared.who, error);
     }
 
     /// A stream was opened.
@@ -329,7 +345,8 @@ impl Driver<'_> {
             return;
         };
         self.requests += 1;
-        let running = Running::new(shared, &listener.series);
+        let now = Instant::now();
+        let running = Running::new(shared, &listener.series, now);
         let (parts, body) = request.into_parts();
         let mut stream = Stream::new(body, respond);
         stream.grpc = parts
@@ -357,7 +374,6 @@ impl Driver<'_> {
         }
         let mut client = Client::speaking(Link::H2(Box::new(stream)), shared.who.clone());
         client.requests = self.requests;
-        let now = Instant::now();
         let begun = Begun {
             worker: self.worker.clone(),
             listener: listener.clone(),
@@ -376,7 +392,7 @@ impl Driver<'_> {
         let Some(listener) = view.listener(self.shared.who.listener) else {
             return Poll::Ready(());
         };
-        count_resets(self.watch, &listener.series);
+        count_codes(self.watch, &listener.series);
         if let Some(by) = self.closing {
             return if self.alarm.passed(cx, by) {
                 Poll::Ready(())
@@ -536,11 +552,13 @@ async fn run(
         return tunnel::run(tunnel, Box::new(client), entry, (running, registered)).await;
     }
     drop(entry);
-    if let Link::H2(stream) = &client.link
-        && stream.is_stalled()
-    {
-        running.shared.stalled.set(running.shared.stalled.get() + 1);
-        running.shared.entry.wake();
+    let stalled = &running.shared.stalled;
+    match &client.link {
+        Link::H2(stream) if stream.is_stalled() => {
+            stalled.set(stalled.get() + 1);
+            running.shared.entry.wake();
+        }
+        _ => stalled.set(stalled.get().saturating_sub(1)),
     }
     drop(client);
     drop(running);

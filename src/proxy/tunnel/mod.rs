@@ -214,7 +214,7 @@ impl Tunnel {
         }
         if self.code.is_none() && card.leave().is_none() {
             let closed = up.close.map(|code| (Closed::Client, code));
-            if let Some((by, code)) = closed.or(down.close.map(|code| (Closed::Endpoint, code))) {
+            if let Some((by, code)) = closed.or_else(|| down.close.map(|code| (Closed::Endpoint, code))) {
                 self.code = Some(code);
                 self.first = Some(by);
             }

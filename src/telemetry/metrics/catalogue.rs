@@ -73,6 +73,7 @@ families! {
         H2_STREAMS "tidegate_h2_streams_total" Counter ["listener"] "Requests begun in HTTP/2.";
         H2_STREAMS_OPEN "tidegate_h2_streams_open" Gauge ["listener"] "Requests running in HTTP/2.";
         H2_RESETS "tidegate_h2_resets_total" Counter ["listener" "by" "code"] "Streams reset, by whom (client, gateway) and by error code. A code appears when first counted.";
+        H2_ERRORS "tidegate_h2_errors_total" Counter ["listener" "by" "code"] "HTTP/2 connections ended with an error, by who said so (client, gateway) and by error code. A code appears when first counted.";
         H2_ABUSES "tidegate_h2_abuses_total" Counter ["listener" "kind"] "HTTP/2 connections closed for what their clients did: rapid_reset, made_you_reset, header_bomb, continuation, settings, ping, empty_frames, control_frames, window_stall, slow_head, small_frames.";
 
         REQUESTS "tidegate_requests_total" Counter ["route" "upstream" "code_class"] "Requests ended, by class of the status sent; none: the client left before one was. A tunnel counts as 1xx when it ends. TLS passed on unopened counts with the route passthrough:LISTENER when it ends, as 2xx if an endpoint was reached.";

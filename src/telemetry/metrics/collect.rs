@@ -196,6 +196,13 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
             }
         }
     });
+    each(&names::H2_ERRORS, &|s, l, x| {
+        for (by, errors) in [("client", &x.h2_errors_received), ("gateway", &x.h2_errors_sent)] {
+            for (code, n) in errors.iter() {
+                s.add(&[l, by, code], n);
+            }
+        }
+    });
     each(&names::H2_ABUSES, &|s, l, x| {
         for (kind, n) in x.h2_abuses.iter() {
             s.add(&[l, kind], n);
@@ -453,6 +460,7 @@ mod tests {
             listener.proxy_headers_refused.inc(HeaderFault::Missing);
             listener.heads_refused.inc(Token::BadHost);
             listener.h2_resets_received.add(&[1; RESET_CODES.len()]);
+            listener.h2_errors_sent.add(&[1; RESET_CODES.len()]);
             let route = block.route_to("api", "app");
             route.requests.inc(200);
             route.errors.inc(Token::ConnectFailed);

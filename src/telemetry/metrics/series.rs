@@ -383,6 +383,9 @@ series! {
         /// Streams reset by clients, and by us.
         h2_resets_received: PerCode,
         h2_resets_sent: PerCode,
+        /// Connections ended with an error by clients, and by us.
+        h2_errors_received: PerCode,
+        h2_errors_sent: PerCode,
         /// Connections closed for what their clients did.
         h2_abuses: PerAbuse,
     }

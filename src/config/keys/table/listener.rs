@@ -250,7 +250,7 @@ const LIMITS: &[Key] = &[
         "h2_streams",
         Form::Integer { min: 1, max: 65_535 },
         "128",
-        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, and the heads of its requests.",
+        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, the heads of its requests, and what `retry.body` has kept of bodies that may have to be sent again.",
     ),
     Key::new(
         "h2_window",

@@ -71,7 +71,7 @@ pub(super) const HEALTH: &[Key] = &[
     .example("{ Authorization = \"Basic aGk6aG8=\" }"),
     Key::optional(
         "service",
-        Form::PlainValue,
+        Form::Word,
         "\"shop.v1.Orders\"",
         "Which service a probe of kind grpc asks for. Default: the empty name, which stands for the server as a whole.",
     ),
