@@ -186,7 +186,31 @@ impl Tunnel {
                 Link::H1(wire) => self.down.poll(cx, endpoint, wire),
                 Link::H2(stream) => {
                     if stream.watch(cx).is_err() && card.leave().is_none() && !self.up.is_ended() {
-                        // Nobody hears him either once the endpoint has ended.
+                        let gone = io::ErrorKind::ConnectionReset.into();
+                        return Poll::Ready(Err(down_error(Stopped::Write(gone))));
+                    }
+                    match stream.outbound() {
+                        Some(outbound) => self.down.poll(cx, endpoint, outbound),
+                        None => Poll::Ready(Err(Stopped::Write(io::ErrorKind::NotConnected.into()))),
+                    }
+                }
+            };
+            match down {
+                Poll::Ready(Err(Stopped::Broken(broken))) => {
+                    let leave = told(broken);
+                    card.note_leave(leave);
+                    self.down.leave(BAD_GATEWAY);
+                    self.up.leave(leave.code);
+                }
+                Poll::Ready(Err(stopped)) if card.leave().is_none() => {
+                    return Poll::Ready(Err(down_error(stopped)));
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
+                _ => break,
+            }
+        }
+        // Who was told to go is gone when he has nothing more to say and has heard us.
+        // Nobody hears him either once the endpoint has ended.
         let gone = match card.leave() {
             None => self.up.is_ended() && self.down.is_ended(),
             Some(_) => self.down.is_ended() || self.up.is_ended() && self.down.is_silent(),

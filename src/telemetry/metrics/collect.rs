@@ -442,7 +442,7 @@ fn micros(us: i64) -> Number {
 mod tests {
     use super::super::catalogue::{ALL, Origin};
     use super::super::{
-        CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
+        Closed, CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
     };
     use super::*;
     use crate::message::token::Token;
