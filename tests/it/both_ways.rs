@@ -350,7 +350,7 @@ fn ask_h1(gateway: &Gateway, message: &Message) -> Answer {
                 fields: answer.headers.0.clone(),
                 body: answer.body.clone(),
                 announced: answer.headers.has("content-length"),
-                trailers: answer.trailers.0.clone(),
+                trailers: answer.trailers.0,
                 ..Message::default()
             },
             hints,
@@ -456,8 +456,11 @@ fn front(speaks: Speaks, back: &Back, more: &str) -> Gateway {
     .start()
 }
 
+/// What is asked of one of the four, given a way to ask and the back.
+type Behaviour = fn(&dyn Fn(&Message) -> Answer, &Back);
+
 /// Runs a behaviour over the four.
-fn over_all(act: fn(&Message) -> Act, more: &str, behaves: fn(&dyn Fn(&Message) -> Answer, &Back)) {
+fn over_all(act: fn(&Message) -> Act, more: &str, behaves: Behaviour) {
     for (inner, outer) in COMBINATIONS {
         eprintln!("{inner:?} in, {outer:?} out");
         let back = Back::start(outer, act);

@@ -234,7 +234,7 @@ fn the_end_of_the_gateway_asks_its_tunnels_to_go_and_is_clean_when_they_do() {
             None => true,
         });
         if clients.len() <= 15 {
-            halfway.get_or_insert(begun.elapsed());
+            halfway.get_or_insert_with(|| begun.elapsed());
         }
     }
     assert!(

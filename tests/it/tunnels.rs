@@ -173,7 +173,7 @@ fn a_tunnel_is_closed_by_number_client_or_route_and_nobody_else_is() {
     let audit = gateway.admin_get("/api/v1/audit").json();
     let kicked = audit["audit"]
         .as_array()
-        .or(audit["entries"].as_array())
+        .or_else(|| audit["entries"].as_array())
         .unwrap()
         .iter();
     let abuse = kicked
@@ -232,7 +232,7 @@ fn the_command_lists_and_closes() {
     let ask = |args: &[&str]| gateway.cli(&[args, &["--admin", &admin, "--token", OPERATOR]].concat());
     let listed = ask(&["tunnels"]).expect(0);
     assert_eq!(listed.stdout.lines().count(), 3, "{}", listed.stdout);
-    let chats = ask(&["tunnels", "--route", "chat"]).expect(0).stdout.clone();
+    let chats = ask(&["tunnels", "--route", "chat"]).expect(0).stdout;
     assert!(
         chats.contains("203.0.113.1") && !chats.contains("203.0.113.2"),
         "{chats}"
