@@ -13,6 +13,14 @@ mod log;
 mod pick;
 #[path = "micro/routing.rs"]
 mod routing;
+#[path = "micro/sticky.rs"]
+mod sticky;
 
-criterion::criterion_group!(rest, routing::route_match, pick::pick, compile::config_compile);
+criterion::criterion_group!(
+    rest,
+    routing::route_match,
+    pick::pick,
+    sticky::sticky,
+    compile::config_compile
+);
 criterion::criterion_main!(head::group, rest, log::benches);

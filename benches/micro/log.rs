@@ -80,6 +80,7 @@ fn record<'a>(
         route: Some("items"),
         upstream: Some("catalogue"),
         status: 200,
+        grpc_status: None,
         token: None,
         detail: None,
         timeout: None,
@@ -89,8 +90,9 @@ fn record<'a>(
         bytes_sent: 4_311,
         body_bytes_sent: 4_096,
         queued: Duration::ZERO,
+        sticky: None,
         attempts,
-        tunnel: false,
+        tunnel: None,
     }
 }
 

@@ -36,9 +36,10 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
     UpstreamPlan {
         name: "u".into(),
         balance,
-        hashing: Hashing::new(balance, HashKey::Uri, 1.25, &endpoints),
+        hashing: Hashing::new(balance, HashKey::Uri, 1.25, None, &endpoints),
         endpoints,
         dial: Default::default(),
+        sticky: None,
         health: None,
         pool: Pool {
             idle_per_worker: 64,

@@ -91,6 +91,15 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
             );
         }
     });
+    encoder.family(&catalogue::ENDPOINT_DRAIN_SECONDS, |samples| {
+        for (upstream, endpoint) in endpoints.iter().filter(|(_, e)| e.admin != AdminState::Active) {
+            let progress = api.gateway.drains.progress(&endpoint.state.key);
+            if let Some(end) = progress.and_then(|progress| progress.end) {
+                let left = end.saturating_duration_since(tokio::time::Instant::now());
+                samples.add(&[upstream, &endpoint.state.key.address], left.as_secs_f64());
+            }
+        }
+    });
     families::resilience(&snapshot, encoder);
     families::orders(&api.gateway.orders.load(), encoder);
     families::certificates(&snapshot, encoder);

@@ -12,6 +12,7 @@ use crate::control::overrides::file;
 use crate::control::process::{self, Identity, PidFile};
 use crate::control::reload;
 use crate::control::state_dir::{self, StateDir};
+use crate::control::sticky_key;
 use crate::control::systemd::Inherited;
 use crate::control::workers::Workers;
 use crate::control::{Gateway, cores};
@@ -25,6 +26,7 @@ use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::acme::{Acme, HOME};
 use crate::upstream::shared::names::Directory;
+use crate::upstream::shared::sticky::own_key::OwnKey;
 use crate::upstream::shared::{Overrides, Registry};
 use jiff::Timestamp;
 use std::io;
@@ -56,7 +58,11 @@ pub(super) fn prepare(
     log: LogControl,
 ) -> Result<Prepared, StartError> {
     let metrics = Metrics::new();
-    let registry = Arc::new(Registry::default());
+    let candidates = options
+        .surroundings
+        .state_candidates(loaded.config.runtime.state_dir.clone());
+    let own_key = OwnKey::kept(move || sticky_key::secret(&candidates));
+    let registry = Arc::new(Registry::with_key(own_key));
     let access = AccessWriter::start(Arc::clone(&metrics.access_log))
         .map_err(StartError::system("the access log's thread could not be started"))?;
     let directory = Directory::default();

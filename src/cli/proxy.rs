@@ -1,6 +1,6 @@
 //! `tidegate proxy`: a gateway without a configuration file.
 
-use super::{EXIT_USAGE, complain, run};
+use super::{complain, run};
 use crate::app::{RunOptions, Surroundings};
 use crate::control::reload::Source;
 use crate::control::state_dir::StateDir;
@@ -27,7 +27,7 @@ pub(super) struct ProxyArgs {
     /// Where the admin API listens; without it there is none
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
-    /// Keep each client at its app server
+    /// Keep each client at its app server, by a signed cookie called tidegate
     #[arg(long)]
     sticky: bool,
     /// Serve HTTPS with a certificate made on the spot
@@ -39,10 +39,6 @@ pub(super) struct ProxyArgs {
 }
 
 pub(super) fn proxy(args: &ProxyArgs, surroundings: Surroundings) -> anyhow::Result<ExitCode> {
-    if args.sticky {
-        complain("tidegate: --sticky is not available in this version");
-        return Ok(ExitCode::from(EXIT_USAGE));
-    }
     let certificate = args
         .tls_self_signed
         .then(|| self_signed(args, &surroundings))
@@ -128,6 +124,9 @@ fn config_text(args: &ProxyArgs, certificate: Option<&Pair>) -> String {
         toml::Value::from(args.balance.as_str()),
         toml::Value::from(endpoints),
     );
+    if args.sticky {
+        text.push_str("[upstreams.app.sticky]\ncookie = \"tidegate\"\n");
+    }
     if let Some((cert, key)) = certificate {
         let path = |path: &Path| toml::Value::from(path.display().to_string());
         text.push_str(&format!(
@@ -179,6 +178,16 @@ mod tests {
         assert_eq!(texts, ["127.0.0.1:3000", "app.internal:3001"]);
         assert_eq!(loaded.config.routes.len(), 1);
         assert!(loaded.config.admin.is_some());
+        assert!(loaded.config.upstreams["app"].sticky.is_none());
+    }
+
+    #[test]
+    fn clients_are_kept_at_their_servers_where_that_is_asked_for() {
+        let mut args = args(&["127.0.0.1:3000"]);
+        args.sticky = true;
+        let loaded = load_text("command line", &config_text(&args, None), &Environment::default()).unwrap();
+        assert!(loaded.config.upstreams["app"].sticky.is_some());
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 mod change;
 mod client;
 mod show;
+mod tunnels;
 
 pub(super) use change::{BalanceArgs, DrainArgs, UndrainArgs, balance, drain, undrain};
+pub(super) use tunnels::{TunnelsArgs, tunnels};
 
 use super::{ConfigFile, EXIT_USAGE, complain, say};
 use crate::app::Surroundings;

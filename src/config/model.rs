@@ -7,6 +7,7 @@ mod listener;
 mod process;
 mod resilience;
 mod route;
+mod sticky;
 mod tls;
 mod upstream;
 
@@ -22,16 +23,17 @@ pub use process::{
 };
 pub use resilience::{Breaker, Health, HealthKind, InitialHealth, Outlier, Retry, StatusSet, TextPattern};
 pub use route::{
-    Action, HeaderEdits, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, ValuePattern,
-    WebSocket,
+    Action, HeaderEdits, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, TunnelBounds,
+    ValuePattern, WebSocket,
 };
 use std::collections::BTreeMap;
+pub use sticky::{Learn, OnMissing, SameSite, Secure, SessionName, Sticky, StickyBy, StickyCookie};
 pub use tls::{
     Acme, AcmeChallenge, AcmeKey, Alpn, CertificateFiles, ClientAuth, ClientAuthMode, ExternalAccount,
     NamedClientAuth, TLS_GROUPS, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UnknownName, UpstreamTls,
 };
 pub use upstream::{
-    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, Upstream,
+    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, ShedOrder, Upstream,
     UpstreamHttp2, UpstreamProtocol,
 };
 

@@ -6,9 +6,9 @@ use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
     Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded, H2Limits,
-    HeaderEdits, Health, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool,
-    Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, Timeouts, Tls, Upstream, UpstreamHttp2,
-    UpstreamTls, WebSocket,
+    HeaderEdits, Health, Learn, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy,
+    Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, SessionName, Sticky, StickyBy,
+    StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamHttp2, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -143,7 +143,7 @@ fn passthrough(t: &Table) -> Option<Passthrough> {
         sni: t.get("sni")?,
         upstream: t.get("upstream")?,
         connect: t.get("connect")?,
-        tunnel: websocket(t)?,
+        tunnel: tunnel_bounds(t)?,
     })
 }
 
@@ -229,6 +229,7 @@ fn limits(t: &Table) -> Option<Limits> {
         handshake_timeout: t.get("handshake_timeout")?,
         connections: t.get("connections")?,
         connections_per_ip: t.get("connections_per_ip")?,
+        tunnels: t.get("tunnels")?,
         max_connection_age: t.get("max_connection_age")?,
         h2: h2_limits(t)?,
     })
@@ -345,10 +346,29 @@ fn timeouts(t: &Table) -> Option<Timeouts> {
     })
 }
 
-fn websocket(t: &Table) -> Option<WebSocket> {
-    Some(WebSocket {
+fn tunnel_bounds(t: &Table) -> Option<TunnelBounds> {
+    Some(TunnelBounds {
         idle: t.get("idle")?,
         max_age: t.get("max_age")?,
+    })
+}
+
+fn websocket(t: &Table) -> Option<WebSocket> {
+    Some(WebSocket {
+        bounds: tunnel_bounds(t)?,
+        client_idle: t.get("client_idle")?,
+        endpoint_idle: t.get("endpoint_idle")?,
+        handshake_timeout: t.get("handshake_timeout")?,
+        accept_rate: t.get("accept_rate")?,
+        connections: t.get("connections")?,
+        connections_per_ip: t.get("connections_per_ip")?,
+        origins: t.list("origins")?,
+        inspect: t.get("inspect")?,
+        ping: t.get("ping")?,
+        max_message: t.get("max_message")?,
+        message_rate: t.get("message_rate")?,
+        byte_rate: t.get("byte_rate")?,
+        log_open: t.get("log_open")?,
     })
 }
 
@@ -364,6 +384,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
         tls: t.table("tls").and_then(upstream_tls),
         pool: pool(t.table("pool")?)?,
+        sticky: t.table("sticky").and_then(sticky),
         health: t.table("health").and_then(health),
         outlier: outlier(t.table("outlier")?)?,
         retry: retry(t.table("retry")?)?,
@@ -386,6 +407,36 @@ fn upstream_http2(t: &Table) -> Option<UpstreamHttp2> {
     })
 }
 
+fn sticky(t: &Table) -> Option<Sticky> {
+    let by = if let Some(name) = t.get("cookie") {
+        StickyBy::Cookie(StickyCookie {
+            name,
+            ttl: t.get("ttl")?,
+            keys: t.list("keys")?,
+            path: t.get("path")?,
+            domain: t.get("domain"),
+            secure: chosen(t, "secure")?,
+            http_only: t.get("http_only")?,
+            same_site: chosen(t, "same_site")?,
+            partitioned: t.get("partitioned")?,
+            private: t.get("private")?,
+        })
+    } else if let Some(learn) = t.table("learn") {
+        let cookie = learn.get("cookie").map(SessionName::Cookie);
+        StickyBy::Learn(Learn {
+            name: cookie.or_else(|| learn.get("header").map(SessionName::Header))?,
+            max_sessions: learn.get("max_sessions")?,
+            idle: t.get("ttl")?,
+        })
+    } else {
+        StickyBy::Hash(t.get("hash")?)
+    };
+    Some(Sticky {
+        by,
+        on_missing: chosen(t, "on_missing")?,
+    })
+}
+
 fn upstream_tls(t: &Table) -> Option<UpstreamTls> {
     Some(UpstreamTls {
         server_name: t.get("server_name"),
@@ -405,6 +456,7 @@ fn health(t: &Table) -> Option<Health> {
         headers: t.map("headers")?,
         status: t.get("status")?,
         body: t.get("body"),
+        service: t.get("service").unwrap_or_default(),
         port: t.get("port"),
         interval: t.get("interval")?,
         fast_interval: t.get("fast_interval")?,
@@ -460,6 +512,9 @@ fn breaker(t: &Table) -> Option<Breaker> {
 fn drain(t: &Table) -> Option<Drain> {
     Some(Drain {
         deadline: t.get("deadline")?,
+        rate: t.get("rate")?,
+        jitter: t.get("jitter")?,
+        order: chosen(t, "order")?,
     })
 }
 

@@ -35,7 +35,7 @@ impl Resolver<'_> {
     pub fn table(&mut self, keys: &'static [Key], entries: &Entries, at: &str, origin: &Origin) -> Table {
         let secretive = keys
             .iter()
-            .any(|key| matches!(key.shape, Shape::Scalar(Form::Secret)));
+            .any(|key| matches!(key.shape, Shape::Scalar(Form::Secret) | Shape::List(Form::Secret)));
         let unknown = entries
             .iter()
             .filter(|(name, _)| !keys.iter().any(|key| key.name == *name));
@@ -158,6 +158,13 @@ impl Resolver<'_> {
             (Shape::Tables(keys, shorthand), Value::Array(nodes)) => {
                 Content::Tables(self.tables(keys, shorthand, nodes, at))
             }
+            (Shape::List(Form::Secret), value) => {
+                self.hide(node);
+                let found = value.describe_type();
+                let told = Diagnostic::error(at, format!("found {found}; accepted: {}", accepts(key.shape)));
+                self.problems.add_from(told.hint("write [...]"), &node.origin);
+                return None;
+            }
             (shape, value) => {
                 let mut told = Diagnostic::error(
                     at,
@@ -236,7 +243,11 @@ impl Resolver<'_> {
                 continue;
             };
             if items.iter().any(|item| item.scalar() == Some(&scalar)) {
-                let told = Diagnostic::warning(at, format!("{} is listed twice", node.value.describe()));
+                let what = match form {
+                    Form::Secret => "the secret".to_owned(),
+                    _ => node.value.describe(),
+                };
+                let told = Diagnostic::warning(at, format!("{what} is listed twice"));
                 self.problems.add_from(told, &node.origin);
             } else {
                 items.push(Item {
@@ -352,6 +363,9 @@ fn reshaped(shape: Shape, value: &Value, at: &str) -> Option<String> {
             Some(format!("write [{}]", value.describe()))
         }
         (Shape::Tables(..), Value::Table(_)) => Some(format!("each of them begins with [[{at}]]")),
+        (Shape::Table(keys), Value::Text(_)) if keys.iter().any(|key| key.name == "cookie") => {
+            Some(format!("write {{ cookie = {} }}", value.describe()))
+        }
         (Shape::Table(keys), Value::Text(_)) if keys.iter().any(|key| key.name == "path") => {
             Some(format!("write {{ path = {} }}", value.describe()))
         }

@@ -112,7 +112,7 @@ fn scalar(form: Form) -> Value {
         ] }),
         Form::Choice(names) => json!({ "enum": names }),
         Form::Name => json!({ "type": "string", "pattern": NAME }),
-        Form::Prefix | Form::Request => json!({ "type": "string", "pattern": "^/" }),
+        Form::Prefix | Form::Request | Form::CookiePath => json!({ "type": "string", "pattern": "^/" }),
         Form::StatusSet => json!({ "anyOf": [
             { "type": "string", "pattern": "^ *[1-5][0-9]{2}(-[1-5][0-9]{2})? *(, *[1-5][0-9]{2}(-[1-5][0-9]{2})? *)*$" },
             { "type": "integer", "minimum": 100, "maximum": 599 },
@@ -132,6 +132,8 @@ fn scalar(form: Form) -> Value {
         | Form::Host
         | Form::Method
         | Form::HeaderName
+        | Form::CookieName
+        | Form::CookieDomain
         | Form::HeaderValue
         | Form::ValuePattern
         | Form::HostHeader
@@ -142,6 +144,7 @@ fn scalar(form: Form) -> Value {
         | Form::Regex
         | Form::Target
         | Form::Upgrade
+        | Form::Origin
         | Form::Secret => json!({ "type": "string" }),
     }
 }

@@ -86,7 +86,7 @@ impl Journal {
             }
             Outcome::Applied { warnings, .. } => warnings.iter().for_each(log_problem),
             // It tells it all.
-            Outcome::Rejected(_) | Outcome::Unchanged { .. } | Outcome::Done => {}
+            Outcome::Rejected(_) | Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. } => {}
         }
         self.events.post(
             event_kind(command, outcome),
@@ -136,9 +136,12 @@ fn entry(command: &Command, outcome: &Outcome) -> AuditEntry {
         } => (Some(*generation), changes.as_slice(), &[][..]),
         Outcome::Unchanged { generation } => (Some(*generation), &[][..], &[][..]),
         Outcome::Rejected(errors) => (None, &[][..], errors.as_slice()),
-        Outcome::Done => (None, &[][..], &[][..]),
+        Outcome::Done | Outcome::Closed { .. } => (None, &[][..], &[][..]),
     };
-    let (wish, reason) = command.action.wish().unzip();
+    let (mut wish, reason) = command.action.wish().unzip();
+    if let (Outcome::Closed { tunnels }, Some(wish)) = (outcome, &mut wish) {
+        *wish = format!("{tunnels} {wish}");
+    }
     let now = Timestamp::now().to_string();
     AuditEntry {
         id: 0,
@@ -162,11 +165,15 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
     match (&command.action, outcome) {
         (Action::Reload, _) if command.dry_run => "config.checked",
         (Action::Reload, Outcome::Applied { .. }) => "config.applied",
-        (Action::Reload, Outcome::Unchanged { .. } | Outcome::Done) => "config.unchanged",
+        (Action::Reload, Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. }) => {
+            "config.unchanged"
+        }
         (Action::Reload, Outcome::Rejected(_)) => "config.rejected",
         (Action::ReloadTls, _) if command.dry_run => "tls.checked",
         (Action::ReloadTls, Outcome::Applied { .. }) => "tls.applied",
-        (Action::ReloadTls, Outcome::Unchanged { .. } | Outcome::Done) => "tls.unchanged",
+        (Action::ReloadTls, Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. }) => {
+            "tls.unchanged"
+        }
         (Action::ReloadTls, Outcome::Rejected(_)) => "tls.rejected",
         (Action::SetLogLevel { .. }, _) => "log.level_changed",
         (Action::ReopenLogs, _) => "log.reopened",
@@ -180,6 +187,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         },
         (Action::ChangeBalance(_), _) => "balance.changed",
         (Action::ChangeThresholds(_), _) => "thresholds.changed",
+        (Action::CloseTunnels { .. }, _) => "tunnels.closed",
         (Action::Expire(_), _) => "overrides.expired",
     }
 }

@@ -20,6 +20,7 @@
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`unverified`] | tells whose certificates nobody looks at |
 //! | [`gateway`] | what all of these share |
+//! | [`sticky_key`] | the key of sticky cookies where none is configured |
 //! | [`state_dir`], [`process`], [`cores`], [`memory`], [`systemd`] | the process in its surroundings |
 
 pub mod acme;
@@ -47,8 +48,10 @@ pub mod process;
 pub mod reload;
 pub mod state_dir;
 pub mod status;
+pub mod sticky_key;
 pub mod supervise;
 pub mod systemd;
+pub mod tunnels;
 pub mod unverified;
 pub mod watch;
 pub mod workers;

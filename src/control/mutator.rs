@@ -11,6 +11,7 @@ use super::overrides::expiry::Ends;
 use super::overriding;
 use super::reload::{self, Reloaded, Reloader, Watched};
 use super::systemd;
+use super::tunnels;
 use crate::config::model::{LogFormat, LogLevel};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{LogControl, Style};
@@ -147,6 +148,9 @@ impl Mutator {
                 self.follow_ends();
                 outcome
             }
+            Action::CloseTunnels { which, code, .. } => Outcome::Closed {
+                tunnels: tunnels::close(&self.gateway, which, *code, next.command.dry_run).await,
+            },
             // Nobody asks for it: the mutator does it by itself.
             Action::Expire(_) => Outcome::Done,
             Action::SetLogLevel { level, revert_after } => {
@@ -209,7 +213,7 @@ impl Mutator {
         }
         // The watch rings for every touch; the same bytes with the same outcome are no news.
         let news = match outcome {
-            Outcome::Applied { .. } | Outcome::Done => true,
+            Outcome::Applied { .. } | Outcome::Done | Outcome::Closed { .. } => true,
             Outcome::Unchanged { .. } => false,
             Outcome::Rejected(_) => !repeated,
         };
@@ -232,7 +236,7 @@ impl Mutator {
         }
         let result = match outcome {
             Outcome::Applied { .. } => ReloadResult::Applied,
-            Outcome::Unchanged { .. } | Outcome::Done => ReloadResult::Unchanged,
+            Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. } => ReloadResult::Unchanged,
             Outcome::Rejected(_) => ReloadResult::Rejected,
         };
         self.gateway

@@ -3,6 +3,7 @@
 
 mod overridden;
 mod shape;
+pub mod sticky;
 pub mod tls;
 mod written;
 
@@ -239,6 +240,7 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         tls: plan.dial.tls.as_ref().map(|tls| TlsStatus {
             verified: tls.is_verified(),
         }),
+        sticky: sticky::status(plan, totals),
         breaker: breaker_status(plan),
         queue: queue_status(plan),
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),

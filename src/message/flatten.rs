@@ -22,18 +22,26 @@ pub struct Most {
     pub target_bytes: usize,
 }
 
-/// Writes a head into the buffer.
+/// What an extended CONNECT asks for (RFC 8441), and the key of the handshake that HTTP/1.1 would have begun it with.
+#[derive(Clone, Copy, Debug)]
+pub struct Extended<'a> {
+    pub protocol: &'a str,
+    pub key: &'a str,
+}
+
+/// Writes a head into the buffer; an extended CONNECT as the GET with Upgrade that it stands for.
 ///
 /// # Errors
 /// `uri_too_long`, `headers_too_large`; `bad_host` where Host and the authority are at odds; `bad_request` for what is
 /// no target, or no field.
 pub fn request(
     parts: &Parts,
+    extended: Option<Extended<'_>>,
     most: Most,
     mut buf: Box<HeadBuf>,
 ) -> Result<RequestHead, (Reject, Box<HeadBuf>)> {
     buf.clear();
-    match write(parts, most, &mut buf) {
+    match write(parts, extended, most, &mut buf) {
         Ok((method_text, target)) => Ok(RequestHead {
             method: Method::recognise(method_text.of(&buf.bytes)),
             buf,
@@ -55,6 +63,7 @@ pub fn response(
     most: Most,
     mut buf: Box<HeadBuf>,
 ) -> Result<ResponseHead, (Reject, Box<HeadBuf>)> {
+    buf.clear();
     let bytes = &mut buf.bytes;
     bytes.extend_from_slice(b"HTTP/2.0 ");
     bytes.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
@@ -93,12 +102,20 @@ fn response_fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result
     Ok(())
 }
 
-fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), Reject> {
-    let method = parts.method.as_str().as_bytes();
+fn write(
+    parts: &Parts,
+    extended: Option<Extended<'_>>,
+    most: Most,
+    buf: &mut HeadBuf,
+) -> Result<(Span, Span), Reject> {
+    let method = match extended {
+        Some(_) => b"GET",
+        None => parts.method.as_str().as_bytes(),
+    };
     let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
     let target = match parts.uri.path_and_query() {
         Some(target) if !target.as_str().is_empty() => target.as_str(),
-        _ if parts.method == http::Method::CONNECT => authority,
+        _ if parts.method == http::Method::CONNECT && extended.is_none() => authority,
         _ => "/",
     };
     if target.len() > most.target_bytes {
@@ -131,7 +148,18 @@ fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), R
     if let Some(host) = host(&parts.headers, authority)? {
         push(buf, most, b"host", Name::Host, &[host])?;
     }
-    fields(&parts.headers, most, buf)?;
+    if let Some(Extended { protocol, key }) = extended {
+        push(buf, most, b"connection", Name::Connection, &[b"upgrade"])?;
+        push(buf, most, b"upgrade", Name::Upgrade, &[protocol.as_bytes()])?;
+        push(
+            buf,
+            most,
+            b"sec-websocket-key",
+            Name::SecWebsocketKey,
+            &[key.as_bytes()],
+        )?;
+    }
+    fields(&parts.headers, extended.is_some(), most, buf)?;
     buf.bytes.extend_from_slice(b"\r\n");
     Ok((method_text, target))
 }
@@ -163,7 +191,7 @@ fn host<'a>(headers: &'a HeaderMap, authority: &'a str) -> Result<Option<&'a [u8
     }
 }
 
-fn fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
+fn fields(headers: &HeaderMap, extended: bool, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
     let mut cookie_joined = false;
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
@@ -174,6 +202,8 @@ fn fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reje
             Name::Other | Name::Underscored if !is_token(name) => {
                 return Err(Reject::new(Token::BadRequest, "a name that is none"));
             }
+            // It has no meaning in HTTP/2 (RFC 8441 section 5), and here it is ours.
+            Name::SecWebsocketKey if extended => {}
             Name::Cookie if cookie_joined => {}
             Name::Cookie => {
                 cookie_joined = true;
@@ -246,7 +276,7 @@ mod tests {
 
     fn flat(builder: http::request::Builder) -> Result<RequestHead, Reject> {
         let (parts, ()) = builder.body(()).unwrap().into_parts();
-        request(&parts, MOST, Box::default()).map_err(|(reject, _)| reject)
+        request(&parts, None, MOST, Box::default()).map_err(|(reject, _)| reject)
     }
 
     fn text(head: &RequestHead) -> &str {
@@ -342,9 +372,30 @@ mod tests {
     }
 
     #[test]
+    fn an_extended_connect_is_the_handshake_that_it_stands_for() {
+        let extended = Extended {
+            protocol: "websocket",
+            key: "AAAAAAAAAAAAAAAAAAAAAA==",
+        };
+        let (parts, ()) = Request::connect("https://a.example/chat?x=1")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "of no meaning")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let head = request(&parts, Some(extended), MOST, Box::default()).unwrap();
+        assert_eq!(
+            text(&head),
+            "GET /chat?x=1 HTTP/2.0\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-version: 13\r\n\r\n"
+        );
+        assert_eq!(head.method, Method::Get);
+    }
+
+    #[test]
     fn connect_names_its_authority() {
         let (parts, ()) = Request::connect("a.example:443").body(()).unwrap().into_parts();
-        let head = request(&parts, MOST, Box::default()).unwrap();
+        let head = request(&parts, None, MOST, Box::default()).unwrap();
         assert_eq!(head.target(), b"a.example:443");
         assert_eq!(head.method, Method::Connect);
     }

@@ -6,11 +6,13 @@
 
 pub mod bytes;
 pub mod causes;
+pub mod cookies;
 pub mod edits;
 pub mod error_page;
 pub mod fields;
 pub mod flatten;
 pub mod framing;
+pub mod grpc;
 pub mod head;
 pub mod hop;
 pub mod host;

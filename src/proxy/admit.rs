@@ -36,6 +36,8 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
     let found = inspect(context.head()?, &context.listener.plan.path_policy)?;
     context.body = match &client.link {
         Link::H1(_) => found.body,
+        // What follows an extended CONNECT is no body.
+        Link::H2(_) if context.head()?.buf.has(Name::Upgrade) => BodyKind::None,
         Link::H2(stream) => stream.body(found.body),
     };
     context.query = found.query;

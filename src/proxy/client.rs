@@ -168,6 +168,14 @@ impl Client {
 }
 
 impl Link {
+    /// Whether the head of the stream calls itself gRPC, readable or not.
+    pub const fn is_grpc(&self) -> bool {
+        match self {
+            Self::H1(_) => false,
+            Self::H2(stream) => stream.grpc,
+        }
+    }
+
     /// Bytes that came from the client: those of the connection, or the stream's payload.
     pub fn bytes_read(&self) -> u64 {
         match self {

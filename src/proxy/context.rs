@@ -2,19 +2,24 @@
 //! is counted and its access record is written: exactly one per request.
 
 use super::client::{Client, Link, Who};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::handshake::Secured;
 use super::heads;
 use super::service::{Begun, Rest};
+use super::sticky::Stay;
+use super::upgrade::Places;
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
+use crate::message::grpc::{self, Code};
 use crate::message::head::{RequestHead, ResponseHead, Span, Version};
+use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
-use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
-use crate::telemetry::metrics::RouteSeries;
+use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome, TunnelRecord};
+use crate::telemetry::metrics::{RouteSeries, Sticky};
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::Ask;
 use smallvec::SmallVec;
@@ -70,6 +75,8 @@ pub(super) struct RequestContext {
     pub upstream: Option<Rc<LocalUpstream>>,
     /// Of what the request is known by, where the upstream asks for it.
     pub hash_key: Option<u64>,
+    /// Where its session belongs.
+    pub stay: Stay,
     pub series: Option<Arc<RouteSeries>>,
     /// First byte read.
     pub start: Instant,
@@ -90,6 +97,12 @@ pub(super) struct RequestContext {
     pub query: Option<Span>,
     pub request_id: SmallVec<[u8; 32]>,
     pub attempts: SmallVec<[Attempt; 1]>,
+    /// The request is a call of gRPC: errors are told in its terms.
+    pub grpc: bool,
+    /// How the call ended, as far as its client was told.
+    pub grpc_status: Option<Code>,
+    /// When all must be over.
+    pub deadline: Option<Deadline>,
     /// Time in the upstream's line.
     pub queued: Duration,
     /// 0 until an answer's head was written.
@@ -108,7 +121,9 @@ pub(super) struct RequestContext {
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub head_bytes_sent: u64,
-    pub tunnel: bool,
+    pub tunnel: Option<TunnelRecord>,
+    /// Its places in the counts of tunnels.
+    pub places: Option<Box<Places>>,
     /// The connection goes on unopened: there is no request.
     pub passthrough: Option<Arc<PassthroughPlan>>,
     /// The request's body as announced.
@@ -134,6 +149,7 @@ impl RequestContext {
             route: None,
             upstream: None,
             hash_key: None,
+            stay: Stay::default(),
             series: None,
             start,
             head_done,
@@ -148,6 +164,9 @@ impl RequestContext {
             query: None,
             request_id: SmallVec::new(),
             attempts: SmallVec::new(),
+            grpc: client.link.is_grpc(),
+            grpc_status: None,
+            deadline: None,
             queued: Duration::ZERO,
             status: 0,
             token: None,
@@ -161,7 +180,8 @@ impl RequestContext {
             bytes_received: 0,
             bytes_sent: 0,
             head_bytes_sent: 0,
-            tunnel: false,
+            tunnel: None,
+            places: None,
             passthrough: None,
             body: BodyKind::None,
             rest: Rest::Nothing,
@@ -171,6 +191,7 @@ impl RequestContext {
 
     /// The head has arrived.
     pub fn begin(&mut self, head: RequestHead) {
+        self.grpc = head.buf.get(Name::ContentType).is_some_and(grpc::is_grpc);
         self.request = Some(head);
     }
 
@@ -322,6 +343,7 @@ impl RequestContext {
             route: self.route.as_ref().map(|route| &*route.plan.name),
             upstream: self.upstream.as_ref().map(|upstream| &*upstream.plan.name),
             status: self.logged_status(),
+            grpc_status: self.grpc_status,
             token: self.token,
             detail: self.detail,
             timeout: self.timeout,
@@ -331,9 +353,16 @@ impl RequestContext {
             bytes_sent: self.bytes_sent,
             body_bytes_sent: self.bytes_sent.saturating_sub(self.head_bytes_sent),
             queued: self.queued,
+            sticky: self.sticky().map(Sticky::name),
             attempts,
             tunnel: self.tunnel,
         });
+    }
+
+    /// What became of its session; `None` where the upstream keeps none.
+    fn sticky(&self) -> Option<Sticky> {
+        self.stay
+            .outcome(self.attempts.last().map(|attempt| attempt.index))
     }
 
     /// As sent; 499 when the client left before anything was.
@@ -343,6 +372,13 @@ impl RequestContext {
         } else {
             self.status
         }
+    }
+
+    /// Writes a record of a tunnel that has just opened.
+    pub fn record_opening(&mut self) {
+        let ended = std::mem::replace(&mut self.ended, EndedBy::Open);
+        self.write_record(Instant::now());
+        self.ended = ended;
     }
 
     fn write_record(&self, now: Instant) {
@@ -386,11 +422,14 @@ impl RequestContext {
                 route.requests.inc(self.logged_status());
                 route.bytes_received.add(self.bytes_received);
                 route.bytes_sent.add(self.bytes_sent);
-                if !self.tunnel {
+                if self.tunnel.is_none() {
                     route.duration.record(duration);
                 }
                 if let Some(token) = self.token {
                     route.errors.inc(token);
+                }
+                if let Some(outcome) = self.sticky() {
+                    route.sessions.inc(outcome);
                 }
             }
             None => {

@@ -6,6 +6,7 @@
 mod call;
 
 use super::client::{Client, Link};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::flow::{Flow, FlowError, Framing};
 use super::heads;
@@ -18,6 +19,7 @@ use crate::h1::write;
 use crate::message::edits::Edits;
 use crate::message::fields;
 use crate::message::framing::BodyKind;
+use crate::message::grpc::Code;
 use crate::message::head::{ResponseHead, Version};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::{self, FIRST_READ};
@@ -41,13 +43,16 @@ pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub response: Duration,
+    pub response_key: &'static str,
     pub idle: Duration,
     /// When the whole request must be over.
-    pub total: Option<Instant>,
+    pub total: Option<Deadline>,
     pub body_idle: Duration,
     pub send: Duration,
     /// Bytes per second.
     pub min_rate: u64,
+    /// Both sides speak when they like: it is silent only when nobody does.
+    pub conversation: bool,
 }
 
 impl Bounds {
@@ -233,6 +238,14 @@ impl<'a> Exchange<'a> {
         .await
     }
 
+    /// How a call of gRPC ended, if the trailers behind its answer said so.
+    pub const fn grpc_status(&self) -> Option<Code> {
+        match &self.down {
+            Down::Head { .. } => None,
+            Down::Body(flow) => flow.grpc_status,
+        }
+    }
+
     /// Whether the whole request body was read and written.
     pub const fn request_done(&self) -> bool {
         self.upload.flow.is_none()
@@ -400,9 +413,13 @@ impl<'a> Exchange<'a> {
         let bounds = self.bounds;
         let (read, written) = (self.client.link.bytes_read(), self.client.link.bytes_written());
         let mut first = First::default();
-        first.offer(bounds.total, || {
-            ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
-        });
+        if let Some(total) = bounds.total {
+            first.offer(Some(total.at), || total.late());
+        }
+        if bounds.conversation {
+            self.offer_silence(&mut first, now);
+            return first.0;
+        }
         let up_since = self.up_pace.note(read + self.peer.bytes_written(), now);
         let waits_for_client = self
             .upload
@@ -424,20 +441,14 @@ impl<'a> Exchange<'a> {
         match &self.down {
             Down::Head { .. } if !waits_for_client => {
                 first.offer(Bounds::after(up_since, bounds.response), || {
-                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, "routes.timeouts.response")
+                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, bounds.response_key)
                 });
             }
             Down::Head { .. } => {}
             Down::Body(flow) => {
                 let since = self.down_pace.note(self.peer.bytes_read() + written, now);
                 if flow.held_up {
-                    first.offer(Bounds::after(since, bounds.send), || {
-                        ProxyError::late(
-                            Token::AbortedClient,
-                            Side::Client,
-                            "listeners.limits.send_timeout",
-                        )
-                    });
+                    first.offer(Bounds::after(since, bounds.send), late_send);
                     first.offer(
                         self.down_pace
                             .too_slow_at(written, bounds.min_rate, bounds.send, now),
@@ -453,6 +464,14 @@ impl<'a> Exchange<'a> {
         }
         first.0
     }
+}
+
+const fn late_send() -> ProxyError {
+    ProxyError::late(
+        Token::AbortedClient,
+        Side::Client,
+        "listeners.limits.send_timeout",
+    )
 }
 
 /// The earliest of several deadlines.

@@ -13,6 +13,7 @@ use super::context::Text;
 use super::handle;
 use super::hash_key;
 use super::respond;
+use super::sticky::{self, Stay};
 use super::view::View;
 use crate::base::clock::Millis;
 use crate::h1::parse::{Parsed, parse_request};
@@ -21,10 +22,12 @@ use crate::message::host::Scheme;
 use crate::message::token::{Reject, Token};
 use crate::routing::{RouteInput, Verdict};
 use crate::snapshot::{ActionPlan, RoutePlan};
+use crate::telemetry::metrics::Sticky;
 use crate::upstream::local::LocalUpstream;
 use crate::upstream::shared::balancer::score::{ScoreShown, scores};
 use crate::upstream::shared::standing::Health;
-use crate::upstream::shared::{AdminState, Ask, EndpointPlan};
+use crate::upstream::shared::sticky::{Missing, keeps};
+use crate::upstream::shared::{AdminState, Ask, EndpointPlan, StickyPlan, UpstreamPlan};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -104,6 +107,8 @@ pub struct UpstreamChoice {
     pub balance: &'static str,
     /// What decides, where that is a part of the request; the hash is `null` when this request has none.
     pub hash_key: Option<HashKeyChoice>,
+    /// Where the upstream keeps sessions: what is known of that of this request.
+    pub session: Option<SessionChoice>,
     /// Probes and traffic speak against all endpoints, so they are not heeded.
     pub fail_open: bool,
     /// Nobody is picked just now: the first verdict of the checks is waited for, a second at most.
@@ -119,6 +124,21 @@ pub struct HashKeyChoice {
     /// As the configuration has it.
     pub of: String,
     pub hash: Option<String>,
+}
+
+/// The session of a request.
+#[derive(Debug, Serialize)]
+pub struct SessionChoice {
+    /// What it is known by: `cookie tidegate_app`, `learn cookie:sid`, `hash client_ip`.
+    pub by: String,
+    /// What would be counted; `null` where a hash decides.
+    pub outcome: Option<&'static str>,
+    /// The endpoint that it belongs to.
+    pub endpoint: Option<String>,
+    /// It is picked for that.
+    pub kept: bool,
+    /// Its endpoint can't be used, and another one is not to do (`on_missing = "reject"`).
+    pub refused: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -177,7 +197,7 @@ pub(super) fn explain(view: &View, worker: usize, question: &Question, now: Mill
             told.action = Some("passthrough");
             let rule = listener.passthrough.get(rule)?;
             let key = hash_key::of_connection(&rule.upstream.plan, question.peer);
-            told.upstreams = vec![choice(&rule.upstream, 1.0, key, now)];
+            told.upstreams = vec![choice(&rule.upstream, 1.0, (Stay::default(), key), now)];
             return Some(told);
         }
         Greeted::Refused(handshake) => {
@@ -312,17 +332,38 @@ fn follow(view: &View, route: &RoutePlan, input: &RouteInput<'_>, now: Millis, t
             .into_iter()
             .map(|(target, share)| {
                 let upstream = &view.upstreams[route.targets()[target].upstream];
-                let key = upstream.plan.hash_key().and_then(|key| hash_key::of(key, input));
-                choice(upstream, share, key, now)
+                let known_by = match &upstream.plan.sticky {
+                    None => {
+                        let key = upstream.plan.hash_key().and_then(|key| hash_key::of(key, input));
+                        (Stay::default(), key)
+                    }
+                    Some(sticky) => sticky::recognise(&upstream.plan, sticky, input, false),
+                };
+                choice(upstream, share, known_by, now)
             })
             .collect();
     }
 }
 
-fn choice(upstream: &LocalUpstream, share: f64, key: Option<u64>, now: Millis) -> UpstreamChoice {
+fn choice(
+    upstream: &LocalUpstream,
+    share: f64,
+    (stay, key): (Stay, Option<u64>),
+    now: Millis,
+) -> UpstreamChoice {
     let plan = &upstream.plan;
     let awaits_verdict = plan.awaits_verdict(now);
-    let pick = upstream.preview(Ask { now, key }).filter(|_| !awaits_verdict);
+    let session = plan
+        .sticky
+        .as_ref()
+        .map(|sticky| session(plan, sticky, stay, now));
+    let refused = session.as_ref().is_some_and(|session| session.refused);
+    let kept = stay
+        .home()
+        .filter(|_| session.as_ref().is_some_and(|session| session.kept));
+    let pick = kept
+        .or_else(|| upstream.preview(Ask { now, key }))
+        .filter(|_| !awaits_verdict && !refused);
     let scores = if plan.learns() {
         scores(plan, now)
     } else {
@@ -356,10 +397,29 @@ fn choice(upstream: &LocalUpstream, share: f64, key: Option<u64>, now: Millis) -
             of: of.to_string(),
             hash: key.map(|hash| format!("{hash:016x}")),
         }),
+        session,
         fail_open,
         awaits_verdict,
         endpoints: endpoints.collect(),
         pick: pick.map(|index| plan.endpoints[index].state.key.address.to_string()),
+    }
+}
+
+fn session(plan: &UpstreamPlan, sticky: &StickyPlan, mut stay: Stay, now: Millis) -> SessionChoice {
+    let home = stay.home().map(|index| &plan.endpoints[index]);
+    if let Some(home) = home {
+        let room = |()| home.has_room().then_some(()).ok_or(Missing::Full);
+        if let Err(why) = keeps(home, || plan.has_nobody_well(now), now).and_then(room) {
+            stay.lose(why);
+        }
+    }
+    let kept = home.is_some() && !stay.is_lost();
+    SessionChoice {
+        by: sticky.describe(),
+        outcome: stay.outcome(stay.home().filter(|_| kept)).map(Sticky::name),
+        endpoint: home.map(|home| home.state.key.address.to_string()),
+        kept,
+        refused: !kept && stay.is_bound(),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::h1::body::{BodyDecoder, ChunkLimits, Step};
 use crate::h1::write;
 use crate::message::fields;
 use crate::message::framing::BodyKind;
+use crate::message::grpc::{self, Code};
 use crate::message::token::{Reject, Token};
 use crate::net::frames::Outbound;
 use crate::net::scratch::{FIRST_READ, ReadSize};
@@ -140,6 +141,8 @@ pub(super) struct Flow {
     most: u64,
     /// What was put so far, where it may be wanted again.
     kept: Option<Box<Kept>>,
+    /// How a call of gRPC ended, if the source's trailers said so.
+    pub grpc_status: Option<Code>,
     /// The last poll stopped because the sink takes no more, not because the source has no more.
     pub held_up: bool,
 }
@@ -156,6 +159,7 @@ impl Flow {
             in_pipe: 0,
             most: 0,
             kept: None,
+            grpc_status: None,
             held_up: false,
         }
     }
@@ -430,11 +434,10 @@ impl Flow {
                 Some(moved) => moved?,
                 None => {
                     self.decoder.at_eof().map_err(FlowError::Malformed)?;
-                    frames.trailers = ready!(from.poll_trailers(cx))
-                        .map_err(FlowError::Read)?
-                        .as_ref()
-                        .map(fields::passed_on)
-                        .unwrap_or_default();
+                    if let Some(trailers) = ready!(from.poll_trailers(cx)).map_err(FlowError::Read)? {
+                        self.grpc_status = grpc::status_in(&trailers);
+                        frames.trailers = fields::passed_on(&trailers);
+                    }
                     0
                 }
             }
@@ -466,6 +469,7 @@ impl Flow {
         to: &mut impl Put,
     ) -> Poll<Result<(), FlowError>> {
         let trailers = ready!(from.poll_trailers(cx)).map_err(FlowError::Read)?;
+        self.grpc_status = trailers.as_ref().and_then(grpc::status_in);
         let lines = trailers.as_ref().map(fields::trailer_lines).unwrap_or_default();
         Poll::Ready(self.end_of_source(&lines, to))
     }

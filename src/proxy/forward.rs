@@ -3,9 +3,11 @@
 use super::admit::Admitted;
 use super::client::Client;
 use super::context::{Attempt, RequestContext};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
+use super::grpc;
 use super::handle::Done;
 use super::heads;
 use super::hold;
@@ -16,12 +18,12 @@ use super::retry::{Next, Tries};
 use super::room;
 use super::service::Rest;
 use super::shared;
+use super::upgrade;
 use super::upload::Upload;
 use crate::base::clock::Millis;
 use crate::h1::write;
-use crate::message::bytes::list;
 use crate::message::framing::{self, BodyKind};
-use crate::message::head::{RequestHead, ResponseHead, Version};
+use crate::message::head::{ResponseHead, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::routing::Match;
@@ -50,7 +52,11 @@ pub(super) async fn forward(
     let Some(upstream) = context.upstream.clone() else {
         return Err(ProxyError::new(Token::Internal, Side::Gateway));
     };
+    context.deadline = Deadline::of(context, &route.timeouts)?;
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
+    if prepared.upgrade {
+        Box::pin(upgrade::admit(client, context, route)).await?;
+    }
     let mut now = Millis::of(context.head_done);
     upstream.note_request(now);
     let policies = &upstream.plan.resilience;
@@ -61,7 +67,7 @@ pub(super) async fn forward(
     if upstream.plan.awaits_verdict(now) {
         Box::pin(hold::until_verdict(
             &upstream.plan,
-            Bounds::after(context.start, route.timeouts.total),
+            context.deadline.map(|deadline| deadline.at),
         ))
         .await;
         now = Millis::now();
@@ -74,16 +80,7 @@ pub(super) async fn forward(
         let (index, in_flight) = match next {
             Next::At(index, in_flight) => (index, in_flight),
             Next::Anywhere => {
-                match room::find(
-                    client,
-                    context,
-                    &route.timeouts,
-                    &upstream,
-                    tries.endpoints(),
-                    now,
-                )
-                .await
-                {
+                match room::find(client, context, &upstream, tries.endpoints(), now).await {
                     Ok(found) => found,
                     Err(error) => {
                         // Nobody else is there: what went wrong is what went wrong before.
@@ -108,7 +105,11 @@ pub(super) async fn forward(
         };
         match try_endpoint(client, context, &mut attempt, in_flight).await {
             Ok(Tried::Done(done)) => {
-                permit.went(!policies.outlier.on.has_status(context.status));
+                let failed = policies.outlier.on.has_status(context.status)
+                    || context
+                        .grpc_status
+                        .is_some_and(|status| policies.outlier.on.has_grpc(status));
+                permit.went(!failed);
                 return Ok(done);
             }
             Ok(Tried::TurnedDown) => next = tries.take_next(),
@@ -199,6 +200,7 @@ async fn try_endpoint(
         &attempt.upstream.plan.endpoints[index].authority,
         attempt.prepared,
     );
+    grpc::allow(context, attempt.prepared)?;
     let dial = &attempt.upstream.plan.dial;
     let behalf = client.behalf(dial);
     if let Some(conn) = endpoint.checkout(dial, behalf.as_ref()) {
@@ -298,8 +300,7 @@ async fn connect(
     }
     let first = endpoint.state.turn(targets.list.len());
     let connect_by = Bounds::after(started, timeouts.connect);
-    let total_by = Bounds::after(context.start, timeouts.total);
-    let late = late(connect_by, total_by, context);
+    let late = late(connect_by, context);
     let reached = Cell::new(false);
     let mut opening = std::pin::pin!(async {
         let conn = Conn::open_any(&targets.list, first, dial).await?;
@@ -368,15 +369,11 @@ pub(super) fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
 }
 
 /// Which deadline of connecting comes first, and what it means when it passes.
-pub(super) fn late(
-    connect_by: Option<Instant>,
-    total_by: Option<Instant>,
-    context: &RequestContext,
-) -> Option<(Instant, ProxyError)> {
-    match (connect_by, total_by) {
-        (Some(connect), Some(total)) if total < connect => Some((total, late_total())),
+pub(super) fn late(connect_by: Option<Instant>, context: &RequestContext) -> Option<(Instant, ProxyError)> {
+    match (connect_by, context.deadline) {
+        (Some(connect), Some(total)) if total.at < connect => Some((total.at, total.late())),
         (Some(connect), _) => Some((connect, late_connect(context))),
-        (None, total) => total.map(|total| (total, late_total())),
+        (None, total) => total.map(|total| (total.at, total.late())),
     }
 }
 
@@ -386,10 +383,6 @@ const fn late_connect(context: &RequestContext) -> ProxyError {
         None => "routes.timeouts.connect",
     };
     ProxyError::late(Token::ConnectTimeout, Side::Endpoint, key)
-}
-
-const fn late_total() -> ProxyError {
-    ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
 }
 
 /// An exchange that failed, and whether a pooled connection was just found dead: nothing of the request can have
@@ -441,7 +434,7 @@ pub(super) async fn exchange(
         }
         Peer::H2(call) => (!call.is_first(), 0, 0),
     };
-    let bounds = bounds(context, attempt.route);
+    let bounds = bounds(context, attempt.route, attempt.prepared.upgrade);
     let mut exchange = Exchange::new(client, &mut peer, attempt.upload, version, bounds);
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
@@ -526,16 +519,25 @@ fn put_back(context: &mut RequestContext, flow: Box<Flow>) {
     };
 }
 
-fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
+fn bounds(context: &RequestContext, route: &RoutePlan, upgrade: bool) -> Bounds {
     let limits = &context.listener.plan.limits;
     let timeouts = &route.timeouts;
+    let (response, response_key) = match upgrade {
+        true => (
+            route.websocket.handshake_timeout,
+            "routes.websocket.handshake_timeout",
+        ),
+        false => (timeouts.response, "routes.timeouts.response"),
+    };
     Bounds {
-        response: timeouts.response,
+        response,
+        response_key,
         idle: timeouts.idle,
-        total: Bounds::after(context.start, timeouts.total),
+        total: context.deadline,
         body_idle: limits.body_idle,
         send: limits.send_timeout,
         min_rate: limits.min_rate,
+        conversation: context.grpc && context.body == BodyKind::UntilClose,
     }
 }
 
@@ -571,21 +573,32 @@ async fn drive(
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;
     }
-    let response = exchange.response_head().await?;
-    note_answer(context, &response);
+    let mut response = exchange.response_head().await?;
+    let said = grpc::said(context, &response);
+    note_answer(context, &response, said);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
-    if tries.turns_down(context, asked.upstream, exchange.upload, response.status) {
+    if tries.turns_down(context, asked.upstream, exchange.upload, said) {
         heads::give(response.buf);
         return Ok(Driven::TurnedDown);
     }
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
-    let body = exchange.body(body);
+    let mut body = exchange.body_of(body);
     let switched = response.status == 101;
-    if switched && !(prepared.upgrade && switched_as_asked(context.head()?, &response)) {
-        context.response = Some(response);
-        return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
+    if switched {
+        let checked = match prepared.upgrade {
+            true => upgrade::check_answer(context.head()?, &response),
+            false => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint)),
+        };
+        if let Err(error) = checked {
+            context.response = Some(response);
+            return Err(error);
+        }
+        if context.head()?.version == Version::H2 {
+            // There it is an ordinary answer that does not end (RFC 8441 section 5).
+            (response.status, body) = (200, BodyKind::UntilClose);
+        }
     }
     let framing = client_framing(context, body);
     context.ends_by_close = framing == Framing::Plain
@@ -595,7 +608,7 @@ async fn drive(
         context.may_keep_alive() && !context.ends_by_close && (exchange.request_done() || !expects(context));
     exchange.end_means_gone = is_event_stream(&response);
     let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
-    let edits = respond::edits(
+    let mut edits = respond::edits(
         context,
         asked.route,
         asked.matched,
@@ -603,6 +616,9 @@ async fn drive(
         &response,
         keep_alive,
     )?;
+    if switched && response.status != 101 {
+        edits.drop_known(&response.buf, Name::SecWebsocketAccept);
+    }
     context.status = response.status;
     context.head_bytes_sent = exchange.send_response(&response, &edits, body, framing).await?;
     context.response = Some(response);
@@ -610,16 +626,10 @@ async fn drive(
         return Ok(Driven::Switched);
     }
     exchange.relay().await?;
+    grpc::ended(context, exchange.grpc_status());
     Ok(Driven::Whole {
         keep_alive,
         endpoint_keeps,
-    })
-}
-
-/// Whether an endpoint switched to a protocol that the client asked for (RFC 9110 section 7.8).
-fn switched_as_asked(asked: &RequestHead, response: &ResponseHead) -> bool {
-    response.buf.get(Name::Upgrade).is_some_and(|switched| {
-        list(asked.buf.all(Name::Upgrade)).any(|protocol| protocol.eq_ignore_ascii_case(switched))
     })
 }
 
@@ -654,10 +664,7 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
     let Some(upstream) = &context.upstream else { return };
     let rules = &upstream.plan.resilience.outlier;
     let (state, series) = (&attempt.endpoint.state, &attempt.endpoint.series);
-    let at_fault = match outcome {
-        Fault::Failed(token) => rules.on.has_token(token),
-        Fault::Answered(status) => rules.on.has_status(status),
-    };
+    let at_fault = outcome.is_of(rules.on);
     if at_fault || matches!(outcome, Fault::Failed(_)) {
         state.last_fault.note(outcome, Millis::now());
     }
@@ -676,12 +683,12 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
                 outlier::eject(&upstream.plan, attempt.index, reason, now);
             }
         }
-        (false, Fault::Answered(_)) => state.succeeded(),
+        (false, Fault::Answered(_) | Fault::Grpc(_)) => state.succeeded(),
         (false, Fault::Failed(_)) => {}
     }
 }
 
-fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
+fn note_answer(context: &mut RequestContext, response: &ResponseHead, said: Fault) {
     let Some(attempt) = context.attempts.last_mut() else {
         return;
     };
@@ -696,7 +703,7 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
         .record(now.saturating_duration_since(attempt.connected.unwrap_or(now)));
     if let Some(attempt) = context.attempts.last() {
         learn(context, attempt, response.status < 500);
-        judge(context, attempt, Fault::Answered(response.status));
+        judge(context, attempt, said);
     }
 }
 

@@ -3,7 +3,8 @@
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::ProxyError;
-use super::{admit, forward, hash_key, respond};
+use super::sticky::Stay;
+use super::{admit, forward, hash_key, respond, sticky};
 use crate::message::head::RequestHead;
 use crate::message::host::Scheme;
 use crate::message::names::Name;
@@ -88,8 +89,15 @@ fn route(context: &mut RequestContext) -> Result<Match, ProxyError> {
     if let ActionPlan::Forward(split) = &route.plan.action {
         target = split.as_ref().map_or(0, |split| *split.choose(fastrand::u64(..)));
         let upstream = &view.upstreams[route.plan.targets()[target].upstream];
-        let key = upstream.plan.hash_key().and_then(|key| hash_key::of(key, &input));
+        let (stay, key) = match &upstream.plan.sticky {
+            None => (
+                Stay::default(),
+                upstream.plan.hash_key().and_then(|key| hash_key::of(key, &input)),
+            ),
+            Some(sticky) => sticky::recognise(&upstream.plan, sticky, &input, true),
+        };
         context.hash_key = key;
+        context.stay = stay;
         context.upstream = Some(upstream.clone());
     }
     context.series = Some(route.series(target).clone());

@@ -3,6 +3,7 @@
 use crate::message::params::{cookie_values, query_values};
 use crate::routing::RouteInput;
 use crate::upstream::shared::balancer::ring;
+use crate::upstream::shared::sticky::By;
 use crate::upstream::shared::{HashKey, UpstreamPlan};
 use std::net::IpAddr;
 
@@ -25,7 +26,11 @@ pub(super) fn of(key: &HashKey, request: &RouteInput<'_>) -> Option<u64> {
 
 /// The hash of the key of a connection that is passed on unopened: nothing is known of it but who connects.
 pub(super) fn of_connection(upstream: &UpstreamPlan, client: IpAddr) -> Option<u64> {
-    (upstream.hash_key() == Some(&HashKey::ClientIp)).then(|| of_client(client))
+    let by_session = match upstream.sticky.as_deref().map(|sticky| &sticky.by) {
+        Some(By::Hash(key)) => Some(key),
+        _ => None,
+    };
+    (by_session.or_else(|| upstream.hash_key()) == Some(&HashKey::ClientIp)).then(|| of_client(client))
 }
 
 /// The hash of a client's address.

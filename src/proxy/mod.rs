@@ -10,7 +10,7 @@
 //! | 3 | `service` | the outer shell: always an answer or a cut, exactly one record (`context` writes it when dropped) |
 //! | 4 | `handle` | the inner story |
 //! | 5 | `admit` | framing, host, path, `client_ip`, request id |
-//! | 6 | [`crate::routing`] | the route, and the upstream; `hash_key`, where that has a say |
+//! | 6 | [`crate::routing`] | the route, and the upstream; `hash_key` and `sticky`, where they have a say |
 //! | 7 | `prepare` | the request as the endpoint sees it |
 //! | 8 | `forward` | attempts: pick, connect or reuse, send; `exchange` drives both directions, `flow` one of them |
 //! | 9 | `respond` | the response as the client sees it, or our own |
@@ -18,7 +18,8 @@
 //!
 //! [`explain`] tells the same story without taking the steps. `room` finds a place at an endpoint, or waits for one;
 //! `retry` says whether another attempt may be made, and `upload` is a request's body over all of them. `view` is the
-//! snapshot as one worker sees it; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger`
+//! snapshot as one worker sees it; `deadline` is when a request must be over, `grpc` what is different for
+//! calls of gRPC; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger`
 //! closes without losing answers.
 
 mod accept;
@@ -28,6 +29,7 @@ mod client;
 mod client_ip;
 mod connection;
 mod context;
+mod deadline;
 mod ends;
 mod error;
 mod exchange;
@@ -36,6 +38,7 @@ pub mod explain;
 mod faults;
 mod flow;
 mod forward;
+mod grpc;
 mod h2;
 mod handle;
 mod handshake;
@@ -52,7 +55,9 @@ mod retry;
 mod room;
 mod service;
 mod shared;
-mod tunnel;
+mod sticky;
+pub mod tunnel;
+mod upgrade;
 mod upload;
 mod view;
 pub mod worker;

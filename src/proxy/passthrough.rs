@@ -89,7 +89,7 @@ async fn endpoint(
     let mut tries = Tries::new(context, upstream);
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
     loop {
-        let found = room::find(client, context, &plan.timeouts, upstream, tries.endpoints(), now).await;
+        let found = room::find(client, context, upstream, tries.endpoints(), now).await;
         let (index, in_flight) = match found {
             Ok(found) => found,
             Err(error) => {

@@ -126,15 +126,15 @@ impl Tries {
         retry.attempts >= 2 && retry.on.has(Cause::Connect) && self.may_go_on()
     }
 
-    /// Whether to try elsewhere instead of passing on an answer with this status. Nothing of it was passed on yet.
+    /// Whether to try elsewhere instead of passing on an answer that says this. Nothing of it was passed on yet.
     pub fn turns_down(
         &mut self,
         context: &RequestContext,
         upstream: &LocalUpstream,
         upload: &Upload,
-        status: u16,
+        said: Fault,
     ) -> bool {
-        self.next = self.after_sent(context, upstream, upload, Fault::Answered(status));
+        self.next = self.after_sent(context, upstream, upload, said);
         self.next.is_some()
     }
 
@@ -146,11 +146,7 @@ impl Tries {
         fault: Fault,
     ) -> Option<(usize, InFlight)> {
         let retry = &upstream.plan.resilience.retry;
-        let meant = match fault {
-            Fault::Failed(token) => retry.on.has_token(token),
-            Fault::Answered(status) => retry.on.has_status(status),
-        };
-        if !meant || retry.attempts < 2 {
+        if !fault.is_of(retry.on) || retry.attempts < 2 {
             return None;
         }
         self.sent += 1;
@@ -179,7 +175,7 @@ impl Tries {
     }
 
     fn take_other(&self, context: &RequestContext, upstream: &LocalUpstream) -> Option<(usize, InFlight)> {
-        if !self.may_go_on() {
+        if !self.may_go_on() || context.stay.is_bound() {
             return None;
         }
         match upstream.take(&self.endpoints, context.ask(Millis::now())) {

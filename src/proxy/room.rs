@@ -3,11 +3,10 @@
 use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
-use super::exchange::Bounds;
+use super::{hold, sticky};
 use crate::base::clock::Millis;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
-use crate::snapshot::Timeouts;
 use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::queue::Place;
 use std::future::poll_fn;
@@ -18,11 +17,17 @@ use std::time::Instant;
 pub(super) async fn find(
     client: &mut Client,
     context: &mut RequestContext,
-    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
     now: Millis,
 ) -> Result<(usize, InFlight), ProxyError> {
+    if upstream.plan.sticky.is_some() {
+        match at_home(context, upstream, tried, now).await {
+            Some(in_flight) => return Ok(in_flight),
+            None if context.stay.is_bound() => return Err(sticky::refused(&context.stay)),
+            None => {}
+        }
+    }
     let policies = &upstream.plan.resilience;
     // Those who wait already come first.
     let others_wait = policies.limited && policies.admission.queue.waiting() > 0;
@@ -35,15 +40,40 @@ pub(super) async fn find(
     }
     let begun = Instant::now();
     // Rare, and not small: out of the way of those who need not wait.
-    let found = Box::pin(wait(client, context, timeouts, upstream, tried)).await;
+    let found = Box::pin(wait(client, context, upstream, tried)).await;
     context.queued += begun.elapsed();
     found
+}
+
+/// A place at the endpoint that the request's session belongs to, unless it was tried. Who is at home there goes before
+/// those who wait for any place.
+async fn at_home(
+    context: &mut RequestContext,
+    upstream: &LocalUpstream,
+    tried: &[usize],
+    now: Millis,
+) -> Option<(usize, InFlight)> {
+    let home = context.stay.home().filter(|_| tried.is_empty())?;
+    let standing = &upstream.endpoints.get(home)?.state.standing;
+    let mut now = now;
+    // After a start, endpoints are known one by one; that others are known sooner is no reason to leave.
+    if standing.awaits_verdict(now) {
+        let deadline = context.deadline.map(|deadline| deadline.at);
+        Box::pin(hold::until_known(standing, deadline)).await;
+        now = Millis::now();
+    }
+    match upstream.take_home(home, now) {
+        Ok(in_flight) => Some((home, in_flight)),
+        Err(why) => {
+            context.stay.lose(why);
+            None
+        }
+    }
 }
 
 async fn wait(
     client: &mut Client,
     context: &RequestContext,
-    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
 ) -> Result<(usize, InFlight), ProxyError> {
@@ -55,7 +85,6 @@ async fn wait(
             ..ProxyError::new(Token::Overloaded, Side::Gateway)
         });
     };
-    let total = Bounds::after(context.start, timeouts.total);
     let mut may_look = place.is_first();
     loop {
         if may_look {
@@ -70,11 +99,8 @@ async fn wait(
             }
         }
         let over = begun + policies.queue.timeout;
-        let late = match total {
-            Some(total) if total < over => (
-                total,
-                ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total"),
-            ),
+        let late = match context.deadline {
+            Some(total) if total.at < over => (total.at, total.late()),
             _ => (
                 over,
                 ProxyError::late(Token::Overloaded, Side::Gateway, "upstreams.queue.timeout"),

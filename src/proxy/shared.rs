@@ -5,6 +5,7 @@ use super::context::RequestContext;
 use super::error::{ProxyError, Side};
 use super::exchange::Bounds;
 use super::forward::{self, Tried, Try};
+use super::grpc;
 use super::peer::{self, Peer};
 use super::prepare;
 use crate::message::fields;
@@ -54,6 +55,7 @@ async fn reach(
     let endpoint = upstream.endpoints[index].clone();
     let plan = &upstream.plan.endpoints[index];
     prepare::set_host(context.head()?, &plan.authority, attempt.prepared);
+    grpc::allow(context, attempt.prepared)?;
     let dial = &upstream.plan.dial;
     let behalf = client.behalf(dial);
     if let (true, Some(apart)) = (attempt.prepared.upgrade, &dial.apart) {
@@ -112,6 +114,8 @@ async fn reach(
 
 /// Begins the request's stream. `None`: the connection takes no more of them.
 fn call(context: &mut RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Result<Option<Call>, ProxyError> {
+    // Waiting for the connection took some of the time.
+    grpc::allow(context, attempt.prepared)?;
     let prepared = &*attempt.prepared;
     if prepared.upgrade {
         return Err(ProxyError {
@@ -176,11 +180,7 @@ async fn wait(
         return Err(ProxyError::new(Token::DnsFailed, Side::Endpoint));
     }
     let timeouts = &attempt.route.timeouts;
-    let late = forward::late(
-        Bounds::after(started, timeouts.connect),
-        Bounds::after(context.start, timeouts.total),
-        context,
-    );
+    let late = forward::late(Bounds::after(started, timeouts.connect), context);
     let opened = poll_fn(|cx| {
         if let Poll::Ready(opened) = Pin::new(&mut opening.outcome).poll(cx) {
             return Poll::Ready(Ok(opened));

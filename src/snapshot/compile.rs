@@ -20,6 +20,8 @@ use crate::upstream::shared::dial::{self, Dials};
 use crate::upstream::shared::names::Directory;
 use crate::upstream::shared::resilience::Resilience;
 use crate::upstream::shared::standing::Health;
+use crate::upstream::shared::sticky::StickyPlan;
+use crate::upstream::shared::sticky::value::Key as StickyKey;
 use crate::upstream::shared::{
     Dial, EndpointKey, EndpointPlan, Hashing, Overrides, Registry, Target as EndpointTarget, UpstreamPlan,
 };
@@ -88,6 +90,13 @@ pub fn compile(
         if let Some(Err(error)) = upstream.health.as_ref().map(CheckPlan::compile) {
             let key = format!("upstreams.{name}.health.body");
             found.push(Diagnostic::error(key, error.to_string()));
+        }
+    }
+    for (name, upstream) in &config.upstreams {
+        if let Err(error) = sticky_keys(name, upstream, parts.registry) {
+            let key = format!("upstreams.{name}.sticky.keys");
+            let message = format!("there are none, and the gateway can't keep one of its own: {error}");
+            found.push(Diagnostic::error(key, message));
         }
     }
     let dials: Vec<(Arc<str>, Dial)> = config
@@ -341,7 +350,7 @@ fn route_plan(
         request_headers,
         response_headers,
         timeouts: route.timeouts,
-        websocket: route.websocket,
+        websocket: route.websocket.clone(),
         body_limit: route.body_limit,
         upgrades: route.upgrades.clone(),
         targets,
@@ -481,6 +490,12 @@ fn upstream_plan(
             }
         })
         .collect();
+    let sticky = upstream.sticky.as_ref().map(|written| {
+        // Found before, or the configuration would not be in force.
+        let keys = sticky_keys(&name, upstream, registry).unwrap_or_default();
+        let sessions = |most| registry.sessions(&name, most);
+        Arc::new(StickyPlan::new(written, keys, sessions, &endpoints))
+    });
     let resilience = Resilience {
         outlier: upstream.outlier,
         retry: upstream.retry,
@@ -497,14 +512,32 @@ fn upstream_plan(
             upstream.balance,
             upstream.key.clone(),
             upstream.bounded_load,
+            sticky.as_deref(),
             &endpoints,
         ),
+        sticky,
         endpoints,
         pool: upstream.pool,
         dial: dial.cloned().unwrap_or_default(),
         resilience,
         health,
     })
+}
+
+/// What an upstream's sticky cookies are signed with; none where it has no such cookie.
+fn sticky_keys(
+    name: &str,
+    upstream: &model::Upstream,
+    registry: &Registry,
+) -> std::io::Result<Vec<StickyKey>> {
+    let Some(model::StickyBy::Cookie(cookie)) = upstream.sticky.as_ref().map(|sticky| &sticky.by) else {
+        return Ok(Vec::new());
+    };
+    if cookie.keys.is_empty() {
+        return Ok(vec![StickyKey::new(registry.own_key().secret()?, name)]);
+    }
+    let secrets = cookie.keys.iter().map(|secret| secret.0.as_bytes());
+    Ok(secrets.map(|secret| StickyKey::new(secret, name)).collect())
 }
 
 /// The endpoints that DNS names, but for those that the configuration names itself: what it says of them stands.

@@ -3,7 +3,8 @@
 use super::certificate::{self, day, fingerprint};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::files::MAX_CRL_BYTES;
-use crate::config::model::{ClientAuth, ClientAuthMode};
+use crate::config::model::ClientAuth;
+pub use crate::config::model::ClientAuthMode;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;

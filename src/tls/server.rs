@@ -266,10 +266,15 @@ impl ServerTls {
         digest(&parts)
     }
 
-    /// Whether a client that asks for this name is asked for a certificate.
+    /// Whether a client that asks for this name is asked for a certificate: `none`, `optional` or `required`.
     #[must_use]
-    pub fn asks(&self, name: Option<&str>) -> ClientAuthMode {
-        self.rules.terms[name.map_or(0, |name| self.rules.of(name))].mode
+    pub fn asks(&self, name: Option<&str>) -> &'static str {
+        let index = name.map_or(0, |name| self.rules.of(name));
+        match self.rules.terms[index].mode {
+            ClientAuthMode::None => "none",
+            ClientAuthMode::Optional => "optional",
+            ClientAuthMode::Required => "required",
+        }
     }
 
     /// Whether any client is asked for a certificate.

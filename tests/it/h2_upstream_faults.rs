@@ -142,7 +142,7 @@ fn a_whole_answer_stands_though_the_stream_is_reset_behind_it() {
     let answer = conn.response_to("POST");
     assert_eq!(
         (answer.status, answer.text().as_str(), answer.cut),
-        (403, "no".into(), None::<String>)
+        (403, "no", None::<String>)
     );
 }
 

@@ -163,6 +163,29 @@ fn handshake(text: &mut String, tls: &Value) {
     }
 }
 
+/// Where the session of the request belongs.
+fn session(text: &mut String, session: &Value) {
+    if session.is_null() {
+        return;
+    }
+    let (endpoint, outcome) = (word(&session["endpoint"]), word(&session["outcome"]));
+    let verdict = if session["kept"] == true {
+        format!("at {endpoint}, and stays there")
+    } else if session["refused"] == true {
+        format!("refused another endpoint ({outcome})")
+    } else {
+        match (endpoint, outcome) {
+            (_, "") => "as the hash says".to_owned(),
+            ("", outcome) => format!("none yet ({outcome})"),
+            (endpoint, outcome) => format!("at {endpoint}, and leaves it ({outcome})"),
+        }
+    };
+    line(
+        text,
+        format_args!("  session by {}: {verdict}", word(&session["by"])),
+    );
+}
+
 fn upstream_choice(text: &mut String, choice: &Value) {
     let share = choice["share"].as_f64().unwrap_or(1.0);
     let share = if share < 1.0 {
@@ -183,6 +206,7 @@ fn upstream_choice(text: &mut String, choice: &Value) {
             word(&choice["balance"])
         ),
     );
+    session(text, &choice["session"]);
     let pick = word(&choice["pick"]);
     for endpoint in list(&choice["endpoints"]) {
         let address = word(&endpoint["address"]);

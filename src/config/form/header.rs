@@ -13,6 +13,18 @@ pub fn is_token(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
+/// Checks the name of a cookie (RFC 6265 section 4.1.1).
+pub fn cookie_name(text: &str) -> Result<String, Complaint> {
+    if text.len() > 256 {
+        return Err(Complaint::new("it is longer than 256 bytes"));
+    }
+    if is_token(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(Complaint::new("it is not the name of a cookie"))
+    }
+}
+
 /// Checks the name of a header.
 pub fn name(text: &str) -> Result<String, Complaint> {
     if text.len() > 256 {

@@ -110,6 +110,9 @@ pub enum Form {
     TextPattern,
     /// What a request is known by.
     HashKey,
+    CookieName,
+    CookiePath,
+    CookieDomain,
     /// Permission bits.
     Mode,
     AccessFormat,
@@ -117,6 +120,8 @@ pub enum Form {
     /// URL, with variables.
     Target,
     Upgrade,
+    /// Of a page that may open WebSockets.
+    Origin,
     /// Read from where it says by the caller, see [`super::secret`].
     Secret,
 }
@@ -171,11 +176,17 @@ impl Form {
             Self::StatusSet => "statuses such as \"200\", \"200-399\" or \"200,301-308\"",
             Self::TextPattern => "\"text\" or \"~REGEX\"",
             Self::HashKey => "\"client_ip\", \"uri\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"",
+            Self::CookieName => "the name of a cookie",
+            Self::CookiePath => "a path that begins with /, without `;`",
+            Self::CookieDomain => "a host name, without a port",
             Self::Mode => "permission bits such as \"0660\"",
             Self::AccessFormat => "\"combined\", \"json\" or an nginx log_format string",
             Self::Regex => "a regular expression",
             Self::Target => "a URL or path; ${variables} are filled in",
             Self::Upgrade => "the name of a protocol such as \"websocket\"",
+            Self::Origin => {
+                "an origin such as \"https://app.example.com\" or \"https://*.example.com\", or \"null\""
+            }
             Self::Secret => "\"env:NAME\" or \"file:/PATH\"",
         };
         text.to_owned()
@@ -255,6 +266,9 @@ impl Form {
             Self::StatusSet => status::set(text).map(Scalar::StatusSet),
             Self::TextPattern => pattern::text(text).map(Scalar::TextPattern),
             Self::HashKey => pattern::hash_key(text).map(Scalar::HashKey),
+            Self::CookieName => header::cookie_name(text).map(Scalar::Text),
+            Self::CookiePath => pattern::cookie_path(text).map(Scalar::Text),
+            Self::CookieDomain => address::cookie_domain(text).map(Scalar::Text),
             Self::Mode => mode(u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()),
             Self::AccessFormat => access_format(text),
             Self::Regex => pattern::regex(text).map(Scalar::Text),
@@ -262,6 +276,7 @@ impl Form {
                 .and_then(|text| header::template(&text))
                 .map(Scalar::Text),
             Self::Upgrade => header::upgrade(text).map(Scalar::Text),
+            Self::Origin => address::origin(text).map(Scalar::Text),
             Self::Bool
             | Self::Integer { .. }
             | Self::Workers

@@ -104,6 +104,15 @@ pub fn value(text: &str) -> Result<ValuePattern, Complaint> {
     }
 }
 
+/// Checks the Path of a cookie (RFC 6265 section 4.1.1).
+pub fn cookie_path(text: &str) -> Result<String, Complaint> {
+    plain_path(text)?;
+    match text.chars().find(|c| *c == ';' || !c.is_ascii()) {
+        Some(c) => Err(Complaint::new(format!("the path of a cookie has no {c:?}"))),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// Reads `client_ip`, `uri`, `header:NAME`, `cookie:NAME`, `query:NAME`.
 pub fn hash_key(text: &str) -> Result<HashKey, Complaint> {
     match text.split_once(':') {

@@ -5,6 +5,7 @@ mod listener;
 mod process;
 mod resilience;
 mod route;
+mod sticky;
 mod tls;
 mod upstream;
 

@@ -1,6 +1,6 @@
 //! Groups of endpoints, and how connections to them are made.
 
-use super::{Breaker, Health, Outlier, ProxyVersion, Retry, UpstreamTls};
+use super::{Breaker, Health, Outlier, ProxyVersion, Retry, Sticky, UpstreamTls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -126,6 +126,8 @@ pub struct Upstream {
     /// `None`: endpoints are spoken to in the clear.
     pub tls: Option<UpstreamTls>,
     pub pool: Pool,
+    /// `None`: each request is balanced by itself.
+    pub sticky: Option<Sticky>,
     /// `None`: endpoints are not probed.
     pub health: Option<Health>,
     pub outlier: Outlier,
@@ -168,10 +170,24 @@ pub struct UpstreamHttp2 {
 }
 
 /// How endpoints leave that are told to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Drain {
     /// When what still runs there is cut, where whoever says so names no time; zero: never.
     pub deadline: Duration,
+    /// Tunnels asked to go per second; 0: as many as it takes to be done by the deadline.
+    pub rate: u32,
+    /// How much a slice's size varies, as a part of it.
+    pub jitter: f64,
+    pub order: ShedOrder,
+}
+
+/// Which tunnels are asked to go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShedOrder {
+    Oldest,
+    /// Who has been silent for longest.
+    #[default]
+    LeastActive,
 }
 
 /// Requests that find every endpoint at its `max_connections`.

@@ -66,7 +66,7 @@ fn what_is_switched_off_in_the_reference_file_is_right_too() {
             !message.contains("can't be read") && !message.contains("no name to get a certificate")
         })
         .collect();
-    assert_eq!(errors.len(), 4, "{errors:#?}");
+    assert_eq!(errors.len(), 6, "{errors:#?}");
     assert!(errors[0].contains("upstreams.app has `tls`"), "{errors:#?}");
     assert!(
         errors[1].contains("one action; found upstream and split and redirect and respond"),
@@ -74,6 +74,11 @@ fn what_is_switched_off_in_the_reference_file_is_right_too() {
     );
     assert!(errors[2].contains("found upstream `canary`"), "{errors:#?}");
     assert!(errors[3].contains("found dns and srv"), "{errors:#?}");
+    assert!(
+        errors[4].contains("found cookie and learn and hash"),
+        "{errors:#?}"
+    );
+    assert!(errors[5].contains("found cookie and header"), "{errors:#?}");
 }
 
 #[test]

@@ -468,6 +468,14 @@ fn checks_that_contradict_themselves_are_told() {
         ["7:52 upstreams.app.health.body: `body` has no effect on probes of kind websocket"]
     );
     assert_eq!(
+        error("kind = 'grpc'"),
+        "gRPC is spoken over HTTP/2, and endpoints are spoken to in HTTP/1.1"
+    );
+    assert_eq!(
+        warnings(&health("service = 'x'")),
+        ["7:22 upstreams.app.health.service: `service` has no effect on probes of kind http"]
+    );
+    assert_eq!(
         warnings(&health("interval = '1s', fast_interval = '2s'")),
         [
             "7:45 upstreams.app.health.fast_interval: fast_interval is longer than interval, which is kept to then"

@@ -31,6 +31,8 @@ respond = {}
 [upstreams.app]
 endpoints = [{ address = '127.0.0.1:3000' }]
 discover = { dns = 'api:80' }
+[upstreams.app.sticky]
+cookie = 'session'
 [upstreams.app.tls]
 cert = 'Cargo.toml'
 key = 'Cargo.toml'
@@ -39,6 +41,7 @@ key = 'Cargo.toml'
 send = 'v2'
 [upstreams.db]
 endpoints = ['127.0.0.1:5432']
+sticky = { learn = { cookie = 'sid' } }
 [admin]
 address = '127.0.0.1:9900'
 tokens = [{ name = 'a', token = 'env:T' }]
@@ -59,7 +62,9 @@ fn other(form: Form) -> &'static str {
         Form::Endpoint | Form::HostPort => "other:99",
         Form::ServiceName => "_other._tcp.test",
         Form::HostHeader => "endpoint",
-        Form::Host => "other.example",
+        Form::Host | Form::CookieDomain => "other.example",
+        Form::CookieName => "other",
+        Form::CookiePath => "/other",
         Form::Authority => "other.example:8080",
         Form::Request => "/other?x=1",
         Form::StatusSet => "204,301-308",
@@ -79,7 +84,8 @@ fn other(form: Form) -> &'static str {
         | Form::HeaderValue
         | Form::PlainValue
         | Form::ValuePattern
-        | Form::Upgrade => unreachable!("only in lists and maps"),
+        | Form::Upgrade
+        | Form::Origin => unreachable!("only in lists and maps"),
     }
 }
 
@@ -113,6 +119,7 @@ fn variable(pattern: &str) -> String {
     let path = pattern
         .replace("routes[]", row)
         .replace("listeners.*", "listeners.web")
+        .replace("upstreams.*.sticky.learn", "upstreams.db.sticky.learn")
         .replace("upstreams.*", "upstreams.app")
         .replace("endpoints[]", "endpoints.0")
         .replace("tokens[]", "tokens.0")
@@ -133,11 +140,13 @@ fn every_single_value_can_be_set_from_the_environment_and_is_read() {
     let mut tried = 0;
     walk(ROOT, &mut |pattern, key| {
         let Shape::Scalar(form) = key.shape else { return };
-        // A second action or source is refused, and so are TLS within TLS and a challenge by HTTP without a listener
+        // A second action, source, or thing that sessions are known by is refused, and so are TLS within TLS and a challenge by HTTP without a listener
         // for it; they are read by tests of their own.
         let elsewhere = [
             "routes[].upstream",
             "upstreams.*.discover.srv",
+            "upstreams.*.sticky.learn.header",
+            "upstreams.*.sticky.hash",
             "listeners.*.acme.challenge",
             "listeners.*.passthrough[].upstream",
         ];
@@ -192,6 +201,7 @@ fn every_list_and_map_is_read() {
             "alpn" => "['http/1.1']",
             "ciphers" => "['TLS_AES_128_GCM_SHA256', 'TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256']",
             "crl" => "['README.md']",
+            "keys" => "['env:T']",
             _ => key.example,
         };
         let (table, name) = pattern.rsplit_once('.').unwrap();
@@ -219,6 +229,10 @@ fn every_list_and_map_is_read() {
                     1,
                 )
             }
+            "upstreams.*.sticky" => FULL.replace(
+                "[upstreams.app.sticky]",
+                &format!("[upstreams.app.sticky]\n{name} = {written}"),
+            ),
             "upstreams.*.health" => FULL.replace(
                 "[upstreams.app.health]",
                 &format!("[upstreams.app.health]\n{name} = {written}"),

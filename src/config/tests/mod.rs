@@ -7,6 +7,7 @@ mod files;
 
 mod properties;
 mod shown;
+mod sticky;
 mod variables;
 
 use super::*;
@@ -86,6 +87,7 @@ fn defaults_are_those_of_the_field() {
         handshake_timeout: Duration::from_secs(10),
         connections: 0,
         connections_per_ip: 0,
+        tunnels: 0,
         max_connection_age: Duration::ZERO,
         h2: model::H2Limits {
             streams: 128,

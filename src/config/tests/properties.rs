@@ -111,7 +111,8 @@ proptest! {
     }
 }
 
-/// The reference file with what is switched off in it switched on, but for the other actions of its route.
+/// The reference file with what is switched off in it switched on, but for the other actions of its route and whatever
+/// else excludes something.
 fn everything_on() -> impl Iterator<Item = String> {
     let mut table = String::new();
     let lines: Vec<String> = reference::toml().lines().map(str::to_owned).collect();
@@ -127,15 +128,18 @@ fn everything_on() -> impl Iterator<Item = String> {
         let other_action = ["[routes.redirect]", "[routes.respond]"].contains(&table.as_str());
         // Their files and names are examples, and are nowhere.
         let tls = [".tls", ".acme"].iter().any(|it| table.contains(it));
-        (!other_action && !tls && !line.starts_with("split =") && !line.starts_with("srv ="))
-            .then(|| line + "\n")
+        let learn = table.contains(".sticky.learn");
+        let other_choice = ["split =", "srv =", "hash ="]
+            .iter()
+            .any(|it| line.starts_with(it));
+        (!other_action && !tls && !learn && !other_choice).then(|| line + "\n")
     })
 }
 
 /// Whether a line of the reference may be left out.
 fn may_go(line: &str) -> bool {
     let required = [
-        "address", "upstream", "regex", "to", "token", "dns", "trusted", "send", "sni",
+        "address", "upstream", "regex", "to", "token", "dns", "trusted", "send", "sni", "cookie",
     ];
     line.split_once(" = ")
         .is_some_and(|(key, _)| !required.contains(&key) && key != "name")

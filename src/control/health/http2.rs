@@ -9,7 +9,7 @@ use crate::upstream::shared::health::Failure;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::{Connection, SendRequest};
-use http::{Request, Uri};
+use http::{HeaderMap, Request, Uri};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -33,7 +33,10 @@ impl fmt::Debug for Asked {
 /// An answer, and its body, unless that went wrong.
 pub(super) struct Answered {
     pub status: u16,
+    pub headers: HeaderMap,
     pub body: Result<Vec<u8>, Failure>,
+    /// Behind the body.
+    pub trailers: Option<HeaderMap>,
 }
 
 impl Asked {
@@ -51,19 +54,30 @@ impl Asked {
     }
 
     /// Sends a request and reads its answer. Bounded by the caller's deadline.
-    pub async fn ask(&mut self, request: Request<()>, wanted: bool) -> Result<Answered, Failure> {
+    pub async fn ask(&mut self, request: Request<Bytes>, wanted: bool) -> Result<Answered, Failure> {
         let Self {
             send,
             connection,
             bytes,
         } = self;
         let mut asking = pin!(async {
-            let (response, _no_body) = send.send_request(request, true)?;
-            let (head, body) = response.await?.into_parts();
-            let body = read(body, wanted, bytes).await;
+            let (head, question) = request.into_parts();
+            let head = Request::from_parts(head, ());
+            let (response, mut stream) = send.send_request(head, question.is_empty())?;
+            if !question.is_empty() {
+                stream.send_data(question, true)?;
+            }
+            let (head, mut body) = response.await?.into_parts();
+            let read = read(&mut body, wanted, bytes).await;
+            let trailers = match read {
+                Ok(_) => body.trailers().await?,
+                Err(_) => None,
+            };
             Ok(Answered {
                 status: head.status.as_u16(),
-                body,
+                headers: head.headers,
+                body: read,
+                trailers,
             })
         });
         poll_fn(|cx| {
@@ -85,7 +99,7 @@ impl Asked {
     }
 }
 
-async fn read(mut body: RecvStream, wanted: bool, bytes: &mut u64) -> Result<Vec<u8>, Failure> {
+async fn read(body: &mut RecvStream, wanted: bool, bytes: &mut u64) -> Result<Vec<u8>, Failure> {
     let mut kept = Vec::new();
     while let Some(piece) = body.data().await {
         let piece = piece.map_err(failure)?;
@@ -115,7 +129,11 @@ fn failure(error: h2::Error) -> Failure {
 }
 
 /// What is asked.
-pub(super) fn request(check: &model::Health, authority: &str, secure: bool) -> Result<Request<()>, Failure> {
+pub(super) fn request(
+    check: &model::Health,
+    authority: &str,
+    secure: bool,
+) -> Result<Request<Bytes>, Failure> {
     let uri = Uri::builder()
         .scheme(if secure { "https" } else { "http" })
         .authority(check.host.as_deref().unwrap_or(authority))
@@ -131,6 +149,6 @@ pub(super) fn request(check: &model::Health, authority: &str, secure: bool) -> R
         request = request.header(name.as_str(), value.as_str());
     }
     uri.build()
-        .and_then(|uri| request.uri(uri).body(()))
+        .and_then(|uri| request.uri(uri).body(Bytes::new()))
         .map_err(|_| Failure::Malformed("what is to be asked can't be written in HTTP/2"))
 }

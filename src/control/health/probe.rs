@@ -1,7 +1,8 @@
 //! One probe: a connection, a question, an answer held to the configuration. Everything that an endpoint may send
 //! is bounded, and one deadline stands over all of it.
 
-use super::http2::{self, Asked};
+use super::grpc;
+use super::http2::{self, Answered, Asked};
 use super::line::Kept;
 use super::websocket::{self, Key};
 use crate::base::clock::Millis;
@@ -18,6 +19,8 @@ use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Target};
 use crate::upstream::shared::EndpointPlan;
 use crate::upstream::shared::check::CheckPlan;
 use crate::upstream::shared::health::{Failure, Probe};
+use bytes::Bytes;
+use http::Request;
 use rustls::pki_types::ServerName;
 use std::future::poll_fn;
 use std::io;
@@ -82,7 +85,7 @@ impl Question {
     pub fn new(plan: Arc<CheckPlan>, dial: Arc<Dial>, endpoint: &EndpointPlan) -> Self {
         let head = match plan.check.kind {
             HealthKind::Http | HealthKind::Websocket => request(&plan, &endpoint.authority),
-            HealthKind::Tcp => Vec::new(),
+            HealthKind::Tcp | HealthKind::Grpc => Vec::new(),
         };
         Self {
             plan,
@@ -143,6 +146,7 @@ impl Question {
             HealthKind::Http if conn.speaks_http2().map_err(unready)? => {
                 return self.http2(conn, deadline).await;
             }
+            HealthKind::Grpc => return self.grpc(conn, deadline).await,
             HealthKind::Http => timeout_at(deadline, self.http(&mut conn)).await,
             HealthKind::Websocket => timeout_at(deadline, self.websocket(&mut conn)).await,
         };
@@ -219,15 +223,9 @@ impl Question {
 
     /// The same over HTTP/2.
     async fn http2(&self, conn: Conn, deadline: Instant) -> Result<Passed, Failed> {
-        let within = self.plan.check.timeout;
-        let late = |bytes| Failed::from(Failure::Timeout { within, bytes });
-        let secure = self.dial.tls.is_some();
-        let request = http2::request(&self.plan.check, &self.authority, secure)?;
-        let begun = timeout_at(deadline, handshake(conn.wire.transport, &self.dial.http2)).await;
-        let mut asked = Asked::over(begun.map_err(|_| late(0))?.map_err(unready)?);
+        let request = http2::request(&self.plan.check, &self.authority, self.dial.tls.is_some())?;
         let wanted = self.plan.body.as_ref();
-        let answered = timeout_at(deadline, asked.ask(request, wanted.is_some())).await;
-        let answered = answered.map_err(|_| late(asked.bytes_read()))??;
+        let (asked, answered) = self.ask_http2(conn, request, wanted.is_some(), deadline).await?;
         let failed = |why| Failed {
             status: Some(answered.status),
             why,
@@ -241,6 +239,40 @@ impl Question {
             status: Some(answered.status),
             line: Some(Kept::Http2(Box::new(asked))),
         })
+    }
+
+    /// What the health service of gRPC says.
+    async fn grpc(&self, conn: Conn, deadline: Instant) -> Result<Passed, Failed> {
+        conn.speaks_http2().map_err(unready)?;
+        let check = &self.plan.check;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = grpc::request(check, &self.authority, self.dial.tls.is_some(), left)?;
+        let (asked, answered) = self.ask_http2(conn, request, true, deadline).await?;
+        let status = answered.status;
+        grpc::judge(&check.service, answered).map_err(|why| Failed {
+            status: Some(status),
+            why,
+        })?;
+        Ok(Passed {
+            status: Some(status),
+            line: Some(Kept::Http2(Box::new(asked))),
+        })
+    }
+
+    async fn ask_http2(
+        &self,
+        conn: Conn,
+        request: Request<Bytes>,
+        wanted: bool,
+        deadline: Instant,
+    ) -> Result<(Asked, Answered), Failed> {
+        let within = self.plan.check.timeout;
+        let late = |bytes| Failed::from(Failure::Timeout { within, bytes });
+        let begun = timeout_at(deadline, handshake(conn.wire.transport, &self.dial.http2)).await;
+        let mut asked = Asked::over(begun.map_err(|_| late(0))?.map_err(unready)?);
+        let answered = timeout_at(deadline, asked.ask(request, wanted)).await;
+        let answered = answered.map_err(|_| late(asked.bytes_read()))??;
+        Ok((asked, answered))
     }
 
     /// A session that was let in is closed at once: nobody keeps a user that never speaks.

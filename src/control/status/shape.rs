@@ -1,6 +1,7 @@
 //! What the API shows: plain data, as JSON names it.
 
 use super::overridden::{BalanceStatus, DrainStatus, EndpointOverrideStatus};
+use super::sticky::StickyStatus;
 use crate::control::journal::AuditEntry;
 use crate::upstream::shared::balancer::score::ScoreShown;
 use serde::Serialize;
@@ -103,6 +104,8 @@ pub struct UpstreamStatus {
     pub balance_override: Option<BalanceStatus>,
     /// `null` where endpoints are spoken to in the clear.
     pub tls: Option<TlsStatus>,
+    /// `null` where each request is balanced by itself.
+    pub sticky: Option<StickyStatus>,
     pub breaker: BreakerStatus,
     /// `null` where no endpoint has a `max_connections`.
     pub queue: Option<QueueStatus>,

@@ -1,13 +1,14 @@
 //! The endpoint's side of an exchange where it is a stream of HTTP/2. Apart from what HTTP/1.1 does, whose turns it
 //! must not make longer.
 
-use super::{Down, Exchange, MOST_INTERIM, RESPONSE_HEAD};
+use super::{Bounds, Down, Exchange, First, MOST_INTERIM, RESPONSE_HEAD, late_send};
 use crate::message::flatten::{self, Most};
 use crate::message::framing::BodyKind;
 use crate::message::head::ResponseHead;
+use crate::message::token::Token;
 use crate::net::frames::Inbound;
 use crate::proxy::client::Link;
-use crate::proxy::error::ProxyError;
+use crate::proxy::error::{ProxyError, Side};
 use crate::proxy::flow::{Flow, FlowError};
 use crate::proxy::heads;
 use crate::proxy::peer::{self, Peer};
@@ -15,6 +16,7 @@ use crate::upstream::conn::h2::Call;
 use http::HeaderMap;
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 const MOST: Most = Most {
     head_bytes: RESPONSE_HEAD.head_bytes,
@@ -34,16 +36,16 @@ impl Exchange<'_> {
         }
     }
 
-    /// How the response's body ends, given what its head says: in HTTP/2 it may have ended with it.
+    /// How the response's body follows that was announced like this: a stream may be over with its head.
     #[inline]
-    pub fn body(&self, declared: BodyKind) -> BodyKind {
-        match (&*self.peer, declared) {
-            (Peer::H2(call), BodyKind::UntilClose | BodyKind::Length(0)) => match &call.inbound {
-                Some(inbound) if inbound.is_end() => BodyKind::Length(0),
+    pub fn body_of(&self, announced: BodyKind) -> BodyKind {
+        match (&*self.peer, announced) {
+            (Peer::H2(call), BodyKind::UntilClose | BodyKind::Length(0)) => match call.is_over() {
+                true => BodyKind::Length(0),
                 // Trailers may follow.
-                _ => BodyKind::UntilClose,
+                false => BodyKind::UntilClose,
             },
-            (_, declared) => declared,
+            (_, announced) => announced,
         }
     }
 
@@ -79,6 +81,38 @@ impl Exchange<'_> {
             let head = flat(head.status(), head.headers())?;
             call.head_read += head.buf.bytes.len() as u64;
             self.send_interim(cx, head)?;
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// The deadlines of a conversation. Whoever may speak may also be silent, as long as not both are; a side that takes
+    /// nothing is not silent.
+    pub(super) fn offer_silence(&mut self, first: &mut First, now: Instant) {
+        let bounds = self.bounds;
+        let (read, written) = (self.client.link.bytes_read(), self.client.link.bytes_written());
+        let up_since = self.up_pace.note(read + self.peer.bytes_written(), now);
+        let down_since = self.down_pace.note(self.peer.bytes_read() + written, now);
+        let client_speaks = self
+            .upload
+            .flow
+            .as_ref()
+            .is_some_and(|up| !up.held_up && !self.up_broken);
+        match &self.down {
+            Down::Body(flow) if flow.held_up => {
+                first.offer(Bounds::after(down_since, bounds.send), late_send);
+            }
+            Down::Head { .. } if !client_speaks => {
+                first.offer(Bounds::after(up_since, bounds.response), || {
+                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, "routes.timeouts.response")
+                });
+            }
+            // Nobody is to blame for it.
+            Down::Head { .. } | Down::Body(_) => {
+                first.offer(Bounds::after(up_since.max(down_since), bounds.idle), || {
+                    ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.idle")
+                });
+            }
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What comes before a request: the handshake, and who answers it.
 
-use crate::config::model::ClientAuthMode;
 use crate::message::host::Scheme;
 use crate::proxy::handshake;
 use crate::proxy::view::ListenerView;
@@ -91,11 +90,7 @@ pub(super) fn greet(listener: &ListenerView, connection: &Connection) -> Greeted
     };
     let opened = Handshake {
         certificates: answer.served.certificates().iter().map(|it| shown(it)).collect(),
-        client_certificate: Some(match tls.asks(hello.server_name.as_deref()) {
-            ClientAuthMode::None => "none",
-            ClientAuthMode::Optional => "optional",
-            ClientAuthMode::Required => "required",
-        }),
+        client_certificate: Some(tls.asks(hello.server_name.as_deref())),
         ..told("opened")
     };
     Greeted::Opened(opened, answer.served)

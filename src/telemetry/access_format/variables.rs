@@ -61,12 +61,16 @@ pub(super) enum Plain {
     Listener,
     Route,
     Upstream,
+    GrpcStatus,
     Token,
     Timeout,
     Detail,
     Ended,
+    Close,
+    CloseCode,
     Attempts,
     QueueTime,
+    Sticky,
 }
 
 /// What a proxy in front announced.
@@ -177,13 +181,17 @@ pub(super) const PLAIN: &[(&str, Plain)] = &[
     ("tidegate_listener", Plain::Listener),
     ("tidegate_route", Plain::Route),
     ("tidegate_upstream", Plain::Upstream),
+    ("tidegate_grpc_status", Plain::GrpcStatus),
     ("tidegate_upstream_protocol", Plain::UpstreamProtocol),
     ("tidegate_token", Plain::Token),
     ("tidegate_timeout", Plain::Timeout),
     ("tidegate_detail", Plain::Detail),
     ("tidegate_ended", Plain::Ended),
+    ("tidegate_close", Plain::Close),
+    ("tidegate_close_code", Plain::CloseCode),
     ("tidegate_attempts", Plain::Attempts),
     ("tidegate_queue_time", Plain::QueueTime),
+    ("tidegate_sticky", Plain::Sticky),
 ];
 
 /// Headers whose value is a URI, redacted like one.

@@ -196,6 +196,13 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
             }
         }
     });
+    each(&names::H2_ERRORS, &|s, l, x| {
+        for (by, errors) in [("client", &x.h2_errors_received), ("gateway", &x.h2_errors_sent)] {
+            for (code, n) in errors.iter() {
+                s.add(&[l, by, code], n);
+            }
+        }
+    });
     each(&names::H2_ABUSES, &|s, l, x| {
         for (kind, n) in x.h2_abuses.iter() {
             s.add(&[l, kind], n);
@@ -227,8 +234,32 @@ fn routes(e: &mut Encoder, totals: &Totals) {
     });
     each(&names::RECEIVED, &|s, l, x| s.add(l, x.bytes_received.get()));
     each(&names::SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
+    each(&names::STICKY_SESSIONS, &|s, [r, u], x| {
+        for (outcome, n) in x.sessions.iter() {
+            s.add(&[r, u, outcome], n);
+        }
+    });
+    each(&names::STICKY_COOKIES, &|s, [r, u], x| {
+        for (reason, n) in x.cookies_set.iter() {
+            s.add(&[r, u, reason], n);
+        }
+    });
     each(&names::WS_OPEN, &|s, l, x| s.add(l, x.tunnels_open.get()));
     each(&names::WS_OPENED, &|s, l, x| s.add(l, x.tunnels_total.get()));
+    each(&names::WS_CLOSED, &|s, [r, u], x| {
+        for (reason, n) in x.tunnels_closed.iter() {
+            s.add(&[r, u, reason], n);
+        }
+    });
+    each(&names::WS_CLOSE_CODES, &|s, [r, u], x| {
+        for (code, n) in x.close_codes.iter() {
+            s.add(&[r, u, code], n);
+        }
+    });
+    each(&names::WS_MESSAGES, &|s, [r, u], x| {
+        s.add(&[r, u, "client"], x.messages_received.get());
+        s.add(&[r, u, "endpoint"], x.messages_sent.get());
+    });
 }
 
 fn endpoints(e: &mut Encoder, totals: &Totals) {
@@ -251,6 +282,11 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
     each(&names::UPSTREAM_RESPONSES, &|s, [u, a], x| {
         for (class, n) in x.responses.iter() {
             s.add(&[u, a, class], n);
+        }
+    });
+    each(&names::UPSTREAM_GRPC, &|s, [u, a], x| {
+        for (status, n) in x.grpc.iter() {
+            s.add(&[u, a, status], n);
         }
     });
     each(&names::UPSTREAM_FAILURES, &|s, [u, a], x| {
@@ -310,6 +346,7 @@ fn workers(e: &mut Encoder, totals: &Totals) {
         s.add(&[w], x.connections_open.get())
     });
     each(&names::WORKER_REQUESTS, &|s, w, x| s.add(&[w], x.requests.get()));
+    each(&names::UNSENT, &|s, w, x| s.add(&[w], x.unsent_bytes.get()));
     each(&names::TLS_RUNNING, &|s, w, x| {
         s.add(&[w], x.tls_handshakes_running.get())
     });
@@ -404,7 +441,9 @@ fn micros(us: i64) -> Number {
 #[cfg(test)]
 mod tests {
     use super::super::catalogue::{ALL, Origin};
-    use super::super::{HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, TlsFault};
+    use super::super::{
+        CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
+    };
     use super::*;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
@@ -421,11 +460,14 @@ mod tests {
             listener.proxy_headers_refused.inc(HeaderFault::Missing);
             listener.heads_refused.inc(Token::BadHost);
             listener.h2_resets_received.add(&[1; RESET_CODES.len()]);
+            listener.h2_errors_sent.add(&[1; RESET_CODES.len()]);
             let route = block.route_to("api", "app");
             route.requests.inc(200);
             route.errors.inc(Token::ConnectFailed);
             route.duration.record(Duration::from_millis(4));
             route.tunnels_open.inc();
+            route.sessions.inc(Sticky::Kept);
+            route.cookies_set.inc(CookieSet::New);
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
             endpoint.tls_full.inc();

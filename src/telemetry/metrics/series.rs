@@ -5,8 +5,11 @@
 
 use super::cells::{Counter, Gauge};
 use super::faults::{PerHeaderFault, PerTlsFault};
+use super::grpc::PerGrpcStatus;
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
+use super::sticky::{PerCookieSet, PerSticky};
+use super::tunnels::{PerCloseCode, PerClosed};
 use crate::message::token::Token;
 use std::array;
 
@@ -351,7 +354,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerGrpcStatus PerSticky PerCookieSet);
 
 series! {
     /// One listener.
@@ -380,6 +383,9 @@ series! {
         /// Streams reset by clients, and by us.
         h2_resets_received: PerCode,
         h2_resets_sent: PerCode,
+        /// Connections ended with an error by clients, and by us.
+        h2_errors_received: PerCode,
+        h2_errors_sent: PerCode,
         /// Connections closed for what their clients did.
         h2_abuses: PerAbuse,
     }
@@ -396,8 +402,17 @@ series! {
         bytes_sent: Counter,
         tunnels_open: Gauge,
         tunnels_total: Counter,
+        tunnels_closed: PerClosed,
+        /// Of those that were looked at: the code of the first close frame.
+        close_codes: PerCloseCode,
+        /// Of those that were looked at: messages of clients, and of endpoints.
+        messages_received: Counter,
+        messages_sent: Counter,
         /// Requests that ended with an error token.
         errors: PerToken,
+        /// Requests of an upstream that keeps sessions, by what became of theirs; and cookies set.
+        sessions: PerSticky,
+        cookies_set: PerCookieSet,
     }
 }
 
@@ -414,6 +429,8 @@ series! {
         retries_suppressed: PerNoRetry,
         /// Response heads received, by class of their status.
         responses: PerClass,
+        /// Calls of gRPC that it answered, by their status.
+        grpc: PerGrpcStatus,
         /// Attempts failed, by token.
         failures: PerToken,
         /// Attempts that speak against the endpoint: failures, and answers that are taken for one.
@@ -446,6 +463,7 @@ series! {
         accepted: Counter,
         connections_open: Gauge,
         requests: Counter,
+        unsent_bytes: Gauge,
         tls_handshakes_running: Gauge,
         loop_ticks: Counter,
         /// How late the worker's tick came.

@@ -10,6 +10,7 @@ use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
 use super::shared::breaker::BreakerState;
 use super::shared::budget::Budget;
+use super::shared::sticky::{self, Missing};
 use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
 use crate::base::clock::Millis;
 use crate::config::model::Pool;
@@ -38,6 +39,8 @@ pub struct LocalEndpoint {
     muxes: Muxes,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
+    /// What is left of the last slice of tunnels that were asked to go.
+    pub shed_credit: Cell<f64>,
 }
 
 impl LocalEndpoint {
@@ -225,6 +228,16 @@ impl LocalUpstream {
         }
     }
 
+    /// A place at the endpoint that a session belongs to.
+    ///
+    /// # Errors
+    /// Why the session can't be there.
+    pub fn take_home(&self, index: usize, now: Millis) -> Result<InFlight, Missing> {
+        let plan = &self.plan.endpoints[index];
+        sticky::keeps(plan, || self.plan.has_nobody_well(now), now)?;
+        InFlight::within(self.endpoints[index].clone(), plan.max_connections).ok_or(Missing::Full)
+    }
+
     /// Whether an endpoint is passed over only because it is at its limit.
     fn someone_is_full(&self, tried: &[usize], now: Millis) -> bool {
         let nobody_well = self.plan.has_nobody_well(now);
@@ -284,6 +297,7 @@ impl Endpoints {
                         idle: RefCell::default(),
                         muxes: Muxes::default(),
                         line: RefCell::default(),
+                        shed_credit: Cell::default(),
                     })
                 });
                 local.pool.set(plan.pool);

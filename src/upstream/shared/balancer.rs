@@ -44,7 +44,7 @@ const UNHEARD_MS: f32 = 1_000.0;
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
     pub now: Millis,
-    /// Hash of what the request is known by; `None` where it has nothing of the kind.
+    /// Hash of what the request, or its session, is known by; `None` where it has nothing of the kind.
     pub key: Option<u64>,
 }
 
@@ -115,7 +115,8 @@ impl Rank {
         rng: &mut fastrand::Rng,
         usable: &impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        if plan.hash_key().is_some() {
+        // A session has a key too, whatever the others are picked by.
+        if plan.hash_key().is_some() || ask.key.is_some() && plan.sticky.is_some() {
             return self.by_key(plan, ask.key, rng, usable);
         }
         let Self {

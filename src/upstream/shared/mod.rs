@@ -16,9 +16,11 @@ pub mod queue;
 pub mod rate;
 pub mod registry;
 pub mod resilience;
+pub mod shed;
 pub mod slow_start;
 pub mod standing;
 pub mod state;
+pub mod sticky;
 
 pub use crate::config::model::HashKey;
 pub use crate::upstream::conn::{Dial, Target};
@@ -27,3 +29,4 @@ pub use overrides::Overrides;
 pub use plan::{AdminState, EndpointPlan, Hashing, UpstreamPlan};
 pub use registry::Registry;
 pub use state::{EndpointKey, EndpointState};
+pub use sticky::StickyPlan;

@@ -5,6 +5,7 @@ use super::check::CheckPlan;
 use super::resilience::Resilience;
 use super::slow_start;
 use super::state::EndpointState;
+use super::sticky::{By, StickyPlan};
 use crate::base::clock::Millis;
 use crate::config::choices::Choice;
 use crate::config::model::{Balance, HashKey, Pool};
@@ -62,6 +63,8 @@ pub struct UpstreamPlan {
     pub hashing: Hashing,
     pub endpoints: Vec<EndpointPlan>,
     pub pool: Pool,
+    /// `None`: each request is balanced by itself.
+    pub sticky: Option<Arc<StickyPlan>>,
     /// How connections to the endpoints begin.
     pub dial: Arc<Dial>,
     /// `None`: endpoints are not probed.
@@ -162,16 +165,19 @@ pub struct Hashing {
 
 impl Hashing {
     #[must_use]
-    pub fn new(balance: Balance, key: HashKey, bounded_load: f64, endpoints: &[EndpointPlan]) -> Self {
-        let rings = match balance {
-            Balance::IpHash | Balance::Hash => [false, true].map(|backup| Ring::new(endpoints, backup)),
-            Balance::RoundRobin
-            | Balance::Weighted
-            | Balance::LeastConnections
-            | Balance::RandomTwo
-            | Balance::LeastTime
-            | Balance::Adaptive
-            | Balance::First => <[Ring; 2]>::default(),
+    pub fn new(
+        balance: Balance,
+        key: HashKey,
+        bounded_load: f64,
+        sticky: Option<&StickyPlan>,
+        endpoints: &[EndpointPlan],
+    ) -> Self {
+        let by_key = matches!(balance, Balance::IpHash | Balance::Hash)
+            || sticky.is_some_and(|sticky| matches!(sticky.by, By::Learn(_) | By::Hash(_)));
+        let rings = if by_key {
+            [false, true].map(|backup| Ring::new(endpoints, backup))
+        } else {
+            <[Ring; 2]>::default()
         };
         Self {
             key,

@@ -3,6 +3,8 @@
 use super::admission::Admission;
 use super::standing::Health;
 use super::state::{EndpointKey, EndpointState};
+use super::sticky::own_key::OwnKey;
+use super::sticky::sessions::Sessions;
 use crate::base::clock::Millis;
 use crate::upstream::conn::{Dial, Target};
 use std::collections::HashMap;
@@ -17,6 +19,9 @@ pub struct Registry {
     admissions: Mutex<HashMap<Arc<str>, Weak<Admission>>>,
     /// By the name of the upstream: that in force, and those of snapshots that are not, or not any more.
     dials: Mutex<HashMap<Arc<str>, Vec<Weak<Dial>>>>,
+    /// Learned ones, by the name of the upstream.
+    sessions: Mutex<HashMap<Arc<str>, Weak<Sessions>>>,
+    own_key: OwnKey,
 }
 
 impl Registry {
@@ -60,6 +65,34 @@ impl Registry {
         let admission = Arc::<Admission>::default();
         admissions.insert(upstream.clone(), Arc::downgrade(&admission));
         admission
+    }
+
+    /// One whose sticky cookies are signed with this key where the configuration names none.
+    #[must_use]
+    pub fn with_key(own_key: OwnKey) -> Self {
+        Self {
+            own_key,
+            ..Self::default()
+        }
+    }
+
+    #[must_use]
+    pub const fn own_key(&self) -> &OwnKey {
+        &self.own_key
+    }
+
+    /// The sessions that were learned for this upstream. Another bound begins with none.
+    pub fn sessions(&self, upstream: &Arc<str>, most: usize) -> Arc<Sessions> {
+        let mut all = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sessions) = all.get(upstream).and_then(Weak::upgrade)
+            && sessions.most() == most
+        {
+            return sessions;
+        }
+        all.retain(|_, sessions| sessions.strong_count() > 0);
+        let sessions = Arc::new(Sessions::new(most));
+        all.insert(upstream.clone(), Arc::downgrade(&sessions));
+        sessions
     }
 
     /// How connections of this upstream begin: the one that is known, if nothing about it has changed.

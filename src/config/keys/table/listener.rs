@@ -193,7 +193,7 @@ const LIMITS: &[Key] = &[
         "send_timeout",
         DEADLINE,
         "60s",
-        "Longest time in which a client takes nothing of its response.",
+        "Longest time in which a client takes nothing of its response. Meanwhile the gateway holds 256 KiB of it at most (and 64 KiB over TLS); once a worker holds 64 MiB so, each connection adds 4 KiB and no more.",
     ),
     Key::new(
         "keep_alive",
@@ -235,6 +235,12 @@ const LIMITS: &[Key] = &[
         "Connections of one client address (a /64 for IPv6); beyond it they are closed. 0: no limit.",
     ),
     Key::new(
+        "tunnels",
+        COUNT,
+        "0",
+        "Tunnels open at the same time that came by this listener, over HTTP/1.1 and HTTP/2; one more is answered with 503 `overloaded`. 0: no limit.",
+    ),
+    Key::new(
         "max_connection_age",
         TIME,
         "0s",
@@ -244,7 +250,7 @@ const LIMITS: &[Key] = &[
         "h2_streams",
         Form::Integer { min: 1, max: 65_535 },
         "128",
-        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, and the heads of its requests.",
+        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, the heads of its requests, and what `retry.body` has kept of bodies that may have to be sent again.",
     ),
     Key::new(
         "h2_window",

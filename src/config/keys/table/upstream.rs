@@ -1,13 +1,14 @@
 //! Keys of groups of endpoints, and how connections to them are made.
 
 use super::resilience::{BREAKER, HEALTH, OUTLIER, RETRY};
+use super::sticky::STICKY;
 use super::tls::UPSTREAM_TLS;
 use super::{COUNT, DEADLINE, H2_LARGEST_WINDOW, KIB, MIB, TIME};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::legacy;
 use crate::config::keys::{Key, Shape};
-use crate::config::model::{Balance, ProxyVersion, UpstreamProtocol};
+use crate::config::model::{Balance, ProxyVersion, ShedOrder, UpstreamProtocol};
 
 pub(super) const WEIGHT: Form = Form::Integer {
     min: 0,
@@ -69,6 +70,11 @@ pub(super) const UPSTREAM: &[Key] = &[
     ),
     Key::table("pool", POOL, "Connections kept for reuse."),
     Key::optional_table(
+        "sticky",
+        STICKY,
+        "Clients come back to the endpoint that they were at: known by one of `cookie`, `learn` and `hash`. Tunnels begin where the session is. Absent: each request is balanced by itself.",
+    ),
+    Key::optional_table(
         "health",
         HEALTH,
         "Probes of each endpoint: one that fails them gets no requests until it passes again, unless that is so of all (then they are not heeded). A name that stands for several addresses is asked at up to four of them at once, and is well if one is. Absent: none is probed.",
@@ -117,7 +123,7 @@ const ENDPOINT: &[Key] = &[
         "weight",
         WEIGHT,
         "1",
-        "Share of the requests, compared with the others. 0: no new requests.",
+        "Share of the requests, compared with the others. 0: no new requests, but for those of sessions that `sticky` keeps there.",
     ),
     Key::new(
         "backup",
@@ -273,9 +279,29 @@ const QUEUE: &[Key] = &[
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
 ];
 
-const DRAIN: &[Key] = &[Key::new(
-    "deadline",
-    TIME,
-    "0s",
-    "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
-)];
+const DRAIN: &[Key] = &[
+    Key::new(
+        "deadline",
+        TIME,
+        "0s",
+        "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
+    ),
+    Key::new(
+        "rate",
+        COUNT,
+        "0",
+        "Tunnels per second that are asked to go, over all workers: with close code 1012 where frames are known (`websocket.inspect`), by the end of the connection otherwise. 0: as many as it takes to be done by the deadline, if that is 5s away or more; without a deadline nobody is asked.",
+    ),
+    Key::new(
+        "jitter",
+        Form::Ratio,
+        "0.5",
+        "How much the slices in which tunnels are asked to go vary in size, as a part of it.",
+    ),
+    Key::new(
+        "order",
+        Form::Choice(ShedOrder::NAMES),
+        "least_active",
+        "Whom to ask first: those open for longest, or those silent for longest.",
+    ),
+];

@@ -39,7 +39,7 @@ pub(crate) fn plan_of(balance: Balance, bounded_load: f64, endpoints: Vec<Endpoi
     UpstreamPlan {
         name: "u".into(),
         balance,
-        hashing: Hashing::new(balance, HashKey::ClientIp, bounded_load, &endpoints),
+        hashing: Hashing::new(balance, HashKey::ClientIp, bounded_load, None, &endpoints),
         endpoints,
         pool: Pool {
             idle_per_worker: 1,
@@ -48,6 +48,7 @@ pub(crate) fn plan_of(balance: Balance, bounded_load: f64, endpoints: Vec<Endpoi
             max_age: Duration::ZERO,
         },
         dial: Default::default(),
+        sticky: None,
         health: None,
         resilience: Default::default(),
     }
