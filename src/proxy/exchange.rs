@@ -238,14 +238,6 @@ impl<'a> Exchange<'a> {
         .await
     }
 
-    /// How the response's body follows that was announced like this: a stream may be over with its head.
-    pub fn body_of(&self, announced: BodyKind) -> BodyKind {
-        match &*self.peer {
-            Peer::H2(call) if announced == BodyKind::UntilClose && call.is_over() => BodyKind::Length(0),
-            Peer::H1(_) | Peer::H2(_) => announced,
-        }
-    }
-
     /// How a call of gRPC ended, if the trailers behind its answer said so.
     pub const fn grpc_status(&self) -> Option<Code> {
         match &self.down {
