@@ -80,6 +80,7 @@ fn record<'a>(
         route: Some("items"),
         upstream: Some("catalogue"),
         status: 200,
+        grpc_status: None,
         token: None,
         detail: None,
         timeout: None,
@@ -91,7 +92,7 @@ fn record<'a>(
         queued: Duration::ZERO,
         sticky: None,
         attempts,
-        tunnel: false,
+        tunnel: None,
     }
 }
 

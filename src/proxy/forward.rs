@@ -214,7 +214,8 @@ async fn try_endpoint(
             Ok(answered) => return Ok(answered.done(in_flight)),
         }
     }
-    let conn = reach(client, context, &attempt.route.timeouts, attempt.upstream, index).await?;
+    let timeouts = &attempt.route.timeouts;
+    let conn = reach(client, context, timeouts, attempt.upstream, index, dial).await?;
     let answer = exchange(client, context, attempt, Peer::H1(conn)).await;
     let answered = answer.map_err(|failed| failed.error)?;
     Ok(answered.done(in_flight))
@@ -227,10 +228,10 @@ pub(super) async fn reach(
     timeouts: &Timeouts,
     upstream: &LocalUpstream,
     index: usize,
+    dial: &Arc<Dial>,
 ) -> Result<Box<Conn>, ProxyError> {
     let endpoint = &upstream.endpoints[index];
     begin_attempt(context, endpoint, index, false);
-    let dial = &upstream.plan.dial;
     let behalf = client.behalf(dial);
     let dialling = Dialling {
         dial,
@@ -587,7 +588,7 @@ async fn drive(
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
-    let mut body = exchange.body_of(body);
+    let mut body = exchange.body(body);
     let switched = response.status == 101;
     if switched {
         let checked = match prepared.upgrade {

@@ -107,7 +107,16 @@ async fn endpoint(
             }
         };
         tries.at(index, context);
-        match forward::reach(client, context, &plan.timeouts, upstream, index).await {
+        match forward::reach(
+            client,
+            context,
+            &plan.timeouts,
+            upstream,
+            index,
+            &upstream.plan.dial,
+        )
+        .await
+        {
             Ok(conn) => {
                 reached(context);
                 permit.went(true);

@@ -366,7 +366,7 @@ pub struct Client {
 impl Client {
     #[track_caller]
     pub fn connect(address: &Address) -> Self {
-        Self::to(Channel::from_shared(format!("http://{address}")).expect("a URI"))
+        Self::to(&Channel::from_shared(format!("http://{address}")).expect("a URI"))
     }
 
     #[track_caller]
@@ -378,10 +378,10 @@ impl Client {
         let endpoint = Channel::from_shared(format!("https://{address}"))
             .expect("a URI")
             .origin(origin);
-        Self::to(endpoint.tls_config(tls).expect("a certificate"))
+        Self::to(&endpoint.tls_config(tls).expect("a certificate"))
     }
 
-    fn to(endpoint: tonic::transport::Endpoint) -> Self {
+    fn to(endpoint: &tonic::transport::Endpoint) -> Self {
         let runtime = runtime();
         let channel = {
             let _in = runtime.enter();

@@ -348,9 +348,9 @@ fn a_reload_closes_no_tunnel_of_what_it_does_not_change_and_none_of_what_it_does
     let mut clients: Vec<Client> = (0..TUNNELS)
         .map(|_| Client::connect(gateway.connect(), "/"))
         .collect();
-    for round in 1..=30 {
-        gateway.reload(&config(if round % 2 == 0 { "1h" } else { "2h" }, round));
-        clients[round].echo("between reloads");
+    for (round, client) in clients.iter_mut().enumerate().take(30) {
+        gateway.reload(&config(if round % 2 == 0 { "2h" } else { "1h" }, round + 1));
+        client.echo("between reloads");
     }
     for client in &mut clients {
         client.echo("after all of them");

@@ -3,6 +3,7 @@
 
 use super::{Bounds, Down, Exchange, First, MOST_INTERIM, RESPONSE_HEAD, late_send};
 use crate::message::flatten::{self, Most};
+use crate::message::framing::BodyKind;
 use crate::message::head::ResponseHead;
 use crate::message::token::Token;
 use crate::net::frames::Inbound;
@@ -32,6 +33,19 @@ impl Exchange<'_> {
             && !sent_before.is_empty()
         {
             call.send_first(sent_before, self.upload.flow.is_none());
+        }
+    }
+
+    /// How the response's body ends, given what its head says: in HTTP/2 it may have ended with it.
+    #[inline]
+    pub fn body(&self, declared: BodyKind) -> BodyKind {
+        match (&*self.peer, declared) {
+            (Peer::H2(call), BodyKind::UntilClose | BodyKind::Length(0)) => match &call.inbound {
+                Some(inbound) if inbound.is_end() => BodyKind::Length(0),
+                // Trailers may follow.
+                _ => BodyKind::UntilClose,
+            },
+            (_, declared) => declared,
         }
     }
 

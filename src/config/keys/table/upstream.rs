@@ -258,6 +258,12 @@ const POOL: &[Key] = &[
         "0",
         "Requests on one connection. 0: no limit.",
     ),
+    Key::new(
+        "max_age",
+        TIME,
+        "0s",
+        "Age at which a connection takes no more requests. 0s: none.",
+    ),
 ];
 
 const QUEUE: &[Key] = &[
