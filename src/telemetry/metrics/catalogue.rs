@@ -175,6 +175,7 @@ families! {
         TLS_EXPIRY "tidegate_tls_certificate_expiry_timestamp_seconds" Gauge ["listener" "certificate"] "When a certificate in use runs out, in Unix time, by its file.";
         ACME_NEXT_ORDER "tidegate_acme_next_order_timestamp_seconds" Gauge ["certificate"] "When a certificate is ordered next: renewed, or tried again after a failure.";
         ACME_FAILING "tidegate_acme_failures_in_a_row" Gauge ["certificate"] "Orders of a certificate that failed since one succeeded.";
+        DRAIN_SECONDS "tidegate_drain_seconds" Gauge [] "Time until what is left is cut; absent unless the gateway is shutting down.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }
