@@ -311,6 +311,9 @@ async fn connect(
         if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
             return std::task::Poll::Ready(Ok(opened));
         }
+        if let Err(gone) = room::watch_client(cx, client, context) {
+            return std::task::Poll::Ready(Err(gone));
+        }
         match late {
             Some((by, error)) if client.alarm.passed(cx, by) => std::task::Poll::Ready(Err(error)),
             _ => std::task::Poll::Pending,
@@ -345,6 +348,7 @@ async fn connect(
             complain(endpoint, fault, &error.reason());
             Err(ProxyError::tls(fault))
         }
+        Err(gone) if gone.side == Side::Client => Err(gone),
         Err(late) => {
             series.connects_failed.inc();
             if reached.get() && dial.tls.is_some() && late.token == Token::ConnectTimeout {

@@ -64,6 +64,7 @@ mod listeners;
 mod names;
 mod outlier;
 mod passthrough;
+mod passthrough_ends;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod proxy_protocol_peers;
