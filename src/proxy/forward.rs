@@ -588,7 +588,7 @@ async fn drive(
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
-    let mut body = exchange.body(body);
+    let mut body = exchange.body_of(body);
     let switched = response.status == 101;
     if switched {
         let checked = match prepared.upgrade {

@@ -36,16 +36,16 @@ impl Exchange<'_> {
         }
     }
 
-    /// How the response's body ends, given what its head says: in HTTP/2 it may have ended with it.
+    /// How the response's body follows that was announced like this: a stream may be over with its head.
     #[inline]
-    pub fn body(&self, declared: BodyKind) -> BodyKind {
-        match (&*self.peer, declared) {
-            (Peer::H2(call), BodyKind::UntilClose | BodyKind::Length(0)) => match &call.inbound {
-                Some(inbound) if inbound.is_end() => BodyKind::Length(0),
+    pub fn body_of(&self, announced: BodyKind) -> BodyKind {
+        match (&*self.peer, announced) {
+            (Peer::H2(call), BodyKind::UntilClose | BodyKind::Length(0)) => match call.is_over() {
+                true => BodyKind::Length(0),
                 // Trailers may follow.
-                _ => BodyKind::UntilClose,
+                false => BodyKind::UntilClose,
             },
-            (_, declared) => declared,
+            (_, announced) => announced,
         }
     }
 
