@@ -33,7 +33,9 @@ pub fn frames(c: &mut Criterion) {
     ] {
         let mut scanner = Scanner::new(Speaker::Client);
         group.throughput(Throughput::Bytes(bytes.len() as u64));
-        group.bench_function(name, |b| b.iter(|| scanner.scan(black_box(&bytes), |_| true).pass));
+        group.bench_function(name, |b| {
+            b.iter(|| scanner.scan(black_box(&bytes), |_| true).pass)
+        });
     }
     let torn = message(64);
     let mut scanner = Scanner::new(Speaker::Client);

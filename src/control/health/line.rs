@@ -70,7 +70,10 @@ mod tests {
         let dial = Default::default();
         let target = Target::Tcp(listener.local_addr().unwrap());
         let (conn, accepted) = tokio::join!(Conn::open(&target, &dial), listener.accept());
-        (Line(Some(Kept::Http1(Box::new(conn.unwrap())))), accepted.unwrap().0)
+        (
+            Line(Some(Kept::Http1(Box::new(conn.unwrap())))),
+            accepted.unwrap().0,
+        )
     }
 
     #[tokio::test]
