@@ -104,6 +104,12 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
     families::orders(&api.gateway.orders.load(), encoder);
     families::certificates(&snapshot, encoder);
     health::view::families(&snapshot, encoder);
+    encoder.family(&catalogue::DRAIN_SECONDS, |samples| {
+        if let Some(deadline) = api.gateway.board.shed().and_then(|shed| shed.deadline) {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            samples.add(&[], left.as_secs_f64());
+        }
+    });
     let draining = api.gateway.phase() == Phase::Draining;
     encoder.family(&catalogue::DRAINING, |samples| samples.add(&[], draining));
 }

@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// Longest wait for a handshake's turn under `websocket.accept_rate`.
-const ACCEPT_WAIT: Duration = Duration::from_millis(500);
+const ACCEPT_WAIT: Duration = Duration::from_secs(1);
 
 const WEBSOCKET: &[u8] = b"websocket";
 

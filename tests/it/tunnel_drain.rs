@@ -77,12 +77,15 @@ fn a_drain_asks_tunnels_to_go_at_its_rate_and_those_elsewhere_stay() {
     let mut clients: Vec<Client> = (0..TUNNELS)
         .map(|_| Client::connect(gateway.connect(), "/"))
         .collect();
-    assert_eq!((tunnels_at(&gateway, &a), tunnels_at(&gateway, &b)), (20, 20));
+    // Each worker counts by itself, so that one has a little more than the other.
+    let there = tunnels_at(&gateway, &a) as usize;
+    assert!((15..=25).contains(&there), "{there}");
+    assert_eq!(there + tunnels_at(&gateway, &b) as usize, TUNNELS);
     let begun = Instant::now();
     drain(&gateway, &a, &json!({ "state": "draining" }));
     let mut gone = 0;
     let mut progress = Value::Null;
-    while gone < TUNNELS / 2 {
+    while gone < there {
         assert!(begun.elapsed() < Duration::from_secs(20), "{gone} have gone");
         clients.retain_mut(|client| match told_to_go(client) {
             None => true,
@@ -102,7 +105,7 @@ fn a_drain_asks_tunnels_to_go_at_its_rate_and_those_elsewhere_stay() {
     }
     assert_eq!(progress["rate"], 10, "{progress}");
     assert!(progress["estimated_end"].is_string(), "{progress}");
-    assert_eq!(progress["at_start"]["open_websockets"], 20, "{progress}");
+    assert_eq!(progress["at_start"]["open_websockets"], there, "{progress}");
     eventually("the drain is over", || {
         gateway.endpoint(&a.address())["drain"]["finished"].is_string()
     });
@@ -111,7 +114,7 @@ fn a_drain_asks_tunnels_to_go_at_its_rate_and_those_elsewhere_stay() {
     }
     assert_eq!(
         gateway.metric("tidegate_ws_closed_total", &["reason=\"drain\""]),
-        20.0
+        there as f64
     );
     // Whoever comes back lands elsewhere.
     for _ in 0..4 {
@@ -265,7 +268,7 @@ fn a_storm_stays_away_while_a_backend_drains() {
     let begun = Instant::now();
     drain(&gateway, a, &json!({ "state": "draining" }));
     let (mut returned, mut slowest) = (0, Duration::ZERO);
-    while returned < TUNNELS / 3 {
+    while tunnels_at(&gateway, a) > 0 {
         assert!(begun.elapsed() < Duration::from_secs(20), "{returned} came back");
         for client in &mut clients {
             if told_to_go(client).is_some() {
@@ -283,5 +286,6 @@ fn a_storm_stays_away_while_a_backend_drains() {
     assert_eq!(came, returned as f64);
     assert!(came <= RATE * 1.5 * took + 5.0, "{came} within {took} s");
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
-    assert_eq!(a.open_connections(), 0);
+    assert!(returned >= TUNNELS / 6, "{returned}");
+    eventually("nobody is left there", || a.open_connections() == 0);
 }

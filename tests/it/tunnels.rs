@@ -147,7 +147,8 @@ fn a_tunnel_is_closed_by_number_client_or_route_and_nobody_else_is() {
     assert_eq!(close_code(&mut one.conn), 1001);
     one.conn.send(ws::frame(ws::CLOSE, &1001_u16.to_be_bytes(), true));
     one.conn.expect_end();
-    eventually("it is gone", || delete("").status == 404);
+    eventually("it is gone", || list(&gateway, "?client=203.0.113.2").is_empty());
+    assert_eq!(delete("").status, 404);
 
     let close = |body: &Value| gateway.admin_call("POST", "/api/v1/tunnels/close", "", &body.to_string());
     let answer = close(&json!({ "client": "198.51.100.0/24", "code": 1008, "reason": "abuse" }));

@@ -210,8 +210,11 @@ impl Tunnel {
             }
         }
         // Who was told to go is gone when he has nothing more to say and has heard us.
-        let gone =
-            self.up.is_ended() && (self.down.is_ended() || card.leave().is_some() && self.down.is_silent());
+        // Nobody hears him either once the endpoint has ended.
+        let gone = match card.leave() {
+            None => self.up.is_ended() && self.down.is_ended(),
+            Some(_) => self.down.is_ended() || self.up.is_ended() && self.down.is_silent(),
+        };
         match gone {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,

@@ -81,7 +81,7 @@ families! {
         REQUEST_ERRORS "tidegate_request_errors_total" Counter ["route" "upstream" "token"] "Requests that ended with an error, by token.";
         RECEIVED "tidegate_received_bytes_total" Counter ["route" "upstream"] "Bytes read from clients for requests of a route.";
         SENT "tidegate_sent_bytes_total" Counter ["route" "upstream"] "Bytes written to clients for requests of a route.";
-        STICKY_SESSIONS "tidegate_sticky_sessions_total" Counter ["route" "upstream" "outcome"] "Requests to upstreams that keep sessions by cookie or by learning, by outcome: kept (the session's endpoint answered), new (it came with none), malformed, foreign (another key or upstream), tampered, expired (its cookie); unknown (not learned here); gone, unwell, full, failed (its endpoint). An outcome appears when first counted.";
+        STICKY_SESSIONS "tidegate_sticky_sessions_total" Counter ["route" "upstream" "outcome"] "Requests to upstreams that keep sessions by cookie or by learning, by outcome: kept (the session's endpoint had the request), new (it came with none), malformed, foreign (another key or upstream), tampered, expired (its cookie); unknown (not learned here); gone, unwell, full, failed (its endpoint). An outcome appears when first counted.";
         STICKY_COOKIES "tidegate_sticky_cookies_total" Counter ["route" "upstream" "reason"] "Sticky cookies set, by reason: new, moved (another endpoint has the session now), replaced (what came was of no use), renewed (the same endpoint, and a fresh signature). A reason appears when first counted.";
         WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections; TLS passed on unopened, with the route passthrough:LISTENER.";
         WS_OPENED "tidegate_ws_opened_total" Counter ["route" "upstream"] "Tunnels opened.";
@@ -175,6 +175,7 @@ families! {
         TLS_EXPIRY "tidegate_tls_certificate_expiry_timestamp_seconds" Gauge ["listener" "certificate"] "When a certificate in use runs out, in Unix time, by its file.";
         ACME_NEXT_ORDER "tidegate_acme_next_order_timestamp_seconds" Gauge ["certificate"] "When a certificate is ordered next: renewed, or tried again after a failure.";
         ACME_FAILING "tidegate_acme_failures_in_a_row" Gauge ["certificate"] "Orders of a certificate that failed since one succeeded.";
+        DRAIN_SECONDS "tidegate_drain_seconds" Gauge [] "Time until what is left is cut; absent unless the gateway is shutting down.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }

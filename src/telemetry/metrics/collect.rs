@@ -442,9 +442,10 @@ fn micros(us: i64) -> Number {
 mod tests {
     use super::super::catalogue::{ALL, Origin};
     use super::super::{
-        CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
+        Closed, CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
     };
     use super::*;
+    use crate::message::grpc::Code;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
     use std::sync::Arc;
@@ -466,10 +467,13 @@ mod tests {
             route.errors.inc(Token::ConnectFailed);
             route.duration.record(Duration::from_millis(4));
             route.tunnels_open.inc();
+            route.tunnels_closed.inc(Closed::Idle);
+            route.close_codes.inc(1001);
             route.sessions.inc(Sticky::Kept);
             route.cookies_set.inc(CookieSet::New);
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
+            endpoint.grpc.inc(Some(Code::Unavailable));
             endpoint.tls_full.inc();
             endpoint.tls_failed.inc(TlsFault::Expired);
             endpoint.connections_idle.set(2);

@@ -260,7 +260,7 @@ const WEBSOCKET: &[Key] = &[
         "accept_rate",
         COUNT,
         "0",
-        "Handshakes per second that go to endpoints, evenly spread. One more waits, up to half a second; if its turn is further away it is answered with 503 `overloaded` and a Retry-After. 0: any number.",
+        "Handshakes per second that go to endpoints, evenly spread. One more waits, up to a second; if its turn is further away it is answered with 503 `overloaded` and a Retry-After. 0: any number.",
     ),
     Key::new(
         "connections",
