@@ -560,6 +560,7 @@ fn pool(t: &Table) -> Option<Pool> {
         idle_per_worker: t.get("idle_per_worker")?,
         idle_timeout: t.get("idle_timeout")?,
         max_requests: t.get("max_requests")?,
+        max_age: t.get("max_age")?,
     })
 }
 

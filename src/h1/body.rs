@@ -163,6 +163,11 @@ impl BodyDecoder {
         self.payload == 0 && (begun || matches!(self.state, State::Length | State::UntilClose))
     }
 
+    /// Ends with its source, and not before. For bodies whose length somebody else sees to.
+    pub fn goes_to_its_end(&mut self) {
+        (self.state, self.left) = (State::UntilClose, 0);
+    }
+
     /// Bytes of payload so far.
     #[must_use]
     pub const fn payload(&self) -> u64 {

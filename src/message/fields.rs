@@ -331,4 +331,73 @@ mod tests {
         assert_eq!(lines, b"grpc-status: 0\r\nx-sum: a b\r\n");
         assert_eq!(texts(&passed_on(&map)), ["grpc-status: 0", "x-sum: a b"]);
     }
+
+    fn asked(edit: impl FnOnce(&HeadBuf, &mut Edits), body: BodyKind) -> RequestFields {
+        let mut buf = Box::new(HeadBuf::default());
+        buf.bytes.extend_from_slice(b"POST /a?b HTTP/1.1\r\n");
+        for (name, value) in [
+            ("Host", "Example.com:8080"),
+            ("Connection", "x-private, te"),
+            ("TE", "trailers"),
+            ("Transfer-Encoding", "chunked"),
+            ("Cookie", "a=1"),
+            ("X-A", "1"),
+        ] {
+            let start = buf.bytes.len();
+            buf.bytes
+                .extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            let end = start + name.len();
+            buf.push(Field {
+                name: Span::new(start, end),
+                value: Span::new(end + 2, end + 2 + value.len()),
+                id: Name::recognise(name.as_bytes()),
+            });
+        }
+        buf.bytes.extend_from_slice(b"\r\n");
+        let head = RequestHead {
+            method: crate::message::head::Method::Post,
+            method_text: Span::new(0, 4),
+            target: Span::new(5, 9),
+            version: Version::H11,
+            buf,
+        };
+        let mut edits = Edits::default();
+        edit(&head.buf, &mut edits);
+        of_request(&head, &edits, body, true).unwrap()
+    }
+
+    #[test]
+    fn a_request_has_its_host_as_authority_and_nothing_of_the_connection() {
+        let sent = asked(
+            |_, edits| {
+                edits.add(b"TE", b"trailers");
+                edits.add(b"Connection", b"TE");
+                edits.add(b"X-Request-Id", b"7");
+            },
+            BodyKind::Chunked,
+        );
+        assert_eq!(sent.uri, "https://Example.com:8080/a?b");
+        assert_eq!(sent.method, Method::POST);
+        let expected = ["cookie: a=1", "x-a: 1", "te: trailers", "x-request-id: 7"];
+        assert_eq!(texts(&sent.fields), expected);
+        assert!(sent.fields["cookie"].is_sensitive() && !sent.fields["x-a"].is_sensitive());
+    }
+
+    #[test]
+    fn edits_of_a_request_win_and_its_length_is_the_bodys() {
+        let sent = asked(
+            |head, edits| {
+                edits.drop_named(head, b"host");
+                edits.add(b"Host", b"api.internal");
+                edits.add(b"Content-Length", b"99");
+                edits.set_target(b"/other");
+            },
+            BodyKind::Length(4),
+        );
+        assert_eq!(sent.uri, "https://api.internal/other");
+        assert_eq!(
+            texts(&sent.fields),
+            ["cookie: a=1", "x-a: 1", "content-length: 4"]
+        );
+    }
 }

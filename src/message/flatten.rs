@@ -399,4 +399,24 @@ mod tests {
         assert_eq!(head.target(), b"a.example:443");
         assert_eq!(head.method, Method::Connect);
     }
+
+    #[test]
+    fn a_response_reads_as_http_1_would_have_written_it() {
+        let mut headers = HeaderMap::new();
+        headers.append("set-cookie", "a=1".parse().unwrap());
+        headers.append("x-a", "1".parse().unwrap());
+        headers.append("set-cookie", "b=2".parse().unwrap());
+        let head = response(404, &headers, MOST, Box::default()).unwrap();
+        let text = std::str::from_utf8(&head.buf.bytes).unwrap();
+        let expected = "HTTP/2.0 404 Not Found\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nx-a: 1\r\n\r\n";
+        assert_eq!(text, expected);
+        assert_eq!((head.status, head.reason()), (404, &b"Not Found"[..]));
+        headers.append("x-long", "x".repeat(2000).parse().unwrap());
+        let (reject, _) = response(200, &headers, MOST, Box::default()).unwrap_err();
+        assert_eq!(reject.token, Token::BadResponse);
+        let mut headers = HeaderMap::new();
+        headers.append("connection", "close".parse().unwrap());
+        let (reject, _) = response(200, &headers, MOST, Box::default()).unwrap_err();
+        assert_eq!(reject.token, Token::BadResponse);
+    }
 }

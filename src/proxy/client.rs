@@ -4,7 +4,7 @@
 use super::ends::{Announced, Ends};
 use super::error::{ProxyError, Side};
 use super::h2::Stream;
-use super::handshake::Secured;
+use super::secured::Secured;
 use super::view::ListenerKey;
 use crate::message::host::Scheme;
 use crate::net::alarm::Alarm;

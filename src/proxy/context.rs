@@ -4,8 +4,8 @@
 use super::client::{Client, Link, Who};
 use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
-use super::handshake::Secured;
 use super::heads;
+use super::secured::Secured;
 use super::service::{Begun, Rest};
 use super::sticky::Stay;
 use super::upgrade::Places;

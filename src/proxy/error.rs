@@ -1,6 +1,7 @@
 //! Why an exchange failed: whose side, which token, whether another endpoint may be tried.
 
 use crate::message::token::{Reject, Token};
+use crate::net::frames;
 use crate::tls::client_fault::{self, TlsFault};
 use std::io;
 
@@ -123,6 +124,9 @@ impl From<Reject> for ProxyError {
 /// What the log says of an operating system's error.
 fn io_detail(error: &io::Error) -> &'static str {
     use io::ErrorKind as Kind;
+    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
+        return frames::detail(error);
+    }
     match error.kind() {
         Kind::ConnectionRefused => "connection refused",
         Kind::ConnectionReset => "connection reset",

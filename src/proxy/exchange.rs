@@ -179,7 +179,12 @@ impl<'a> Exchange<'a> {
         body: BodyKind,
         framing: Framing,
     ) -> Result<u64, ProxyError> {
-        let mut flow = Flow::new(body, framing, ChunkLimits::response(&RESPONSE_HEAD));
+        let source = match (body, &*self.peer, &self.client.link) {
+            // Trailers may follow what was announced; the engine sees to the length.
+            (BodyKind::Length(1..), Peer::H2(_), Link::H2(_)) => BodyKind::UntilClose,
+            (body, _, _) => body,
+        };
+        let mut flow = Flow::new(source, framing, ChunkLimits::response(&RESPONSE_HEAD));
         let sent = match &mut self.client.link {
             Link::H1(wire) => {
                 let announced = match (body, framing) {
@@ -231,14 +236,6 @@ impl<'a> Exchange<'a> {
             self.poll_late(cx).map(Err)
         })
         .await
-    }
-
-    /// How the response's body follows that was announced like this: a stream may be over with its head.
-    pub fn body_of(&self, announced: BodyKind) -> BodyKind {
-        match &*self.peer {
-            Peer::H2(call) if announced == BodyKind::UntilClose && call.is_over() => BodyKind::Length(0),
-            Peer::H1(_) | Peer::H2(_) => announced,
-        }
     }
 
     /// How a call of gRPC ended, if the trailers behind its answer said so.

@@ -20,6 +20,7 @@ use crate::h1::parse::{Parsed, parse_request};
 use crate::message::head::{HeadBuf, RequestHead};
 use crate::message::host::Scheme;
 use crate::message::token::{Reject, Token};
+use crate::routing::split::Split;
 use crate::routing::{RouteInput, Verdict};
 use crate::snapshot::{ActionPlan, RoutePlan};
 use crate::telemetry::metrics::Sticky;
@@ -102,7 +103,7 @@ pub struct Asked {
 #[derive(Debug, Serialize)]
 pub struct UpstreamChoice {
     pub upstream: String,
-    /// Of the split, from 0 to 1.
+    /// Of the split, from 0 to 1; all or nothing where the request's session is at one of them.
     pub share: f64,
     pub balance: &'static str,
     /// What decides, where that is a part of the request; the hash is `null` when this request has none.
@@ -324,10 +325,18 @@ fn follow(view: &View, route: &RoutePlan, input: &RouteInput<'_>, now: Millis, t
         ActionPlan::Respond(_) => "respond",
     });
     if let ActionPlan::Forward(split) = &route.action {
-        let shares: Vec<(usize, f64)> = match split {
+        let mut shares: Vec<(usize, f64)> = match split {
             None => vec![(0, 1.0)],
             Some(split) => split.shares().map(|(target, share)| (*target, share)).collect(),
         };
+        let plan = |target: usize| &view.upstreams[route.targets()[target].upstream].plan;
+        let mut targets = split.iter().flat_map(Split::iter);
+        let home = targets.find(|target| sticky::is_at_home(plan(**target), input));
+        if let Some(home) = home {
+            for (target, share) in &mut shares {
+                *share = f64::from(u8::from(target == home));
+            }
+        }
         told.upstreams = shares
             .into_iter()
             .map(|(target, share)| {

@@ -68,6 +68,9 @@ impl<P: Put> Put for Keeping<'_, P> {
     }
 
     fn trailers(&mut self, lines: &[u8]) {
+        if !lines.is_empty() {
+            self.kept.lose();
+        }
         self.to.trailers(lines);
     }
 }
@@ -176,6 +179,12 @@ impl Flow {
     /// Whether nothing of the body has been read.
     pub const fn is_untouched(&self) -> bool {
         self.decoder.is_untouched()
+    }
+
+    /// Reads to the source's own end, which is known to come where it was announced. Only before any of it was read.
+    pub fn goes_to_its_end(&mut self) {
+        self.source = BodyKind::UntilClose;
+        self.decoder.goes_to_its_end();
     }
 
     /// Changes how the body goes on. Only before any of it has.
@@ -442,6 +451,9 @@ impl Flow {
         let end = self.decoder.is_end();
         let ToFrames { payload, trailers } = frames;
         let last = end && trailers.is_empty();
+        if let (false, Some(kept)) = (trailers.is_empty(), &mut self.kept) {
+            kept.lose();
+        }
         to.send(Bytes::from(payload), last).map_err(FlowError::Write)?;
         if end && !last {
             to.end(trailers).map_err(FlowError::Write)?;

@@ -214,7 +214,8 @@ async fn try_endpoint(
             Ok(answered) => return Ok(answered.done(in_flight)),
         }
     }
-    let conn = reach(client, context, &attempt.route.timeouts, attempt.upstream, index).await?;
+    let timeouts = &attempt.route.timeouts;
+    let conn = reach(client, context, timeouts, attempt.upstream, index, dial).await?;
     let answer = exchange(client, context, attempt, Peer::H1(conn)).await;
     let answered = answer.map_err(|failed| failed.error)?;
     Ok(answered.done(in_flight))
@@ -227,10 +228,10 @@ pub(super) async fn reach(
     timeouts: &Timeouts,
     upstream: &LocalUpstream,
     index: usize,
+    dial: &Arc<Dial>,
 ) -> Result<Box<Conn>, ProxyError> {
     let endpoint = &upstream.endpoints[index];
     begin_attempt(context, endpoint, index, false);
-    let dial = &upstream.plan.dial;
     let behalf = client.behalf(dial);
     let dialling = Dialling {
         dial,
@@ -310,6 +311,9 @@ async fn connect(
         if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
             return std::task::Poll::Ready(Ok(opened));
         }
+        if let Err(gone) = room::watch_client(cx, client, context) {
+            return std::task::Poll::Ready(Err(gone));
+        }
         match late {
             Some((by, error)) if client.alarm.passed(cx, by) => std::task::Poll::Ready(Err(error)),
             _ => std::task::Poll::Pending,
@@ -344,6 +348,7 @@ async fn connect(
             complain(endpoint, fault, &error.reason());
             Err(ProxyError::tls(fault))
         }
+        Err(gone) if gone.side == Side::Client => Err(gone),
         Err(late) => {
             series.connects_failed.inc();
             if reached.get() && dial.tls.is_some() && late.token == Token::ConnectTimeout {

@@ -87,7 +87,14 @@ fn route(context: &mut RequestContext) -> Result<Match, ProxyError> {
     let route = &view.routes[matched.route as usize];
     let mut target = 0;
     if let ActionPlan::Forward(split) = &route.plan.action {
-        target = split.as_ref().map_or(0, |split| *split.choose(fastrand::u64(..)));
+        if let Some(split) = split {
+            // Whose session is at one of them stays there.
+            let plan = |target: usize| &view.upstreams[route.plan.targets()[target].upstream].plan;
+            let home = split
+                .iter()
+                .find(|target| sticky::is_at_home(plan(**target), &input));
+            target = *home.unwrap_or_else(|| split.choose(fastrand::u64(..)));
+        }
         let upstream = &view.upstreams[route.plan.targets()[target].upstream];
         let (stay, key) = match &upstream.plan.sticky {
             None => (

@@ -53,6 +53,7 @@ mod prepare;
 mod respond;
 mod retry;
 mod room;
+mod secured;
 mod service;
 mod shared;
 mod sticky;

@@ -42,6 +42,10 @@ pub(super) fn edits(
 ) -> Result<BorrowedEdits, ProxyError> {
     let mut edits = heads::edits();
     hop::drop_hop_by_hop(&response.buf, &mut edits);
+    let sticky = context.upstream.as_ref().and_then(|it| it.plan.sticky.as_deref());
+    if let Some(plan) = sticky {
+        sticky::drop_namesakes(plan, response, &mut edits);
+    }
     if response.status == 101 {
         edits.add(b"Connection", b"upgrade");
         if let Some(protocol) = response.buf.get(Name::Upgrade) {
@@ -75,9 +79,7 @@ pub(super) fn edits(
             .response_headers
             .apply(&response.buf, &variables, &mut edits);
     }
-    if let Some(upstream) = &context.upstream
-        && let Some(plan) = &upstream.plan.sticky
-    {
+    if let Some(plan) = sticky {
         sticky::answered(context, plan, response, &mut edits);
     }
     Ok(edits)
@@ -135,6 +137,9 @@ fn put_back(
     let mut value = Vec::new();
     for index in 0..head.fields.len() {
         let (id, given) = (head.fields[index].id, head.value(index));
+        if edits.is_dropped(index) {
+            continue;
+        }
         let changed = match id {
             Name::Location => backward.location(given, &seen, &mut value),
             Name::Refresh => backward.refresh(given, &seen, &mut value),

@@ -138,7 +138,7 @@ fn poll_turn(
 
 /// Notices a client that leaves, where what it sends is not the body: nobody has asked for that yet. A stream of
 /// HTTP/2 is watched without reading.
-fn watch_client(
+pub(super) fn watch_client(
     cx: &mut Context<'_>,
     client: &mut Client,
     context: &RequestContext,
@@ -146,6 +146,7 @@ fn watch_client(
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
     match client.link {
         Link::H1(_) if !bodiless => Ok(()),
-        _ => client.watch(cx, false),
+        // Who says no more within a handshake says nothing at all.
+        _ => client.watch(cx, context.passthrough.is_some()),
     }
 }

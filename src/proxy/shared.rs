@@ -12,6 +12,7 @@ use crate::message::fields;
 use crate::message::head::Version;
 use crate::message::token::Token;
 use crate::telemetry::access::Outcome;
+use crate::tls::client_fault::TlsFault;
 use crate::upstream::conn::h2::{Call, Ended, Seat};
 use crate::upstream::conn::{BeginError, Conn};
 use crate::upstream::local::{InFlight, Joined, LocalEndpoint, Opened, Opening};
@@ -57,6 +58,11 @@ async fn reach(
     grpc::allow(context, attempt.prepared)?;
     let dial = &upstream.plan.dial;
     let behalf = client.behalf(dial);
+    if let (true, Some(apart)) = (attempt.prepared.upgrade, &dial.apart) {
+        let timeouts = &attempt.route.timeouts;
+        let conn = forward::reach(client, context, timeouts, upstream, index, apart).await?;
+        return alone(attempt, conn);
+    }
     let started = Instant::now();
     let mut waited = false;
     loop {
@@ -80,7 +86,7 @@ async fn reach(
                         endpoint.series.reuses.inc();
                         conn
                     }
-                    None => forward::reach(client, context, timeouts, upstream, index).await?,
+                    None => forward::reach(client, context, timeouts, upstream, index, dial).await?,
                 };
                 if conn.speaks_http2().is_ok_and(|http2| !http2) {
                     return alone(attempt, conn);
@@ -117,7 +123,9 @@ fn call(context: &mut RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Resu
             ..ProxyError::new(Token::UpgradeRefused, Side::Gateway)
         });
     }
-    if !attempt.upload.goes_plain() {
+    // Its engine holds the body to what was announced.
+    let of_http2 = context.head()?.version == Version::H2;
+    if !attempt.upload.goes_plain(of_http2) {
         return Err(ProxyError {
             detail: Some("what was sent of the body to another endpoint can't be sent in HTTP/2"),
             ..ProxyError::new(Token::UpstreamReset, Side::Endpoint)
@@ -174,7 +182,7 @@ async fn wait(
     let timeouts = &attempt.route.timeouts;
     let late = forward::late(Bounds::after(started, timeouts.connect), context);
     let opened = poll_fn(|cx| {
-        if let Poll::Ready(opened) = Pin::new(&mut opening).poll(cx) {
+        if let Poll::Ready(opened) = Pin::new(&mut opening.outcome).poll(cx) {
             return Poll::Ready(Ok(opened));
         }
         match late {
@@ -203,8 +211,14 @@ async fn wait(
         }),
         Err(late) => {
             // Nobody else is left who would count it.
-            if opening.strong_count() == Some(1) {
+            if opening.is_last() {
                 endpoint.series.connects_failed.inc();
+            }
+            if opening.is_in_handshake() && late.token == Token::ConnectTimeout {
+                return Err(ProxyError {
+                    timeout: late.timeout,
+                    ..ProxyError::tls(TlsFault::Timeout)
+                });
             }
             Err(late)
         }

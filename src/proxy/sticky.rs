@@ -92,7 +92,9 @@ impl Stay {
             (_, Some(Missing::Unwell)) => Sticky::Unwell,
             (_, Some(Missing::Full)) => Sticky::Full,
             (Some(_), None) if last.is_some() => Sticky::Failed,
-            (_, None) => found,
+            // It came to no endpoint at all, for reasons of its own.
+            (Some(_), None) => return None,
+            (None, None) => found,
         })
     }
 }
@@ -123,6 +125,13 @@ pub(super) fn recognise(
             None => (Stay::default(), by_balance()),
         },
     }
+}
+
+/// Whether the upstream has the session of this request.
+pub(super) fn is_at_home(upstream: &UpstreamPlan, request: &RouteInput<'_>) -> bool {
+    upstream.sticky.as_ref().is_some_and(|sticky| {
+        sticky.remembers() && recognise(upstream, sticky, request, false).0.home().is_some()
+    })
 }
 
 /// The first cookie that says something, or what is wrong with the last.
@@ -193,6 +202,20 @@ pub(super) fn conceal(upstream: &UpstreamPlan, head: &RequestHead, edits: &mut E
     }
 }
 
+/// Leaves out the cookies of our name that an endpoint sets: it would take the client's place from it.
+pub(super) fn drop_namesakes(sticky: &StickyPlan, response: &ResponseHead, edits: &mut Edits) {
+    let buf = &response.buf;
+    let By::Cookie(cookie) = &sticky.by else { return };
+    if !buf.has(Name::SetCookie) {
+        return;
+    }
+    for field in 0..buf.fields.len() {
+        if buf.fields[field].id == Name::SetCookie && cookie.is_named_by(buf.value(field)) {
+            edits.drop_index(field);
+        }
+    }
+}
+
 /// The final answer of an endpoint: tells the client where its session is, or learns what the application calls it.
 pub(super) fn answered(
     context: &RequestContext,
@@ -217,14 +240,6 @@ fn tell(
     response: &ResponseHead,
     edits: &mut Edits,
 ) {
-    let buf = &response.buf;
-    if buf.has(Name::SetCookie) {
-        for field in 0..buf.fields.len() {
-            if buf.fields[field].id == Name::SetCookie && cookie.is_named_by(buf.value(field)) {
-                edits.drop_index(field);
-            }
-        }
-    }
     let stay = &context.stay;
     let why = match stay.home() {
         Some(home) if home == index => {

@@ -35,13 +35,18 @@ impl Kept {
     pub fn add(&mut self, parts: &[&[u8]]) {
         let more: usize = parts.iter().map(|part| part.len()).sum();
         if self.lost || more > self.most - self.bytes.len() {
-            self.lost = true;
-            self.bytes = Vec::new();
+            self.lose();
             return;
         }
         for part in parts {
             self.bytes.extend_from_slice(part);
         }
+    }
+
+    /// Something was sent that is not kept.
+    pub fn lose(&mut self) {
+        self.lost = true;
+        self.bytes = Vec::new();
     }
 
     /// All that was sent; `None` when that was too much.
@@ -136,9 +141,16 @@ impl Upload {
         self.flow.is_none() && self.sent_before().is_empty()
     }
 
-    /// Has the body go as payload alone from now on, as in HTTP/2. False: it has begun in chunks.
-    pub fn goes_plain(&mut self) -> bool {
-        self.goes(Framing::Plain)
+    /// Has the body go as payload alone from now on, as in HTTP/2. False: it has begun in chunks. `to_its_end`: it ends
+    /// with its stream, whatever was announced, so that trailers may follow.
+    pub fn goes_plain(&mut self, to_its_end: bool) -> bool {
+        let goes = self.goes(Framing::Plain);
+        if let (true, Some(flow)) = (to_its_end, &mut self.flow)
+            && flow.is_untouched()
+        {
+            flow.goes_to_its_end();
+        }
+        goes
     }
 
     /// Has the body go as HTTP/1.1 needs it from now on: in chunks, where its length is not known. False: it has begun

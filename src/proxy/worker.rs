@@ -277,6 +277,8 @@ impl Worker {
         self.cut_all();
         // Cut tasks are dropped in the next turn, and write their records then.
         tokio::task::yield_now().await;
+        self.views.borrow().leave();
+        tokio::task::yield_now().await;
         self.access.flush();
     }
 

@@ -19,6 +19,12 @@ use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certi
 /// Names of a client that are told to endpoints; one certificate may have thousands.
 const MAX_NAMES_TOLD: usize = 16;
 
+/// Bytes of authorities' names that a client is told in the handshake. Their list has a length of two bytes, so a large
+/// bundle would break every handshake; with no list, clients show what they have.
+const MAX_NAMED: usize = 16 * 1024;
+/// What stands around a name there.
+const NAME_OVERHEAD: usize = 8;
+
 /// What is asked of a client's certificate. Equal digests mean the same question with the same answers.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -77,7 +83,15 @@ impl Terms {
                 return None;
             }
         }
+        let named: usize = store
+            .roots
+            .iter()
+            .map(|root| root.subject.len() + NAME_OVERHEAD)
+            .sum();
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider.clone());
+        if named > MAX_NAMED {
+            builder = builder.clear_root_hint_subjects();
+        }
         if !lists.is_empty() {
             builder = builder
                 .with_crls(lists)

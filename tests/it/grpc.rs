@@ -5,7 +5,7 @@ use crate::grpc_kit::{Client, Raw, Server, all, path};
 use bytes::Bytes;
 use futures_util::stream;
 use std::time::Duration;
-use testkit::{Address, Builder, Gateway, eventually, eventually_some, holds_for, pattern};
+use testkit::{Address, Builder, Gateway, eventually, eventually_some, holds_for, pace, pattern};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request};
 
@@ -297,7 +297,7 @@ fn a_silent_conversation_ends_when_its_route_says_so() {
     let failed = client.run(async {
         // Either side's word keeps it alive.
         for _ in 0..8 {
-            tokio::time::sleep(Duration::from_millis(60)).await;
+            pace(Duration::from_millis(60));
             chat.echo("still here").await;
         }
         chat.hear().await.unwrap_err()

@@ -1,16 +1,14 @@
 //! Endpoints that speak HTTP/2: what reaches them, and how few connections it takes.
 
 use crate::gateway;
-use crate::h2_client::{Client, post, send_all};
-use crate::h2_server::{Answer, Seen, Server, Stream, opened};
+use crate::h2_client::{Client, post, send_all, whole};
+use crate::h2_server::{Answer, Seen, Server, opened};
+use crate::h2_upstream_pool::relay;
 use crate::upstream_tls::{CA, towards};
 use http::HeaderMap;
-use std::io::Read;
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::thread;
-use testkit::frames::{HEADERS, PING, Served};
-use testkit::{Address, Backend, Builder, Ca, Conn, Gate, Gateway, Reply, TlsFront, eventually};
+use testkit::frames::{END_STREAM, HEADERS, Peer};
+use testkit::{Backend, Builder, Ca, Gate, Gateway, Reply, TlsFront, eventually};
 
 /// One listener for both protocols, and an endpoint that speaks HTTP/2 by prior knowledge.
 pub const TO_H2: &str = r#"
@@ -59,117 +57,6 @@ fn a_request_reaches_the_endpoint_as_one_of_http_2() {
     for gone in ["connection", "x-private", "host", "transfer-encoding", "upgrade"] {
         assert!(!seen.headers.contains_key(gone), "{gone}");
     }
-}
-
-#[test]
-fn a_burst_shares_a_connection_that_is_opened_once() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let server = Server::streams(move |stream| hold(stream, held.clone()));
-    let gateway = one_worker(&server, "");
-    let conns = burst(&gateway, 60);
-    eventually("all are there", || server.hits() == 60);
-    assert_eq!((server.connections(), server.running()), (1, 60));
-    let endpoint = gateway.endpoint(&server.address());
-    assert_eq!(endpoint["in_flight"], 60);
-    let pool = &endpoint["connections"];
-    assert_eq!((&pool["http2"], &pool["http2_streams"]), (&1.into(), &60.into()));
-    assert_eq!(gateway.metric("tidegate_upstream_http2_streams", &[]), 60.0);
-    gate.open();
-    answered(conns);
-    assert_eq!(gateway.endpoint(&server.address())["in_flight"], 0);
-    assert_eq!(gateway.metric("tidegate_upstream_http2_connections", &[]), 1.0);
-}
-
-#[test]
-fn more_requests_than_streams_open_another_connection() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let server = Server::streams(move |stream| hold(stream, held.clone()));
-    let gateway = one_worker(&server, "http2 = { streams = 10 }");
-    let conns = burst(&gateway, 35);
-    eventually("all are there", || server.hits() == 35);
-    assert_eq!(server.connections(), 4);
-    gate.open();
-    answered(conns);
-}
-
-#[test]
-fn max_connections_counts_requests_and_the_queue_takes_the_rest() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let server = Server::streams(move |stream| hold(stream, held.clone()));
-    let config = TO_H2.replace(
-        "{ address = \"@app@\" }",
-        "{ address = \"@app@\", max_connections = 5 }",
-    );
-    let gateway = gateway(&config).with("app", server.address()).start();
-    let conns = burst(&gateway, 12);
-    eventually("as many as may be are there", || server.hits() == 5);
-    assert_eq!(server.running(), 5);
-    gate.open();
-    answered(conns);
-    assert!(server.most_running() <= 5, "{}", server.most_running());
-}
-
-#[test]
-fn connections_that_nobody_uses_are_closed_and_so_are_worn_out_ones() {
-    let server = Server::http(|_| Answer::ok("hi"));
-    let gateway = one_worker(&server, "pool = { idle_timeout = \"1s\", max_requests = 3 }");
-    for _ in 0..4 {
-        assert_eq!(gateway.get("/").text(), "hi");
-    }
-    let numbers: Vec<_> = server.requests().iter().map(|seen| seen.connection).collect();
-    assert_eq!(numbers, [0, 0, 0, 1]);
-    eventually("the idle one is closed too", || server.open() == 0);
-    assert_eq!(gateway.get("/").text(), "hi");
-    assert_eq!(server.connections(), 3);
-}
-
-#[test]
-fn an_endpoint_that_says_goodbye_gets_its_next_requests_on_another_connection() {
-    let server = Server::http(|_| Answer::ok("hi"));
-    let gateway = one_worker(&server, "");
-    for n in 1..5 {
-        assert_eq!(gateway.get("/").text(), "hi");
-        assert_eq!(server.connections(), n);
-        server.say_goodbye();
-        eventually("it is closed", || server.open() == 0);
-    }
-    assert_eq!(
-        gateway.endpoint(&server.address())["errors"],
-        serde_json::json!({})
-    );
-}
-
-#[test]
-fn a_silent_endpoint_is_sent_a_ping_and_given_up_without_an_answer() {
-    let backend = Backend::script(|conn, visit| {
-        let Ok(mut served) = Served::accept(conn, &[]) else {
-            return;
-        };
-        if served.next_of(HEADERS).is_ok() {
-            visit.hit(testkit::Request::default());
-        }
-        // It goes on to live, and says nothing.
-        if served.next_of(PING).is_ok() {
-            visit.hit(testkit::Request::default());
-        }
-        conn_is_held(&mut served);
-    });
-    let gateway = gateway(&format!(
-        "{TO_H2}http2 = {{ ping = \"200ms\", ping_timeout = \"200ms\" }}\n"
-    ))
-    .with("app", backend.address())
-    .start();
-    let answer = gateway.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
-    assert_eq!((answer.status, answer.token()), (502, Some("upstream_reset")));
-    assert_eq!(backend.hits(), 2);
-}
-
-/// Reads nothing any more, until the other side closes.
-fn conn_is_held(served: &mut Served<'_>) {
-    while served.conn.try_read(1).is_ok() {}
 }
 
 #[test]
@@ -356,90 +243,10 @@ fn a_probe_of_an_endpoint_without_http_2_says_so() {
     );
 }
 
-#[test]
-fn whose_connection_it_is_shares_it_with_nobody_else() {
-    let (sent, server) = (
-        Arc::<Mutex<Vec<u8>>>::default(),
-        Server::http(|_| Answer::ok("hi")),
-    );
-    let leads_to = Arc::new(Mutex::new(server.address().to_string()));
-    let front = relay(&leads_to, Some(&sent));
-    let gateway = gateway(&format!(
-        "runtime = {{ workers = 1 }}\n{TO_H2}proxy_protocol = {{ send = \"v1\" }}\n"
-    ))
-    .with("app", front)
-    .start();
-    let (first, second) = (Client::connect(&gateway.web()), Client::connect(&gateway.web()));
-    for _ in 0..2 {
-        assert_eq!(first.get("/").text(), "hi");
-        assert_eq!(second.get("/").text(), "hi");
-    }
-    assert_eq!(server.connections(), 2);
-    let said = String::from_utf8(sent.lock().unwrap().clone()).unwrap();
-    assert_eq!(said.matches("PROXY TCP4 127.0.0.1").count(), 2, "{said}");
-    drop(first);
-    eventually("with its client it goes", || server.open() == 1);
-}
-
-/// Carries each connection to where this leads now. `lines`: takes the line before each off, and notes it.
-fn relay(leads_to: &Arc<Mutex<String>>, lines: Option<&Arc<Mutex<Vec<u8>>>>) -> Address {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().into();
-    let (leads_to, lines) = (Arc::clone(leads_to), lines.cloned());
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            if let Some(lines) = &lines {
-                let (mut line, mut from) = (Vec::new(), client.try_clone().unwrap());
-                let mut byte = [0];
-                while !line.ends_with(b"\r\n") && from.read(&mut byte).unwrap_or(0) > 0 {
-                    line.push(byte[0]);
-                }
-                lines.lock().unwrap().extend_from_slice(&line);
-            }
-            let to = TcpStream::connect(&*leads_to.lock().unwrap()).unwrap();
-            for (mut from, mut to) in [
-                (client.try_clone().unwrap(), to.try_clone().unwrap()),
-                (to, client),
-            ] {
-                thread::spawn(move || {
-                    let _ended = std::io::copy(&mut from, &mut to);
-                    let _ended = to.shutdown(std::net::Shutdown::Both);
-                });
-            }
-        }
-    });
-    address
-}
-
-/// Notes a request, and answers once the gate is open.
-async fn hold(mut stream: Stream, gate: Gate) {
-    let seen = Seen::of(&stream.request, stream.connection);
-    stream.hit(seen);
-    opened(&gate).await;
-    let sent = stream.respond.send_response(http::Response::new(()), true);
-    assert!(sent.is_ok(), "{sent:?}");
-}
-
 pub fn one_worker(server: &Server, more: &str) -> Gateway {
     gateway(&format!("runtime = {{ workers = 1 }}\n{TO_H2}{more}\n"))
         .with("app", server.address())
         .start()
-}
-
-/// So many requests at once.
-fn burst(gateway: &Gateway, requests: usize) -> Vec<Conn> {
-    let mut conns: Vec<Conn> = (0..requests).map(|_| gateway.connect()).collect();
-    for conn in &mut conns {
-        conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    }
-    conns
-}
-
-#[track_caller]
-fn answered(conns: Vec<Conn>) {
-    for mut conn in conns {
-        assert_eq!(conn.response_to("GET").status, 200);
-    }
 }
 
 #[test]
@@ -526,4 +333,91 @@ fn an_endpoint_that_learns_http_2_is_spoken_to_in_it_from_then_on() {
     assert_eq!(gateway.get("/").text(), "two");
     // The one that showed it, and the one that is shared from then on.
     assert_eq!(h2.connections(), 2);
+}
+
+#[test]
+fn where_alpn_decides_a_switch_of_protocols_is_asked_for_in_http_1() {
+    let ca = Ca::default();
+    let backend = Backend::http(|_| {
+        Reply::raw(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello",
+        )
+    });
+    let front = TlsFront::showing(&ca.leaf(&["127.0.0.1"])).before(backend.address());
+    let gateway = towards(&front.address(), CA, "protocol = \"auto\"")
+        .file("ca.pem", ca.pem())
+        .start();
+    let mut conn = gateway.connect();
+    conn.send(
+        "GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    let head = String::from_utf8(conn.read_through(b"\r\n\r\n")).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(conn.read(5), b"hello");
+    assert_eq!(front.sessions()[0].alpn.as_deref(), Some("http/1.1"));
+}
+
+#[test]
+fn trailers_follow_a_body_whose_length_was_announced() {
+    let server = Server::streams(|mut stream| async move {
+        let mut seen = Seen::of(&stream.request, stream.connection);
+        let body = stream.request.body_mut();
+        while let Some(Ok(piece)) = body.data().await {
+            seen.body.extend_from_slice(&piece);
+            body.flow_control().release_capacity(piece.len()).unwrap();
+        }
+        seen.trailers = body.trailers().await.unwrap();
+        stream.hit(seen);
+        let head = http::Response::builder()
+            .header("content-length", 2)
+            .body(())
+            .unwrap();
+        let mut sending = stream.respond.send_response(head, false).unwrap();
+        send_all(&mut sending, b"hi", false).await.unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "5".parse().unwrap());
+        sending.send_trailers(trailers).unwrap();
+    });
+    let gateway = one_worker(&server, "");
+    let client = Client::connect(&gateway.web());
+    let answer = client.run(async {
+        let mut request = post("/");
+        request.headers_mut().insert("content-length", 4.into());
+        let (answer, mut stream) = client.begin(request, false).await.unwrap();
+        send_all(&mut stream, b"body", false).await.unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "42".parse().unwrap());
+        stream.send_trailers(trailers).unwrap();
+        whole(answer.await.unwrap()).await.unwrap()
+    });
+    assert_eq!(
+        (answer.text().as_str(), answer.header("content-length")),
+        ("hi", Some("2"))
+    );
+    assert_eq!(answer.trailers.expect("trailers")["grpc-status"], "5");
+    let seen = server.last_request();
+    assert_eq!(
+        (seen.body.as_slice(), seen.header("content-length")),
+        (&b"body"[..], Some("4"))
+    );
+    assert_eq!(seen.trailers.expect("trailers")["x-sum"], "42");
+    // HTTP/1.1 has no place for them then; the body is whole all the same.
+    assert_eq!(gateway.get("/").text(), "hi");
+}
+
+#[test]
+fn a_head_that_is_all_ends_its_stream_itself() {
+    let server = Server::http(|_| Answer::new(200, "").header("grpc-status", "12"));
+    let gateway = one_worker(&server, "");
+    let mut peer = Peer::connect(gateway.web());
+    peer.get(1, "/");
+    let head = peer.next_of(HEADERS);
+    assert_eq!(head.flags & END_STREAM, END_STREAM, "{head:?}");
+    let answer = gateway.get("/");
+    assert_eq!(
+        (answer.header("content-length"), answer.header("grpc-status")),
+        (Some("0"), Some("12"))
+    );
 }

@@ -75,7 +75,7 @@ fn who_refuses_everything_fails_once_for_each_request() {
     assert_eq!(backend.hits(), 2, "once more, and not for ever");
     assert_eq!(gateway.endpoint(&backend.address())["failure_streak"], 1);
     let detail = gateway.access_record("/a")["detail"].clone();
-    assert_eq!(detail, "the endpoint refused the stream (REFUSED_STREAM)");
+    assert_eq!(detail, "the stream was refused (REFUSED_STREAM)");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn resets_are_told_by_their_code_and_the_connection_goes_on() {
     for (path, code) in [("/a", "INTERNAL_ERROR"), ("/b", "CANCEL")] {
         get(&gateway, path, 502, Some("upstream_reset"));
         let detail = gateway.access_record(path)["detail"].clone();
-        assert_eq!(detail, format!("the endpoint reset the stream ({code})"));
+        assert_eq!(detail, format!("the stream was reset ({code})"));
     }
     assert_eq!(gateway.get("/").text(), "hi");
     assert_eq!(backend.connections(), 1);

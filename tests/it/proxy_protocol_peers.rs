@@ -7,7 +7,7 @@ use testkit::gateway::Running;
 use testkit::net::free_port;
 use testkit::{Address, Backend, Ca, Conn, Reply, TlsClient, eventually};
 
-fn is_installed(program: &str) -> bool {
+pub fn is_installed(program: &str) -> bool {
     let tried = Command::new(program)
         .arg("-v")
         .stdout(Stdio::null())
@@ -21,7 +21,7 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// HAProxy with these sections.
-fn haproxy(dir: &Path, port: u16, sections: &str) -> Running {
+pub fn haproxy(dir: &Path, port: u16, sections: &str) -> Running {
     let file = dir.join("haproxy.cfg");
     let defaults = "defaults\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n";
     std::fs::write(&file, format!("{defaults}{sections}")).unwrap();
@@ -30,7 +30,7 @@ fn haproxy(dir: &Path, port: u16, sections: &str) -> Running {
     listening(command, port)
 }
 
-fn nginx(dir: &Path, port: u16, server: &str) -> Running {
+pub fn nginx(dir: &Path, port: u16, server: &str) -> Running {
     let file = dir.join("nginx.conf");
     let text = format!(
         "daemon off;\nmaster_process off;\npid {0}/nginx.pid;\nerror_log stderr;\nevents {{}}\n\
@@ -49,13 +49,13 @@ fn nginx(dir: &Path, port: u16, server: &str) -> Running {
     listening(command, port)
 }
 
-fn listening(command: Command, port: u16) -> Running {
+pub fn listening(command: Command, port: u16) -> Running {
     let running = Running::start(command);
     eventually("it listens", || Conn::try_connect(at(port)).is_ok());
     running
 }
 
-fn at(port: u16) -> Address {
+pub fn at(port: u16) -> Address {
     Address::parse(&format!("127.0.0.1:{port}"))
 }
 

@@ -303,6 +303,20 @@ fn an_endpoints_own_cookie_of_that_name_is_left_out() {
 }
 
 #[test]
+fn that_holds_where_paths_of_cookies_are_put_back() {
+    let server = || Backend::http(|_| Reply::ok("x").header("Set-Cookie", "tg=theirs; Path=/"));
+    let servers = [server(), server(), server()];
+    let config = THREE.replace(
+        "upstream = \"app\"",
+        "upstream = \"app\"\npaths = [\"/app\"]\nstrip_prefix = \"/app\"",
+    );
+    let gateway = keeping("cookie = \"tg\"", &servers).config(&config).start();
+    let response = gateway.get("/app/");
+    let all = response.headers.all("set-cookie");
+    assert!(all.len() == 1 && all[0].starts_with("tg=1"), "{all:?}");
+}
+
+#[test]
 fn a_websocket_begins_where_the_session_is() {
     let servers = [ws::echo_backend(), ws::echo_backend(), ws::echo_backend()];
     let gateway = keeping("cookie = \"tg\"", &servers).start();
@@ -447,6 +461,27 @@ sticky = { cookie = "tg" }
     browser.get(&gateway.web(), "/other");
     assert_eq!(browser.told, 2);
     expect_counted(&gateway, "foreign", 1.0);
+}
+
+#[test]
+fn a_session_stays_at_one_side_of_a_split() {
+    let servers = servers();
+    let config = THREE
+        .replace("upstream = \"app\"", "split = { app = 50, other = 50 }")
+        .replace("\"@a@\", ", "")
+        + "[upstreams.other]\nendpoints = [\"@a@\"]\nsticky = { cookie = \"tg\" }\n";
+    let gateway = keeping("cookie = \"tg\"", &servers).config(&config).start();
+    let mut homes = std::collections::BTreeSet::new();
+    for _ in 0..16 {
+        let mut browser = Browser::default();
+        let home = browser.get(&gateway.web(), "/").text();
+        for _ in 0..4 {
+            assert_eq!(browser.get(&gateway.web(), "/").text(), home);
+        }
+        assert_eq!(browser.told, 1);
+        homes.insert(home);
+    }
+    assert_eq!(homes.len(), 3, "both sides have some");
 }
 
 #[test]

@@ -263,3 +263,23 @@ fn a_session_is_not_resumed_beyond_the_certificate_that_it_was_made_with() {
         assert!(gateway.metric(failures, &["reason=\"client_certificate\""]) >= 1.0);
     }
 }
+
+#[test]
+fn a_bundle_of_many_authorities_breaks_no_handshake() {
+    let scene = Scene::new();
+    let long = "an authority with a name that takes its space in the handshake ".repeat(2);
+    let others: String = (0..700)
+        .map(|n| Ca::new(&format!("{long}{n}")).pem().to_owned())
+        .collect();
+    let gateway = scene
+        .gateway("policy = \"intermediate\"\nclient_auth = { ca = \"clients.pem\" }")
+        .file("clients.pem", &(others + scene.clients.pem()))
+        .start();
+    assert!(gets_in(&scene.showing(&scene.own), &gateway, "a.test"));
+    let old = TlsClient::trusting(&scene.servers)
+        .showing(&scene.own)
+        .tls12()
+        .build();
+    assert!(gets_in(&old, &gateway, "a.test"));
+    assert!(!gets_in(&scene.nobody(), &gateway, "a.test"));
+}

@@ -205,4 +205,6 @@ pub struct Pool {
     pub idle_timeout: Duration,
     /// Requests on one connection; 0: no limit.
     pub max_requests: u64,
+    /// Zero: any.
+    pub max_age: Duration,
 }

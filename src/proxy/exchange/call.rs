@@ -3,6 +3,7 @@
 
 use super::{Bounds, Down, Exchange, First, MOST_INTERIM, RESPONSE_HEAD, late_send};
 use crate::message::flatten::{self, Most};
+use crate::message::framing::BodyKind;
 use crate::message::head::ResponseHead;
 use crate::message::token::Token;
 use crate::net::frames::Inbound;
@@ -32,6 +33,19 @@ impl Exchange<'_> {
             && !sent_before.is_empty()
         {
             call.send_first(sent_before, self.upload.flow.is_none());
+        }
+    }
+
+    /// How the response's body follows that was announced like this: a stream may be over with its head.
+    #[inline]
+    pub fn body_of(&self, announced: BodyKind) -> BodyKind {
+        match (&*self.peer, announced) {
+            (Peer::H2(call), BodyKind::UntilClose | BodyKind::Length(0)) => match call.is_over() {
+                true => BodyKind::Length(0),
+                // Trailers may follow.
+                false => BodyKind::UntilClose,
+            },
+            (_, announced) => announced,
         }
     }
 

@@ -445,6 +445,7 @@ mod tests {
         Closed, CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
     };
     use super::*;
+    use crate::message::grpc::Code;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
     use std::sync::Arc;
@@ -472,6 +473,7 @@ mod tests {
             route.cookies_set.inc(CookieSet::New);
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
+            endpoint.grpc.inc(Some(Code::Unavailable));
             endpoint.tls_full.inc();
             endpoint.tls_failed.inc(TlsFault::Expired);
             endpoint.connections_idle.set(2);

@@ -28,6 +28,8 @@ pub struct Dial {
     pub tls: Option<Arc<ClientTls>>,
     pub speaks: Speaks,
     pub http2: Http2,
+    /// The same, for who needs HTTP/1.1 of an endpoint that may speak HTTP/2.
+    pub apart: Option<Arc<Self>>,
 }
 
 /// What endpoints are spoken to in.

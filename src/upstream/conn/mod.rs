@@ -49,6 +49,7 @@ pub struct Conn {
     pub moves: u64,
     /// Requests sent on it.
     pub requests: u64,
+    pub opened: Instant,
     /// When it was last put into the pool.
     pub idle_since: Instant,
 }
@@ -64,14 +65,16 @@ impl Conn {
             }
             Target::Unix(path) => Transport::Unix(UnixStream::connect(path).await?),
         };
+        let now = Instant::now();
         Ok(Self {
             wire: Wire::new(transport),
+            opened: now,
             target: target.clone(),
             dial: Arc::clone(dial),
             client: None,
             moves: 0,
             requests: 0,
-            idle_since: Instant::now(),
+            idle_since: now,
         })
     }
 

@@ -62,7 +62,7 @@ impl LocalEndpoint {
     /// Keeps a connection whose exchange ended whole, if the pool has room for it.
     pub fn checkin(&self, mut conn: Box<Conn>, now: Instant) {
         let pool = self.pool.get();
-        let worn_out = pool.max_requests > 0 && conn.requests >= pool.max_requests;
+        let worn_out = is_worn_out(pool, conn.requests, conn.opened, now);
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= pool.idle_per_worker {
             let before = idle.len();
@@ -107,6 +107,12 @@ impl LocalEndpoint {
             .connections_idle
             .add(idle.len() as i64 - before as i64);
     }
+}
+
+/// Whether a connection takes no more requests: it had as many as it may, or is too old.
+fn is_worn_out(pool: Pool, requests: u64, opened: Instant, now: Instant) -> bool {
+    pool.max_requests > 0 && requests >= pool.max_requests
+        || !pool.max_age.is_zero() && now.saturating_duration_since(opened) >= pool.max_age
 }
 
 impl LocalEndpoint {
@@ -325,6 +331,13 @@ impl Endpoints {
             gone.muxes.leave();
         }
         upstreams
+    }
+
+    /// Ends connections that requests share in order, when those that run on them have ended.
+    pub fn leave(&self) {
+        for endpoint in self.known.values() {
+            endpoint.muxes.leave();
+        }
     }
 
     pub fn sweep(&self, now: Instant) {

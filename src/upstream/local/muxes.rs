@@ -4,7 +4,7 @@
 //! many as it is likely to take: a burst opens as many connections as it needs and not one for each request. It is
 //! opened by those that wait for it; when the last of them leaves, so does it.
 
-use super::LocalEndpoint;
+use super::{LocalEndpoint, is_worn_out};
 use crate::base::task;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::upstream::conn::h2::{Count, Mux, Seat};
@@ -32,6 +32,7 @@ pub(super) struct Muxes {
 #[derive(Debug)]
 struct Begun {
     outcome: WeakShared<LocalBoxFuture<'static, Outcome>>,
+    in_handshake: Rc<Cell<bool>>,
     dial: Arc<Dial>,
     client: Option<Weak<Behalf>>,
 }
@@ -50,7 +51,24 @@ impl Begun {
 type Outcome = Result<Opened, Rc<BeginError>>;
 
 /// A connection that is being opened, as one of those sees it that wait for it.
-pub type Opening = Shared<LocalBoxFuture<'static, Outcome>>;
+pub struct Opening {
+    pub outcome: Shared<LocalBoxFuture<'static, Outcome>>,
+    in_handshake: Rc<Cell<bool>>,
+}
+
+impl Opening {
+    /// Whether TLS is what it waits for.
+    #[must_use]
+    pub fn is_in_handshake(&self) -> bool {
+        self.in_handshake.get()
+    }
+
+    /// Whether nobody else waits for it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.outcome.strong_count() == Some(1)
+    }
+}
 
 /// What the opening of a connection came to.
 #[derive(Clone)]
@@ -86,11 +104,11 @@ impl Muxes {
 impl LocalEndpoint {
     /// A place on a connection that was begun in this way and, where connections are announced, for this client.
     pub fn join(&self, dial: &Arc<Dial>, client: Option<&Arc<Behalf>>) -> Joined {
-        let most_requests = self.pool.get().max_requests;
+        let (pool, now) = (self.pool.get(), Instant::now());
         let mut seat = None;
         self.muxes.open.borrow_mut().retain(|mux| {
-            let worn_out = most_requests > 0 && mux.requests() >= most_requests;
-            if worn_out || !mux.is_open() || !self.is_led_to_by(mux) {
+            if is_worn_out(pool, mux.requests(), mux.opened, now) || !mux.is_open() || !self.is_led_to_by(mux)
+            {
                 mux.leave();
                 return false;
             }
@@ -129,19 +147,34 @@ impl LocalEndpoint {
                 // One of them is this one.
                 && outcome.strong_count().unwrap_or(0) <= most as usize
             {
-                return outcome;
+                return Opening {
+                    outcome,
+                    in_handshake: begun.in_handshake.clone(),
+                };
             }
         }
-        let begun = open(self.clone(), dial.clone(), client.cloned(), server_name.cloned());
-        let begun = begun.boxed_local().shared();
-        if let Some(outcome) = begun.downgrade() {
+        let in_handshake = Rc::<Cell<bool>>::default();
+        let (endpoint, told) = (self.clone(), in_handshake.clone());
+        let outcome = open(
+            endpoint,
+            dial.clone(),
+            client.cloned(),
+            server_name.cloned(),
+            told,
+        );
+        let outcome = outcome.boxed_local().shared();
+        if let Some(weak) = outcome.downgrade() {
             opening.push(Begun {
-                outcome,
+                outcome: weak,
+                in_handshake: in_handshake.clone(),
                 dial: dial.clone(),
                 client: client.map(Arc::downgrade),
             });
         }
-        begun
+        Opening {
+            outcome,
+            in_handshake,
+        }
     }
 
     /// A connection has come to HTTP/2 that was not opened for it.
@@ -199,10 +232,18 @@ async fn open(
     dial: Arc<Dial>,
     client: Option<Arc<Behalf>>,
     server_name: Option<ServerName<'static>>,
+    in_handshake: Rc<Cell<bool>>,
 ) -> Outcome {
     let series = &endpoint.series;
     let started = Instant::now();
-    let opened = begin(&endpoint, &dial, client.as_ref(), server_name.as_ref()).await;
+    let opened = begin(
+        &endpoint,
+        &dial,
+        client.as_ref(),
+        server_name.as_ref(),
+        &in_handshake,
+    )
+    .await;
     match &opened {
         Ok(_) => {
             series.connects.inc();
@@ -218,11 +259,14 @@ async fn begin(
     dial: &Arc<Dial>,
     client: Option<&Arc<Behalf>>,
     server_name: Option<&ServerName<'static>>,
+    in_handshake: &Cell<bool>,
 ) -> Result<Opened, BeginError> {
     let targets = endpoint.state.targets();
     let first = endpoint.state.turn(targets.list.len());
     let conn = Conn::open_any(&targets.list, first, dial).await?;
+    in_handshake.set(dial.tls.is_some());
     let conn = conn.begin(Caller::Client(client), server_name).await?;
+    in_handshake.set(false);
     match conn.is_resumed() {
         Some(true) => endpoint.series.tls_resumed.inc(),
         Some(false) => endpoint.series.tls_full.inc(),

@@ -41,16 +41,30 @@ pub fn load(name: &str, upstream: &Upstream, found: &mut Vec<Diagnostic>) -> Opt
         (UpstreamProtocol::Auto, Some(_)) => Speaks::Either,
         (UpstreamProtocol::Auto, None) | (UpstreamProtocol::H1, _) => Speaks::Http1,
     };
+    let apart = match speaks {
+        Speaks::Either => Some(apart(name, upstream)?),
+        Speaks::Http1 | Speaks::Http2 => None,
+    };
     Some(Dial {
         announce,
         tls,
         speaks,
+        apart,
         http2: match speaks {
             // What is not used makes no difference between connections.
             Speaks::Http1 => Http2::default(),
             Speaks::Http2 | Speaks::Either => http2(upstream.http2),
         },
     })
+}
+
+/// How connections begin that must be of HTTP/1.1. What is wrong with it was told before.
+fn apart(name: &str, upstream: &Upstream) -> Option<Arc<Dial>> {
+    let upstream = Upstream {
+        protocol: UpstreamProtocol::H1,
+        ..upstream.clone()
+    };
+    load(name, &upstream, &mut Vec::new()).map(Arc::new)
 }
 
 const fn alpn(protocol: UpstreamProtocol) -> &'static [&'static [u8]] {

@@ -72,7 +72,7 @@ pub(super) const UPSTREAM: &[Key] = &[
     Key::optional_table(
         "sticky",
         STICKY,
-        "Clients come back to the endpoint that they were at: known by one of `cookie`, `learn` and `hash`. Tunnels begin where the session is. Absent: each request is balanced by itself.",
+        "Clients come back to the endpoint that they were at: known by one of `cookie`, `learn` and `hash`. Tunnels begin where the session is, and where a route splits, it stays at its side. Absent: each request is balanced by itself.",
     ),
     Key::optional_table(
         "health",
@@ -257,6 +257,12 @@ const POOL: &[Key] = &[
         COUNT,
         "0",
         "Requests on one connection. 0: no limit.",
+    ),
+    Key::new(
+        "max_age",
+        TIME,
+        "0s",
+        "Age at which a connection takes no more requests. 0s: none.",
     ),
 ];
 

@@ -1,7 +1,7 @@
 //! One request on a shared connection.
 
 use super::Seat;
-use crate::net::frames::{Inbound, Outbound, as_io};
+use crate::net::frames::{self, Inbound, Outbound, as_io};
 use bytes::{Buf, Bytes};
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
@@ -146,29 +146,15 @@ impl Call {
             return Ended::Unprocessed("the endpoint said goodbye (GOAWAY) before the request's turn");
         }
         if error.is_remote() && reason == Some(Reason::REFUSED_STREAM) {
-            return Ended::Unprocessed("the endpoint refused the stream (REFUSED_STREAM)");
+            return Ended::Unprocessed(frames::detail(&error));
         }
         if error.is_remote() {
-            return Ended::Reset(reset_by(reason));
+            return Ended::Reset(frames::detail(&error));
         }
         tracing::debug!(%error, "a stream to an endpoint failed");
         if error.is_library() && !self.seat.mux.is_broken() {
             return Ended::Malformed;
         }
         Ended::Broken(as_io(error))
-    }
-}
-
-/// What a log says of a reset.
-fn reset_by(reason: Option<Reason>) -> &'static str {
-    match reason {
-        Some(Reason::NO_ERROR) => "the endpoint reset the stream (NO_ERROR)",
-        Some(Reason::PROTOCOL_ERROR) => "the endpoint reset the stream (PROTOCOL_ERROR)",
-        Some(Reason::INTERNAL_ERROR) => "the endpoint reset the stream (INTERNAL_ERROR)",
-        Some(Reason::FLOW_CONTROL_ERROR) => "the endpoint reset the stream (FLOW_CONTROL_ERROR)",
-        Some(Reason::CANCEL) => "the endpoint reset the stream (CANCEL)",
-        Some(Reason::ENHANCE_YOUR_CALM) => "the endpoint reset the stream (ENHANCE_YOUR_CALM)",
-        Some(Reason::HTTP_1_1_REQUIRED) => "the endpoint reset the stream (HTTP_1_1_REQUIRED)",
-        _ => "the endpoint reset the stream",
     }
 }

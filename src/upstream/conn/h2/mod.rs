@@ -45,6 +45,7 @@ pub struct Mux {
     client: Option<Weak<Behalf>>,
     /// The endpoint's count of moves when it was last seen to lead there.
     pub moves: Cell<u64>,
+    pub opened: Instant,
     /// Requests on it now.
     streams: Cell<u32>,
     /// Requests that were ever on it.
@@ -101,6 +102,7 @@ impl Mux {
             dial: conn.dial,
             client: conn.client,
             moves: Cell::new(conn.moves),
+            opened: conn.opened,
             streams: Cell::new(0),
             requests: Cell::new(0),
             idle_since: Cell::new(now),

@@ -35,6 +35,7 @@ fn plan(endpoints: usize) -> UpstreamPlan {
             idle_per_worker: 1,
             idle_timeout: Duration::from_secs(1),
             max_requests: 0,
+            max_age: Duration::ZERO,
         },
         dial: Default::default(),
         resilience: Default::default(),
