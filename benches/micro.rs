@@ -5,6 +5,8 @@
 
 #[path = "micro/compile.rs"]
 mod compile;
+#[path = "micro/frames.rs"]
+mod frames;
 #[path = "micro/head.rs"]
 mod head;
 #[path = "micro/log.rs"]
@@ -21,6 +23,7 @@ criterion::criterion_group!(
     routing::route_match,
     pick::pick,
     sticky::sticky,
+    frames::frames,
     compile::config_compile
 );
 criterion::criterion_main!(head::group, rest, log::benches);

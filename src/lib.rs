@@ -7,6 +7,7 @@
 //! | [`base`] | time, tasks, deadlines: things that know nothing of HTTP |
 //! | [`message`] | the one model of a request and a response that every protocol feeds: heads, edits, framing, host and path rules, error tokens |
 //! | [`h1`] | pure HTTP/1.1 codec, both roles: bytes in, offsets out |
+//! | [`ws`] | pure WebSocket: handshake keys, where frames begin and end |
 //! | [`telemetry`] | metric blocks, the access record and its formats, events, log set-up |
 //! | [`config`] | configuration as written: the table of keys, readers, diagnostics |
 //! | [`routing`] | the route table: which route serves this request |
@@ -41,3 +42,4 @@ pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;
+pub mod ws;

@@ -80,6 +80,7 @@ fn record<'a>(
         route: Some("items"),
         upstream: Some("catalogue"),
         status: 200,
+        grpc_status: None,
         token: None,
         detail: None,
         timeout: None,
@@ -91,7 +92,7 @@ fn record<'a>(
         queued: Duration::ZERO,
         sticky: None,
         attempts,
-        tunnel: false,
+        tunnel: None,
     }
 }
 
@@ -103,6 +104,7 @@ fn log_line(criterion: &mut Criterion) {
         endpoint: "10.0.0.11:3001",
         outcome: Outcome::Answered(200),
         reused: true,
+        version: Version::H11,
         started: start + Duration::from_micros(60),
         connected: Some(start + Duration::from_micros(61)),
         head: Some(start + Duration::from_micros(1_100)),

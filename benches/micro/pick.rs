@@ -45,6 +45,7 @@ fn plan(balance: Balance, count: usize) -> UpstreamPlan {
             idle_per_worker: 64,
             idle_timeout: Duration::from_secs(55),
             max_requests: 0,
+            max_age: Duration::ZERO,
         },
         resilience: Default::default(),
     }

@@ -36,10 +36,7 @@ fn route(host: Option<HostPattern>, path: Option<PathPattern>) -> Route {
             idle: Duration::ZERO,
             total: Duration::ZERO,
         },
-        websocket: WebSocket {
-            idle: Duration::ZERO,
-            max_age: Duration::ZERO,
-        },
+        websocket: WebSocket::default(),
         body_limit: None,
         upgrades: Vec::new(),
     }

@@ -3,7 +3,7 @@
 
 use super::auth::{self, Need, Peer};
 use super::problem::Problem;
-use super::{Api, changes, clustering, health, reads, writes};
+use super::{Api, changes, clustering, health, reads, tunnels, writes};
 use crate::config::model::Role;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode};
@@ -72,6 +72,9 @@ macro_rules! endpoints {
 
 const NOTHING: Need = Need::Nothing;
 const LIST: [&str; 2] = ["limit", "cursor"];
+const TUNNELS: [&str; 7] = [
+    "limit", "cursor", "listener", "route", "upstream", "endpoint", "client",
+];
 const FEED: [&str; 3] = ["limit", "cursor", "since"];
 
 /// Every endpoint.
@@ -91,7 +94,11 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     delete "/api/v1/upstreams/{name}/balance" OPERATOR changes::forget_balance, ["dry_run"], "The algorithm of an upstream back to the file's";
     get "/api/v1/overrides" VIEWER changes::list, [], "Everything that was changed at run time: who, when, why, until when";
     get "/api/v1/routes" VIEWER reads::routes, LIST, "Routes with what was counted for them";
-    get "/api/v1/explain" VIEWER reads::explain, ["method", "url", "header", "client", "listener", "worker"], "Where a request would go, and why: routes asked, endpoints, the pick";
+    get "/api/v1/tunnels" VIEWER tunnels::list, TUNNELS, "Open WebSockets and other tunnels: route, endpoint, client, age, bytes, messages where frames are looked at";
+    get "/api/v1/tunnels/{id}" VIEWER tunnels::one, [], "One tunnel";
+    delete "/api/v1/tunnels/{id}" OPERATOR tunnels::close_one, ["dry_run"], "Closes a tunnel, with close code 1001 where frames are known";
+    post "/api/v1/tunnels/close" OPERATOR tunnels::close, ["dry_run"], "Closes the tunnels of a client, route, upstream, endpoint or listener, with a close code and a reason";
+    get "/api/v1/explain" VIEWER reads::explain, ["method", "url", "header", "server_name", "client", "listener", "worker"], "Where a request would go, and why: routes asked, endpoints, the pick";
     get "/api/v1/listeners" VIEWER reads::listeners, LIST, "Listeners with the addresses really bound";
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";

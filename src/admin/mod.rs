@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`endpoints`] | the table of everything that can be asked; router and OpenAPI document are made from it |
 //! | [`auth`] | who asks, and whether they may |
-//! | [`reads`], [`writes`], [`changes`], [`clustering`] | the answers |
+//! | [`reads`], [`writes`], [`changes`], [`clustering`], [`tunnels`] | the answers |
 //! | [`health`] | is it alive, may it have traffic |
 //! | [`problem`] | errors as JSON |
 //! | [`paging`] | lists, piece by piece |
@@ -26,6 +26,7 @@ pub mod paging;
 pub mod problem;
 pub mod reads;
 pub mod server;
+pub mod tunnels;
 pub mod writes;
 
 use crate::control::{Commands, Gateway};

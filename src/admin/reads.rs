@@ -91,10 +91,25 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
             );
         }
     });
+    encoder.family(&catalogue::ENDPOINT_DRAIN_SECONDS, |samples| {
+        for (upstream, endpoint) in endpoints.iter().filter(|(_, e)| e.admin != AdminState::Active) {
+            let progress = api.gateway.drains.progress(&endpoint.state.key);
+            if let Some(end) = progress.and_then(|progress| progress.end) {
+                let left = end.saturating_duration_since(tokio::time::Instant::now());
+                samples.add(&[upstream, &endpoint.state.key.address], left.as_secs_f64());
+            }
+        }
+    });
     families::resilience(&snapshot, encoder);
     families::orders(&api.gateway.orders.load(), encoder);
     families::certificates(&snapshot, encoder);
     health::view::families(&snapshot, encoder);
+    encoder.family(&catalogue::DRAIN_SECONDS, |samples| {
+        if let Some(deadline) = api.gateway.board.shed().and_then(|shed| shed.deadline) {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            samples.add(&[], left.as_secs_f64());
+        }
+    });
     let draining = api.gateway.phase() == Phase::Draining;
     encoder.family(&catalogue::DRAINING, |samples| samples.add(&[], draining));
 }
@@ -164,6 +179,7 @@ fn wondering(query: Vec<(String, String)>) -> Result<Wondering, Problem> {
                     .ok_or_else(|| Problem::bad_request("header is written as `Name: value`"))?;
                 wondering.headers.push((name.to_owned(), value.trim().to_owned()));
             }
+            "server_name" => wondering.server_name = Some(value),
             "client" => wondering.client = Some(parsed("client", &value)?),
             "listener" => wondering.listener = Some(value),
             "worker" => wondering.worker = parsed("worker", &value)?,

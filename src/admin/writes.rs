@@ -174,6 +174,7 @@ fn answer(outcome: &Outcome, dry_run: bool) -> Result<Value, Problem> {
             "changes": [],
         }),
         Outcome::Done => json!({ "outcome": name, "dry_run": dry_run }),
+        Outcome::Closed { tunnels } => json!({ "outcome": name, "dry_run": dry_run, "tunnels": tunnels }),
         Outcome::Rejected(diagnostics) => {
             return Err(Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -48,6 +48,8 @@ enum Command {
     Undrain(remote::UndrainArgs),
     /// Choose endpoints of an upstream by another algorithm
     Balance(remote::BalanceArgs),
+    /// Show open WebSockets and other tunnels, or close them
+    Tunnels(remote::TunnelsArgs),
     /// Say where a running gateway would send a request, and why
     Explain(remote::ExplainArgs),
     /// Start app servers, a gateway in front of them, and say what to try
@@ -123,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => remote::drain(&args, &surroundings),
         Command::Undrain(args) => remote::undrain(&args, &surroundings),
         Command::Balance(args) => remote::balance(&args, &surroundings),
+        Command::Tunnels(args) => remote::tunnels(&args, &surroundings),
         Command::Explain(args) => remote::explain(&args, &surroundings),
         Command::Demo(args) => demo::run(&args),
         Command::DemoApp(args) => demo::run_app(&args),

@@ -3,8 +3,10 @@
 mod change;
 mod client;
 mod show;
+mod tunnels;
 
 pub(super) use change::{BalanceArgs, DrainArgs, UndrainArgs, balance, drain, undrain};
+pub(super) use tunnels::{TunnelsArgs, tunnels};
 
 use super::{ConfigFile, EXIT_USAGE, complain, say};
 use crate::app::Surroundings;
@@ -64,15 +66,18 @@ pub(super) struct StatusArgs {
 pub(super) struct ExplainArgs {
     /// Method, such as GET
     method: String,
-    /// http://HOST[:PORT]/PATH, or a path alone
+    /// http://HOST[:PORT]/PATH, https://..., or a path alone
     url: String,
     /// Header of the request, as `Name: value`
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     headers: Vec<String>,
+    /// Name that the client asks for in TLS; empty for none [default: the URL's host]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
     /// Address that the request comes from [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
-    /// Listener that it comes to [default: the one at the URL's port, or the only one]
+    /// Listener that it comes to [default: the one at the URL's port, or the only one that speaks so]
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     /// Worker to ask
@@ -105,6 +110,9 @@ fn explain_path(args: &ExplainArgs) -> String {
     parameter("url", &args.url);
     for header in &args.headers {
         parameter("header", header);
+    }
+    if let Some(name) = &args.server_name {
+        parameter("server_name", name);
     }
     if let Some(client) = args.client {
         parameter("client", &client.to_string());

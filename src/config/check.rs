@@ -9,7 +9,7 @@ use super::diagnostic::Diagnostic;
 use super::files::{Files, MAX_CRL_BYTES, MAX_PAGE_BYTES, MAX_PEM_BYTES};
 use super::model::{
     Admin, ClientAuth, ClientAuthMode, Config, Endpoint, Health, HealthKind, ListenAddress, Listener,
-    PathPattern, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy,
+    PathPattern, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UpstreamProtocol,
 };
 use super::path::{index, join};
 use super::problems::Problems;
@@ -401,6 +401,7 @@ impl Checker<'_> {
             if let Some(sticky) = &upstream.sticky {
                 self.sticky(&at, upstream, sticky);
             }
+            self.upstream_protocol(&at, upstream);
             let outlier = &upstream.outlier;
             if outlier.max_eject < outlier.eject {
                 let message = "max_eject is shorter than eject, the time of a first ejection".to_owned();
@@ -411,9 +412,10 @@ impl Checker<'_> {
 
     fn health(&mut self, at: &str, upstream: &str, health: &Health) {
         let unused: &[&str] = match health.kind {
-            HealthKind::Http => &[],
-            HealthKind::Tcp => &["path", "method", "host", "headers", "status", "body"],
-            HealthKind::Websocket => &["method", "status", "body"],
+            HealthKind::Http => &["service"],
+            HealthKind::Tcp => &["path", "method", "host", "headers", "status", "body", "service"],
+            HealthKind::Grpc => &["path", "method", "status", "body"],
+            HealthKind::Websocket => &["method", "status", "body", "service"],
         };
         let table = self.root.named("upstreams").find(|(name, _)| *name == upstream);
         let written = table.and_then(|(_, table)| table.table("health"));
@@ -425,6 +427,22 @@ impl Checker<'_> {
         if given("fast_interval") && health.fast_interval > health.interval {
             let message = "fast_interval is longer than interval, which is kept to then".to_owned();
             self.warning(join(at, "fast_interval"), message, None);
+        }
+        if health.kind == HealthKind::Grpc
+            && let Some(upstream) = self.config.upstreams.get(upstream)
+        {
+            let spoken = match upstream.protocol {
+                UpstreamProtocol::H1 => false,
+                UpstreamProtocol::H2 => true,
+                UpstreamProtocol::Auto => upstream.tls.is_some(),
+            };
+            if !spoken {
+                let message =
+                    "gRPC is spoken over HTTP/2, and endpoints are spoken to in HTTP/1.1".to_owned();
+                let told = Diagnostic::error(join(at, "kind"), message);
+                self.problems
+                    .add(told.hint("write protocol = \"h2\" in the upstream"));
+            }
         }
         if health.kind == HealthKind::Http {
             match health.method.as_str() {

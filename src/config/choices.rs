@@ -3,7 +3,7 @@
 use super::model::{
     AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash,
     EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, OnMissing, Protocol, ProxyVersion,
-    RequestIdPolicy, Role, SameSite, Secure, TlsPolicy, UnknownName,
+    RequestIdPolicy, Role, SameSite, Secure, ShedOrder, TlsPolicy, UnknownName, UpstreamProtocol,
 };
 
 /// An enumeration written as one of a few words.
@@ -49,7 +49,7 @@ choices! {
     AcmeChallenge { "tls-alpn-01" TlsAlpn01, "http-01" Http01 }
     AcmeKey { "p256" P256, "p384" P384, "rsa2048" Rsa2048, "rsa4096" Rsa4096 }
     ClientAuthMode { "none" None, "optional" Optional, "required" Required }
-    HealthKind { "http" Http, "tcp" Tcp, "websocket" Websocket }
+    HealthKind { "http" Http, "tcp" Tcp, "grpc" Grpc, "websocket" Websocket }
     InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections,
         "random_two" RandomTwo, "least_time" LeastTime, "adaptive" Adaptive, "ip_hash" IpHash, "hash" Hash,
@@ -58,8 +58,12 @@ choices! {
         "connect" Connect, "reset" Reset, "timeout" Timeout, "invalid" Invalid, "5xx" ServerError,
         "408" Status408, "421" Status421, "425" Status425, "429" Status429,
         "500" Status500, "502" Status502, "503" Status503, "504" Status504,
+        "grpc_cancelled" GrpcCancelled, "grpc_deadline_exceeded" GrpcDeadlineExceeded,
+        "grpc_resource_exhausted" GrpcResourceExhausted, "grpc_internal" GrpcInternal, "grpc_unavailable" GrpcUnavailable,
     }
+    ShedOrder { "oldest" Oldest, "least_active" LeastActive }
     ProxyVersion { "v1" V1, "v2" V2 }
+    UpstreamProtocol { "h1" H1, "h2" H2, "auto" Auto }
     OnMissing { "rebalance" Rebalance, "reject" Reject }
     Secure { "auto" Auto, "always" Always, "never" Never }
     SameSite { "lax" Lax, "strict" Strict, "none" None, "off" Off }

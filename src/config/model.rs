@@ -23,8 +23,8 @@ pub use process::{
 };
 pub use resilience::{Breaker, Health, HealthKind, InitialHealth, Outlier, Retry, StatusSet, TextPattern};
 pub use route::{
-    Action, HeaderEdits, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, ValuePattern,
-    WebSocket,
+    Action, HeaderEdits, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, TunnelBounds,
+    ValuePattern, WebSocket,
 };
 use std::collections::BTreeMap;
 pub use sticky::{Learn, OnMissing, SameSite, Secure, SessionName, Sticky, StickyBy, StickyCookie};
@@ -33,7 +33,8 @@ pub use tls::{
     NamedClientAuth, TLS_GROUPS, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UnknownName, UpstreamTls,
 };
 pub use upstream::{
-    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, Upstream,
+    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, ShedOrder, Upstream,
+    UpstreamHttp2, UpstreamProtocol,
 };
 
 /// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.

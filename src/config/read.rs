@@ -8,7 +8,7 @@ use super::model::{
     Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded, H2Limits,
     HeaderEdits, Health, Learn, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy,
     Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, SessionName, Sticky, StickyBy,
-    StickyCookie, Timeouts, Tls, Upstream, UpstreamTls, WebSocket,
+    StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamHttp2, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -143,7 +143,7 @@ fn passthrough(t: &Table) -> Option<Passthrough> {
         sni: t.get("sni")?,
         upstream: t.get("upstream")?,
         connect: t.get("connect")?,
-        tunnel: websocket(t)?,
+        tunnel: tunnel_bounds(t)?,
     })
 }
 
@@ -229,6 +229,7 @@ fn limits(t: &Table) -> Option<Limits> {
         handshake_timeout: t.get("handshake_timeout")?,
         connections: t.get("connections")?,
         connections_per_ip: t.get("connections_per_ip")?,
+        tunnels: t.get("tunnels")?,
         max_connection_age: t.get("max_connection_age")?,
         h2: h2_limits(t)?,
     })
@@ -345,10 +346,29 @@ fn timeouts(t: &Table) -> Option<Timeouts> {
     })
 }
 
-fn websocket(t: &Table) -> Option<WebSocket> {
-    Some(WebSocket {
+fn tunnel_bounds(t: &Table) -> Option<TunnelBounds> {
+    Some(TunnelBounds {
         idle: t.get("idle")?,
         max_age: t.get("max_age")?,
+    })
+}
+
+fn websocket(t: &Table) -> Option<WebSocket> {
+    Some(WebSocket {
+        bounds: tunnel_bounds(t)?,
+        client_idle: t.get("client_idle")?,
+        endpoint_idle: t.get("endpoint_idle")?,
+        handshake_timeout: t.get("handshake_timeout")?,
+        accept_rate: t.get("accept_rate")?,
+        connections: t.get("connections")?,
+        connections_per_ip: t.get("connections_per_ip")?,
+        origins: t.list("origins")?,
+        inspect: t.get("inspect")?,
+        ping: t.get("ping")?,
+        max_message: t.get("max_message")?,
+        message_rate: t.get("message_rate")?,
+        byte_rate: t.get("byte_rate")?,
+        log_open: t.get("log_open")?,
     })
 }
 
@@ -359,6 +379,8 @@ fn upstream(t: &Table) -> Option<Upstream> {
         bounded_load: t.get("bounded_load")?,
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
+        protocol: chosen(t, "protocol")?,
+        http2: upstream_http2(t.table("http2")?)?,
         proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
         tls: t.table("tls").and_then(upstream_tls),
         pool: pool(t.table("pool")?)?,
@@ -370,6 +392,18 @@ fn upstream(t: &Table) -> Option<Upstream> {
         queue: queue(t.table("queue")?)?,
         drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
+    })
+}
+
+fn upstream_http2(t: &Table) -> Option<UpstreamHttp2> {
+    Some(UpstreamHttp2 {
+        streams: t.get("streams")?,
+        window: size(t, "window")?,
+        connection_window: size(t, "connection_window")?,
+        send_buffer: usize::try_from(t.get::<u64>("send_buffer")?).ok()?,
+        frame_bytes: size(t, "frame_bytes")?,
+        ping: t.get("ping")?,
+        ping_timeout: t.get("ping_timeout")?,
     })
 }
 
@@ -422,6 +456,7 @@ fn health(t: &Table) -> Option<Health> {
         headers: t.map("headers")?,
         status: t.get("status")?,
         body: t.get("body"),
+        service: t.get("service").unwrap_or_default(),
         port: t.get("port"),
         interval: t.get("interval")?,
         fast_interval: t.get("fast_interval")?,
@@ -477,6 +512,9 @@ fn breaker(t: &Table) -> Option<Breaker> {
 fn drain(t: &Table) -> Option<Drain> {
     Some(Drain {
         deadline: t.get("deadline")?,
+        rate: t.get("rate")?,
+        jitter: t.get("jitter")?,
+        order: chosen(t, "order")?,
     })
 }
 
@@ -522,6 +560,7 @@ fn pool(t: &Table) -> Option<Pool> {
         idle_per_worker: t.get("idle_per_worker")?,
         idle_timeout: t.get("idle_timeout")?,
         max_requests: t.get("max_requests")?,
+        max_age: t.get("max_age")?,
     })
 }
 

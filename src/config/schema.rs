@@ -144,6 +144,7 @@ fn scalar(form: Form) -> Value {
         | Form::Regex
         | Form::Target
         | Form::Upgrade
+        | Form::Origin
         | Form::Secret => json!({ "type": "string" }),
     }
 }

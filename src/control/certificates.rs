@@ -2,10 +2,11 @@
 //! gets itself tell of their renewals.
 
 use super::gateway::Gateway;
+use crate::config::diagnostic::{self, Diagnostic};
 use crate::telemetry::events::Severity;
 use crate::tls::certificate::{Certificate, day};
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,22 @@ fn tell(gateway: &Gateway, told: &mut Told, now: i64) {
     *told = known;
 }
 
+/// How many pairs of certificate and key a configuration was refused for.
+#[must_use]
+pub fn refused_pairs(problems: &[Diagnostic]) -> u64 {
+    let errors = problems
+        .iter()
+        .filter(|problem| problem.severity == diagnostic::Severity::Error);
+    let pairs: HashSet<&str> = errors.filter_map(|problem| pair(&problem.key)).collect();
+    pairs.len() as u64
+}
+
+/// The key of a pair that a key lies in, such as `listeners.web.tls.certificates[0]`.
+fn pair(key: &str) -> Option<&str> {
+    let (pair, part) = key.rsplit_once("].")?;
+    (pair.contains(".tls.certificates[") && matches!(part, "cert" | "key")).then_some(pair)
+}
+
 fn note(gateway: &Gateway, certificate: &Certificate, stage: Stage) {
     let (file, end) = (certificate.path.display().to_string(), day(certificate.not_after));
     let (severity, kind, text) = match stage {
@@ -91,6 +108,27 @@ fn note(gateway: &Gateway, certificate: &Certificate, stage: Stage) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_is_refused_once_for_whichever_of_its_halves() {
+        let of = |keys: &[&str]| {
+            let error = |key: &&str| Diagnostic::error((*key).to_owned(), "no");
+            refused_pairs(&keys.iter().map(error).collect::<Vec<_>>())
+        };
+        let (one, other) = (
+            "listeners.a.tls.certificates[0]",
+            "listeners.\"b.c\".tls.certificates[7]",
+        );
+        let pairs = [one, other].map(|pair| [format!("{pair}.cert"), format!("{pair}.key")]);
+        let keys: Vec<&str> = pairs.iter().flatten().map(String::as_str).collect();
+        assert_eq!(of(&keys), 2);
+        assert_eq!(
+            of(&["listeners.a.tls.client_auth.ca", "upstreams.a.tls.key", one]),
+            0
+        );
+        let doubt = Diagnostic::warning(keys[0].to_owned(), "hm");
+        assert_eq!(refused_pairs(&[doubt]), 0);
+    }
 
     #[test]
     fn stages_follow_one_another() {

@@ -4,6 +4,7 @@ use super::change::Change;
 use super::overrides::{BalanceWish, EndpointWish, ThresholdWish};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{LogLevel, Role};
+use crate::proxy::tunnel::book::Which;
 use crate::upstream::shared::EndpointKey;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -69,6 +70,12 @@ pub enum Action {
     ChangeBalance(BalanceWish),
     /// Other thresholds of some upstreams than the file's.
     ChangeThresholds(ThresholdWish),
+    /// Tunnels are to go, with this code where frames are known.
+    CloseTunnels {
+        which: Which,
+        code: u16,
+        reason: Option<String>,
+    },
     /// Changes whose time is over are taken back: those that were to end at these moments.
     Expire(BTreeSet<Timestamp>),
 }
@@ -85,6 +92,7 @@ impl Action {
             Self::ChangeEndpoint { .. } => "endpoint.change",
             Self::ChangeBalance(_) => "balance.change",
             Self::ChangeThresholds(_) => "thresholds.change",
+            Self::CloseTunnels { .. } => "tunnels.close",
             Self::Expire(_) => "overrides.expire",
         }
     }
@@ -101,6 +109,7 @@ impl Action {
             Self::ChangeEndpoint { endpoint, .. } => endpoint.to_string(),
             Self::ChangeBalance(wish) => wish.upstreams.join(", "),
             Self::ChangeThresholds(wish) => wish.upstreams.join(", "),
+            Self::CloseTunnels { which, .. } => which.to_string(),
         }
     }
 
@@ -116,6 +125,9 @@ impl Action {
             Self::ChangeEndpoint { wish, .. } => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeBalance(wish) => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeThresholds(wish) => Some((wish.to_string(), wish.reason.as_deref())),
+            Self::CloseTunnels { code, reason, .. } => {
+                Some((format!("closed with {code}"), reason.as_deref()))
+            }
         }
     }
 }
@@ -144,6 +156,8 @@ pub enum Outcome {
     Rejected(Vec<Diagnostic>),
     /// A command without a configuration was carried out.
     Done,
+    /// So many tunnels go, or would.
+    Closed { tunnels: usize },
 }
 
 impl Outcome {
@@ -154,7 +168,7 @@ impl Outcome {
             Self::Applied { .. } => "applied",
             Self::Unchanged { .. } => "unchanged",
             Self::Rejected(_) => "rejected",
-            Self::Done => "done",
+            Self::Done | Self::Closed { .. } => "done",
         }
     }
 }

@@ -3,7 +3,9 @@
 
 use super::gateway::{Gateway, Phase};
 use super::systemd;
+use crate::config::model::ShedOrder;
 use crate::telemetry::events::Severity;
+use crate::upstream::shared::shed::Shed;
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -12,6 +14,11 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for threads to end once everything is cut.
 const STOP_WAIT: Duration = Duration::from_secs(2);
+
+/// What close frames say to those who are asked to go with the gateway.
+const GOING_AWAY: u16 = 1001;
+/// How much the slices in which they are asked vary.
+const SHED_JITTER: f64 = 0.5;
 
 /// How the end went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +73,14 @@ async fn finish(gateway: &Gateway, delay: Duration, timeout: Duration) {
     // Only when the workers have taken in who had connected before does no connection mean that nobody is left.
     gateway.sockets_closed().await;
     gateway.plane().workers.drain();
+    gateway.board.set_shed(Shed {
+        rate: 0.0,
+        jitter: SHED_JITTER,
+        order: ShedOrder::default(),
+        began: std::time::Instant::now(),
+        deadline: Some(deadline.into_std()),
+        code: GOING_AWAY,
+    });
     while connections(gateway) > 0 && Instant::now() < deadline {
         tokio::time::sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
     }

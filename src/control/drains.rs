@@ -2,11 +2,15 @@
 //!
 //! The order itself is an override, compiled into the snapshot; here it is only watched. What runs at an endpoint
 //! is known from its counts, so nobody keeps a list; at the deadline the endpoint is marked, every connection is
-//! woken once, and those that are at a marked endpoint end themselves.
+//! woken once, and those that are at a marked endpoint end themselves. Until then its tunnels are asked to go in
+//! slices, as `drain` of the upstream says. An endpoint that leaves the configuration, or the answers of DNS, drains
+//! too: what runs there goes on, by the same rules.
 
 use super::gateway::Gateway;
+use crate::config::model::Drain;
 use crate::telemetry::events::Severity;
 use crate::upstream::shared::overrides::{Leave, Override};
+use crate::upstream::shared::shed::Shed;
 use crate::upstream::shared::{AdminState, EndpointKey, EndpointState};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -22,6 +26,8 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_millis(50);
 /// What is left of a long drain is told this often.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// What close frames say to those who are asked to come back to another endpoint.
+const SERVICE_RESTART: u16 = 1012;
 
 /// What runs at an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -65,6 +71,10 @@ pub struct Progress {
     pub cut: Option<Left>,
     /// When nothing was left any more.
     pub finished: Option<Timestamp>,
+    /// When the last tunnel will have been asked to go, or cut.
+    pub end: Option<Instant>,
+    /// Tunnels asked per second; 0: as the deadline wants it.
+    pub rate: u32,
     began: Instant,
     deadline: Option<Instant>,
     told: Instant,
@@ -72,10 +82,20 @@ pub struct Progress {
     generation: u64,
 }
 
+/// Endpoints that left the configuration and still have tunnels.
+#[derive(Debug, Default)]
+struct Removed {
+    /// Since when, and whether the deadline has cut what was left.
+    since: BTreeMap<EndpointKey, Instant>,
+    /// What upstreams said last of how their endpoints leave.
+    rules: BTreeMap<Arc<str>, Drain>,
+}
+
 /// All endpoints that are leaving or have left.
 #[derive(Debug, Default)]
 pub struct Drains {
     progress: Mutex<BTreeMap<EndpointKey, Progress>>,
+    removed: Mutex<Removed>,
     changed: Notify,
 }
 
@@ -100,8 +120,11 @@ impl Drains {
 /// not find it.
 pub fn spare(gateway: &Gateway, still_leaving: impl Fn(&EndpointKey) -> bool) {
     for endpoint in gateway.registry.all() {
-        if endpoint.standing.is_cut() && !still_leaving(&endpoint.key) {
-            endpoint.standing.set_cut(false);
+        if !still_leaving(&endpoint.key) {
+            if endpoint.standing.is_cut() {
+                endpoint.standing.set_cut(false);
+            }
+            endpoint.set_shed(None);
         }
     }
 }
@@ -128,7 +151,7 @@ fn look(gateway: &Gateway) -> bool {
         .unwrap_or(0);
     let mut drains = gateway.drains.lock();
     drains.retain(|key, _| overrides.admin_of(key) != AdminState::Active);
-    let mut unfinished = false;
+    let mut unfinished = look_at_removed(gateway, |key| overrides.admin_of(key) != AdminState::Active);
     for (key, told) in overrides.endpoints() {
         let Some(leave) = &told.leave else { continue };
         let endpoint = gateway.registry.known(key);
@@ -147,12 +170,100 @@ fn look(gateway: &Gateway) -> bool {
     unfinished
 }
 
+/// Looks at endpoints that left the configuration, and at those that came back; whether one has something left that is
+/// to go.
+fn look_at_removed(gateway: &Gateway, told: impl Fn(&EndpointKey) -> bool) -> bool {
+    let now = Instant::now();
+    let snapshot = gateway.live.load();
+    let running = gateway.running.load();
+    let mut removed = gateway
+        .drains
+        .removed
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    for upstream in &snapshot.upstreams {
+        if let Some(config) = running.config.upstreams.get(&*upstream.name) {
+            removed.rules.insert(upstream.name.clone(), config.drain);
+        }
+    }
+    let all = gateway.registry.all();
+    removed.rules.retain(|name, _| {
+        running.config.upstreams.contains_key(&**name)
+            || all.iter().any(|endpoint| endpoint.key.upstream == *name)
+    });
+    let mut unfinished = false;
+    let before = std::mem::take(&mut removed.since);
+    for endpoint in all.iter().filter(|endpoint| !told(&endpoint.key)) {
+        let present = snapshot
+            .upstreams
+            .iter()
+            .flat_map(|upstream| &upstream.endpoints)
+            .any(|plan| Arc::ptr_eq(&plan.state, endpoint));
+        if present {
+            if endpoint.is_shedding() {
+                endpoint.set_shed(None);
+            }
+            continue;
+        }
+        if endpoint.load() == 0 {
+            continue;
+        }
+        let began = *before.get(&endpoint.key).unwrap_or(&now);
+        removed.since.insert(endpoint.key.clone(), began);
+        let rules = removed
+            .rules
+            .get(&endpoint.key.upstream)
+            .copied()
+            .unwrap_or_default();
+        let deadline = (!rules.deadline.is_zero()).then(|| began + rules.deadline);
+        let wanted = shed(rules, began, deadline);
+        ask_to_go(endpoint, wanted);
+        if deadline.is_some_and(|deadline| deadline <= now) && !endpoint.standing.is_cut() {
+            endpoint.standing.set_cut(true);
+            gateway.plane().workers.cut();
+            let left = Left::at(Some(endpoint));
+            let text = format!("it left the configuration and the deadline passed: {left} are cut");
+            tell(
+                gateway,
+                Severity::Warning,
+                "endpoint.drain_cut",
+                &endpoint.key,
+                text,
+                left,
+            );
+        }
+        unfinished |= wanted.asks() || deadline.is_some();
+    }
+    unfinished
+}
+
+/// How the tunnels of an endpoint are asked to go.
+fn shed(rules: Drain, began: Instant, deadline: Option<Instant>) -> Shed {
+    Shed {
+        rate: f64::from(rules.rate),
+        jitter: rules.jitter,
+        order: rules.order,
+        began: began.into_std(),
+        deadline: deadline.map(Instant::into_std),
+        code: SERVICE_RESTART,
+    }
+}
+
+fn ask_to_go(endpoint: &EndpointState, wanted: Shed) {
+    let wanted = Some(wanted).filter(Shed::asks);
+    if endpoint.shed().as_deref() != wanted.as_ref() {
+        endpoint.set_shed(wanted);
+    }
+}
+
 fn begin(gateway: &Gateway, leave: &Override<Leave>, at_start: Left) -> Progress {
     Progress {
         leave: leave.value,
         at_start,
         cut: None,
         finished: None,
+        end: None,
+        rate: 0,
         began: Instant::now(),
         deadline: deadline(leave),
         told: Instant::now(),
@@ -189,6 +300,17 @@ fn step(
     let now = Instant::now();
     let left = Left::at(endpoint);
     let over = progress.deadline.is_some_and(|deadline| deadline <= now);
+    progress.end = None;
+    if let Some(endpoint) = endpoint {
+        let config = gateway.running.load();
+        let upstream = config.config.upstreams.get(&*key.upstream);
+        let rules = upstream.map(|upstream| upstream.drain).unwrap_or_default();
+        let wanted = shed(rules, progress.began, progress.deadline);
+        ask_to_go(endpoint, wanted);
+        let end = wanted.end(left.open_websockets, now.into_std());
+        progress.end = end.filter(|_| !left.is_nothing()).map(Instant::from_std);
+        progress.rate = rules.rate;
+    }
     if let Some(endpoint) = endpoint
         && endpoint.standing.is_cut() != over
     {

@@ -1,9 +1,11 @@
 //! Asking a worker what would become of a request.
 
 use super::gateway::Gateway;
+use crate::message::host::Scheme;
 use crate::net::listen::Address;
 pub use crate::proxy::explain::Explanation;
-use crate::proxy::explain::Question;
+use crate::proxy::explain::{Connection, Question};
+use crate::tls::hello;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -14,8 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Default)]
 pub struct Wondering {
     pub method: String,
-    /// `http://HOST[:PORT]/PATH`, or a path alone.
+    /// `http://HOST[:PORT]/PATH`, `https://…`, or a path alone.
     pub url: String,
+    /// Name that the client asks for in TLS; without one, the host, as clients do. Empty: none.
+    pub server_name: Option<String>,
     /// Name and value of further fields; a Host here wins over that of the URL.
     pub headers: Vec<(String, String)>,
     /// Address that it comes from; without one, this host.
@@ -30,6 +34,8 @@ pub struct Wondering {
 pub enum Unanswered {
     #[error("{0} has a line break or another control character")]
     Control(&'static str),
+    #[error("the server name {0:?} is none that a client can ask for")]
+    ServerName(String),
     #[error("the URL begins with http://, https:// or /")]
     Url,
     #[error("which listener is meant? {}", .0.join(", "))]
@@ -51,6 +57,7 @@ pub async fn explain(gateway: &Gateway, wondering: &Wondering) -> Result<Explana
     let question = Question {
         listener: listener.clone(),
         peer: wondering.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        connection: connection(gateway, wondering, &url, &listener)?,
         head: head(wondering, &url, &host_of(gateway, &listener))?,
     };
     let no_worker = || Unanswered::NoWorker(wondering.worker);
@@ -66,9 +73,53 @@ pub async fn explain(gateway: &Gateway, wondering: &Wondering) -> Result<Explana
     }
 }
 
+/// How a client of this URL comes.
+fn connection(
+    gateway: &Gateway,
+    wondering: &Wondering,
+    url: &Url<'_>,
+    listener: &str,
+) -> Result<Connection, Unanswered> {
+    let host_field = || {
+        let mut headers = wondering.headers.iter();
+        let found = headers.find(|(name, _)| name.eq_ignore_ascii_case("host"))?;
+        Some(found.1.as_str())
+    };
+    // Who has a URL asks for its host, whatever a field says later.
+    let host = url.authority.or_else(host_field).map(without_port);
+    let asked = wondering
+        .server_name
+        .as_deref()
+        .or(host)
+        .filter(|name| !name.is_empty());
+    let asked =
+        asked.map(|name| hello::host_name(name).ok_or_else(|| Unanswered::ServerName(name.to_owned())));
+    let bound = gateway.bound();
+    let bound = bound.iter().find(|bound| &*bound.name == listener);
+    let bound = bound.and_then(|bound| match &bound.address {
+        Address::Tcp(address) => Some(address.ip()).filter(|ip| !ip.is_unspecified()),
+        Address::Unix(_) => None,
+    });
+    Ok(Connection {
+        scheme: url.scheme,
+        server_name: asked.transpose()?.flatten(),
+        local: host.and_then(|host| host.parse().ok()).or(bound),
+    })
+}
+
+/// A host as names and addresses are looked up.
+fn without_port(authority: &str) -> &str {
+    let mut parts = match authority.strip_prefix('[') {
+        Some(six) => six.split(']'),
+        None => authority.split(':'),
+    };
+    parts.next().unwrap_or_default()
+}
+
 /// The parts of a URL that matter here.
 #[derive(Debug, PartialEq, Eq)]
 struct Url<'a> {
+    scheme: Option<Scheme>,
     authority: Option<&'a str>,
     target: &'a str,
     port: Option<u16>,
@@ -76,11 +127,12 @@ struct Url<'a> {
 
 impl<'a> Url<'a> {
     fn parse(text: &'a str) -> Result<Self, Unanswered> {
-        let (rest, usual) = match text.split_once("://") {
-            Some(("http", rest)) => (rest, 80),
-            Some(("https", rest)) => (rest, 443),
+        let (rest, scheme) = match text.split_once("://") {
+            Some(("http", rest)) => (rest, Scheme::Http),
+            Some(("https", rest)) => (rest, Scheme::Https),
             _ if text.starts_with('/') || text == "*" => {
                 return Ok(Self {
+                    scheme: None,
                     authority: None,
                     target: text,
                     port: None,
@@ -95,9 +147,10 @@ impl<'a> Url<'a> {
             .filter(|(_, port)| !port.ends_with(']'))
             .and_then(|(_, port)| port.parse().ok());
         Ok(Self {
+            scheme: Some(scheme),
             authority: Some(authority),
             target: target.split('#').next().unwrap_or_default(),
-            port: Some(port.unwrap_or(usual)),
+            port: Some(port.unwrap_or_else(|| scheme.default_port())),
         })
     }
 }
@@ -110,10 +163,22 @@ fn listener_of(gateway: &Gateway, url: &Url<'_>) -> Result<String, Unanswered> {
         Address::Unix(_) => false,
     };
     let by_port = bound.iter().find(|listener| has_port(&listener.address));
-    match (by_port, bound.as_slice()) {
-        (Some(listener), _) | (None, [listener]) => Ok(listener.name.to_string()),
-        (None, all) => Err(Unanswered::WhichListener(
-            all.iter().map(|listener| listener.name.to_string()).collect(),
+    if let (Some(listener), _) | (None, [listener]) = (by_port, bound.as_slice()) {
+        return Ok(listener.name.to_string());
+    }
+    // Ports are often mapped; then there may be only one that speaks so.
+    let live = gateway.live.load();
+    let speaks = |https| {
+        let mut all = live
+            .listeners
+            .iter()
+            .filter(move |listener| listener.expects_tls() == https);
+        all.next().filter(|_| all.next().is_none())
+    };
+    match url.scheme.and_then(|scheme| speaks(scheme == Scheme::Https)) {
+        Some(listener) => Ok(listener.name.to_string()),
+        None => Err(Unanswered::WhichListener(
+            bound.iter().map(|listener| listener.name.to_string()).collect(),
         )),
     }
 }

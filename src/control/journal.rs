@@ -24,8 +24,9 @@ const CHANGES_TOLD: usize = 8;
 pub struct AuditEntry {
     /// Number in this process, from 1.
     pub id: u64,
-    /// RFC 3339.
+    /// RFC 3339; `ts` is the same, as events name it.
     pub time: String,
+    pub ts: String,
     pub actor: String,
     pub action: &'static str,
     /// What it is about, such as `upstream/address`.
@@ -79,10 +80,13 @@ impl Journal {
         let entry = entry(command, outcome);
         let (severity, reason) = sentence(&entry);
         match outcome {
-            Outcome::Rejected(problems) if entry.wish.is_none() => log_problems(problems),
-            Outcome::Applied { warnings, .. } => log_problems(warnings),
-            // The event tells it all.
-            Outcome::Rejected(_) | Outcome::Unchanged { .. } | Outcome::Done => {}
+            // The event tells the first.
+            Outcome::Rejected(problems) if entry.wish.is_none() => {
+                errors_first(problems).skip(1).for_each(log_problem);
+            }
+            Outcome::Applied { warnings, .. } => warnings.iter().for_each(log_problem),
+            // It tells it all.
+            Outcome::Rejected(_) | Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. } => {}
         }
         self.events.post(
             event_kind(command, outcome),
@@ -132,12 +136,17 @@ fn entry(command: &Command, outcome: &Outcome) -> AuditEntry {
         } => (Some(*generation), changes.as_slice(), &[][..]),
         Outcome::Unchanged { generation } => (Some(*generation), &[][..], &[][..]),
         Outcome::Rejected(errors) => (None, &[][..], errors.as_slice()),
-        Outcome::Done => (None, &[][..], &[][..]),
+        Outcome::Done | Outcome::Closed { .. } => (None, &[][..], &[][..]),
     };
-    let (wish, reason) = command.action.wish().unzip();
+    let (mut wish, reason) = command.action.wish().unzip();
+    if let (Outcome::Closed { tunnels }, Some(wish)) = (outcome, &mut wish) {
+        *wish = format!("{tunnels} {wish}");
+    }
+    let now = Timestamp::now().to_string();
     AuditEntry {
         id: 0,
-        time: Timestamp::now().to_string(),
+        time: now.clone(),
+        ts: now,
         actor: command.actor.to_string(),
         action: command.action.name(),
         target: command.action.target(),
@@ -147,7 +156,7 @@ fn entry(command: &Command, outcome: &Outcome) -> AuditEntry {
         outcome: outcome.name(),
         generation,
         changes: changes.iter().take(DETAILS_KEPT).cloned().collect(),
-        errors: errors.iter().take(DETAILS_KEPT).map(one_line).collect(),
+        errors: errors_first(errors).take(DETAILS_KEPT).map(one_line).collect(),
     }
 }
 
@@ -156,11 +165,15 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
     match (&command.action, outcome) {
         (Action::Reload, _) if command.dry_run => "config.checked",
         (Action::Reload, Outcome::Applied { .. }) => "config.applied",
-        (Action::Reload, Outcome::Unchanged { .. } | Outcome::Done) => "config.unchanged",
+        (Action::Reload, Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. }) => {
+            "config.unchanged"
+        }
         (Action::Reload, Outcome::Rejected(_)) => "config.rejected",
         (Action::ReloadTls, _) if command.dry_run => "tls.checked",
         (Action::ReloadTls, Outcome::Applied { .. }) => "tls.applied",
-        (Action::ReloadTls, Outcome::Unchanged { .. } | Outcome::Done) => "tls.unchanged",
+        (Action::ReloadTls, Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. }) => {
+            "tls.unchanged"
+        }
         (Action::ReloadTls, Outcome::Rejected(_)) => "tls.rejected",
         (Action::SetLogLevel { .. }, _) => "log.level_changed",
         (Action::ReopenLogs, _) => "log.reopened",
@@ -174,6 +187,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         },
         (Action::ChangeBalance(_), _) => "balance.changed",
         (Action::ChangeThresholds(_), _) => "thresholds.changed",
+        (Action::CloseTunnels { .. }, _) => "tunnels.closed",
         (Action::Expire(_), _) => "overrides.expired",
     }
 }
@@ -236,13 +250,21 @@ fn event_data(entry: &AuditEntry) -> Value {
     })
 }
 
-fn log_problems(problems: &[Diagnostic]) {
-    for problem in problems {
-        let line = one_line(problem);
-        match problem.severity {
-            diagnostic::Severity::Error => tracing::error!("{line}"),
-            diagnostic::Severity::Warning => tracing::warn!("{line}"),
-        }
+/// What keeps a configuration from being used, and then what is only doubtful about it.
+fn errors_first(problems: &[Diagnostic]) -> impl Iterator<Item = &Diagnostic> {
+    let of = move |severity| {
+        problems
+            .iter()
+            .filter(move |problem| problem.severity == severity)
+    };
+    of(diagnostic::Severity::Error).chain(of(diagnostic::Severity::Warning))
+}
+
+fn log_problem(problem: &Diagnostic) {
+    let line = one_line(problem);
+    match problem.severity {
+        diagnostic::Severity::Error => tracing::error!("{line}"),
+        diagnostic::Severity::Warning => tracing::warn!("{line}"),
     }
 }
 
@@ -321,13 +343,16 @@ mod tests {
         let journal = journal();
         let problem =
             Diagnostic::error("routes[0].upstream", "no upstream \"ap\"").hint("did you mean \"api\"?");
-        journal.record(&reload(false), &Outcome::Rejected(vec![problem]));
+        let doubt = Diagnostic::warning("routes[0]", "nobody gets here");
+        journal.record(&reload(false), &Outcome::Rejected(vec![doubt, problem]));
         let entry = journal.last("config.reload").unwrap();
         assert_eq!(
-            entry.errors,
+            entry.errors[..1],
             ["routes[0].upstream: no upstream \"ap\" (did you mean \"api\"?)"]
         );
-        assert_eq!(journal.events.latest(1)[0].severity, Severity::Error);
+        let event = &journal.events.latest(1)[0];
+        assert_eq!(event.severity, Severity::Error);
+        assert!(event.reason.contains("did you mean"), "{}", event.reason);
     }
 
     #[test]

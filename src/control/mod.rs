@@ -51,6 +51,7 @@ pub mod status;
 pub mod sticky_key;
 pub mod supervise;
 pub mod systemd;
+pub mod tunnels;
 pub mod unverified;
 pub mod watch;
 pub mod workers;

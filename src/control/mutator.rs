@@ -3,6 +3,7 @@
 //! Reloads that wait together are one: each reads the files as they are when it starts, so the first of them
 //! does what all of them ask for.
 
+use super::certificates;
 use super::command::{Action, Actor, Command, Commands, Outcome, Submitted};
 use super::discovery;
 use super::gateway::Gateway;
@@ -10,6 +11,7 @@ use super::overrides::expiry::Ends;
 use super::overriding;
 use super::reload::{self, Reloaded, Reloader, Watched};
 use super::systemd;
+use super::tunnels;
 use crate::config::model::{LogFormat, LogLevel};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{LogControl, Style};
@@ -146,6 +148,9 @@ impl Mutator {
                 self.follow_ends();
                 outcome
             }
+            Action::CloseTunnels { which, code, .. } => Outcome::Closed {
+                tunnels: tunnels::close(&self.gateway, which, *code, next.command.dry_run).await,
+            },
             // Nobody asks for it: the mutator does it by itself.
             Action::Expire(_) => Outcome::Done,
             Action::SetLogLevel { level, revert_after } => {
@@ -208,7 +213,7 @@ impl Mutator {
         }
         // The watch rings for every touch; the same bytes with the same outcome are no news.
         let news = match outcome {
-            Outcome::Applied { .. } | Outcome::Done => true,
+            Outcome::Applied { .. } | Outcome::Done | Outcome::Closed { .. } => true,
             Outcome::Unchanged { .. } => false,
             Outcome::Rejected(_) => !repeated,
         };
@@ -225,9 +230,13 @@ impl Mutator {
     }
 
     fn after_reload(&mut self, outcome: &Outcome) {
+        if let Outcome::Rejected(problems) = outcome {
+            let refused = certificates::refused_pairs(problems);
+            self.gateway.metrics.control.certificates_refused.add(refused);
+        }
         let result = match outcome {
             Outcome::Applied { .. } => ReloadResult::Applied,
-            Outcome::Unchanged { .. } | Outcome::Done => ReloadResult::Unchanged,
+            Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. } => ReloadResult::Unchanged,
             Outcome::Rejected(_) => ReloadResult::Rejected,
         };
         self.gateway

@@ -31,9 +31,11 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         Action::ChangeBalance(wish) => overrides::with_balance(&before, &live.upstreams, wish, &asked),
         Action::ChangeThresholds(wish) => overrides::with_thresholds(&before, &live.upstreams, wish, &asked),
         Action::Expire(ends) => Ok(expiry::without(&before, |until| ends.contains(&until))),
-        Action::Reload | Action::ReloadTls | Action::SetLogLevel { .. } | Action::ReopenLogs => {
-            return Outcome::Done;
-        }
+        Action::Reload
+        | Action::ReloadTls
+        | Action::SetLogLevel { .. }
+        | Action::ReopenLogs
+        | Action::CloseTunnels { .. } => return Outcome::Done,
     };
     let after = match after {
         Ok(after) => after,

@@ -5,7 +5,7 @@ use super::change::{self, Change, ChangeKind};
 use super::command::Outcome;
 use super::gateway::{AdminSocket, Gateway, Phase};
 use super::listeners::{BindError, socket_address};
-use super::unverified;
+use super::{drains, unverified};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{Admin, ListenAddress};
 use crate::config::{self, Environment, Loaded, Rejected};
@@ -13,6 +13,7 @@ use crate::net::listen::{self, Address, Options};
 use crate::snapshot::{self, Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::metrics::{OTHER, SeriesKey, UNROUTED};
+use crate::upstream::shared::AdminState;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -281,6 +282,9 @@ impl Reloader {
             }
         };
 
+        drains::spare(gateway, |key| {
+            gateway.overrides.load().admin_of(key) != AdminState::Active
+        });
         gateway.live.swap(snapshot);
 
         let moves = plane.listeners.apply(prepared);

@@ -72,6 +72,14 @@ fn node(gateway: &Gateway) -> NodeStatus {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         state: gateway.phase().name(),
+        drain: gateway.board.shed().map(|shed| NodeDrainStatus {
+            connections: gateway.board.connections(),
+            open_websockets: gateway.board.tunnels(),
+            estimated_end: shed.deadline.and_then(|deadline| {
+                let left = deadline.saturating_duration_since(std::time::Instant::now());
+                Some(Timestamp::now().checked_add(left).ok()?.to_string())
+            }),
+        }),
         started: gateway.node.started.to_string(),
         uptime_seconds: u64::try_from(up.as_secs()).unwrap_or(0),
         state_dir: gateway
@@ -317,6 +325,8 @@ fn endpoint_status(plan: &UpstreamPlan, endpoint: &EndpointPlan, totals: &Totals
         connections: PoolStatus {
             active: series.connections_active.get(),
             idle: series.connections_idle.get(),
+            http2: series.http2_connections.get(),
+            http2_streams: series.http2_streams.get(),
             opened: series.connects.get(),
             failed: series.connects_failed.get(),
             reused: series.reuses.get(),

@@ -198,6 +198,18 @@ impl Workers {
         Some(told)
     }
 
+    /// Asks every worker, retired ones too; who has no room for a question is left out.
+    pub fn ask_all<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
+        let slots = self.slots.iter().chain(&self.retired);
+        slots
+            .filter_map(|slot| {
+                let (answer, told) = oneshot::channel();
+                slot.handle.commands.try_send(question(answer)).ok()?;
+                Some(told)
+            })
+            .collect()
+    }
+
     /// Looks at every worker; called a few times a second.
     pub fn look(&mut self, listeners: &Listeners) -> Vec<Sight> {
         let now_ms = self.context.board.now_ms();

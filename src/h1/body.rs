@@ -156,6 +156,18 @@ impl BodyDecoder {
         self.state == State::End
     }
 
+    /// Whether it was given nothing yet.
+    #[must_use]
+    pub const fn is_untouched(&self) -> bool {
+        let begun = matches!(self.state, State::Size) && self.digits == 0;
+        self.payload == 0 && (begun || matches!(self.state, State::Length | State::UntilClose))
+    }
+
+    /// Ends with its source, and not before. For bodies whose length somebody else sees to.
+    pub fn goes_to_its_end(&mut self) {
+        (self.state, self.left) = (State::UntilClose, 0);
+    }
+
     /// Bytes of payload so far.
     #[must_use]
     pub const fn payload(&self) -> u64 {

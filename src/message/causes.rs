@@ -1,6 +1,7 @@
 //! Ways in which an attempt at an endpoint can go wrong, as operators name them: what speaks against an endpoint,
 //! and what is worth another attempt.
 
+use super::grpc::Code;
 use super::token::Token;
 
 /// One way.
@@ -26,6 +27,12 @@ pub enum Cause {
     Status502,
     Status503,
     Status504,
+    /// Of a call of gRPC whose whole answer is its status.
+    GrpcCancelled,
+    GrpcDeadlineExceeded,
+    GrpcResourceExhausted,
+    GrpcInternal,
+    GrpcUnavailable,
 }
 
 impl Cause {
@@ -58,9 +65,22 @@ impl Cause {
     }
 }
 
+impl Cause {
+    const fn of_grpc(status: Code) -> Option<Self> {
+        Some(match status {
+            Code::Cancelled => Self::GrpcCancelled,
+            Code::DeadlineExceeded => Self::GrpcDeadlineExceeded,
+            Code::ResourceExhausted => Self::GrpcResourceExhausted,
+            Code::Internal => Self::GrpcInternal,
+            Code::Unavailable => Self::GrpcUnavailable,
+            _ => return None,
+        })
+    }
+}
+
 /// Some of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Causes(u16);
+pub struct Causes(u32);
 
 impl Causes {
     #[must_use]
@@ -80,6 +100,12 @@ impl Causes {
         status >= 408
             && (self.has(Cause::ServerError) && matches!(status, 500..=599) && !matches!(status, 501 | 505)
                 || Cause::of_status(status).is_some_and(|cause| self.has(cause)))
+    }
+
+    /// Whether a call of gRPC that ended with this status is meant.
+    #[must_use]
+    pub fn has_grpc(self, status: Code) -> bool {
+        Cause::of_grpc(status).is_some_and(|cause| self.has(cause))
     }
 }
 
@@ -108,8 +134,19 @@ mod tests {
     }
 
     #[test]
+    fn a_status_of_grpc_is_meant_by_its_name_alone() {
+        let some = Causes::from_iter([Cause::GrpcUnavailable, Cause::ServerError]);
+        assert!(some.has_grpc(Code::Unavailable));
+        assert!(!some.has_grpc(Code::Internal) && !some.has_grpc(Code::Ok));
+        assert!(
+            !Causes(u32::MAX).has_grpc(Code::NotFound),
+            "an application's own word"
+        );
+    }
+
+    #[test]
     fn a_token_is_meant_by_its_kind_and_never_when_it_is_not_the_endpoints() {
-        let all = Causes(u16::MAX);
+        let all = Causes(u32::MAX);
         let of = |token| Cause::of_token(token).filter(|cause| all.has(*cause));
         assert_eq!(of(Token::DnsFailed), Some(Cause::Connect));
         assert_eq!(of(Token::ResponseTimeout), Some(Cause::Timeout));

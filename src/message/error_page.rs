@@ -63,6 +63,10 @@ const fn hint(token: Token) -> &'static str {
         Token::BadRequest | Token::BadHost | Token::BadFraming => {
             "Send a request that conforms to HTTP; the gateway's access log names the defect."
         }
+        Token::BadHandshake => {
+            "Send the handshake that RFC 6455 asks for; a proxy in front has to pass Connection and Upgrade on."
+        }
+        Token::UpgradeRequired => "Use version 13.",
         Token::Unauthorized => "Send credentials.",
         Token::Denied => "Ask the operator for access.",
         Token::NoRoute | Token::Misdirected => "Check the host name and the path.",

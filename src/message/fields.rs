@@ -2,11 +2,12 @@
 
 use super::edits::Edits;
 use super::framing::{BodyKind, is_bodiless};
-use super::head::ResponseHead;
+use super::head::{RequestHead, ResponseHead};
 use super::hop::is_forwardable_trailer;
 use super::names::Name;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 /// Whether a field of this name has no place in HTTP/2: it speaks of the connection (RFC 9113 section 8.2.2).
 #[must_use]
@@ -48,6 +49,70 @@ pub fn of_response(head: &ResponseHead, edits: &Edits, body: BodyKind) -> (Heade
         fields.add_lines(line);
     }
     fields.done()
+}
+
+/// What goes to an endpoint in HTTP/2 as the head of a request.
+#[derive(Debug)]
+pub struct RequestFields {
+    pub method: Method,
+    pub uri: Uri,
+    pub fields: HeaderMap,
+    /// What it takes as text.
+    pub bytes: u64,
+}
+
+/// A client's request with its edits, for an endpoint that speaks HTTP/2: Host becomes the authority, the scheme is how
+/// the endpoint is reached (`secure`: by TLS). `body` is how the body will follow. `None`: Host or target can't be
+/// written so.
+#[must_use]
+pub fn of_request(head: &RequestHead, edits: &Edits, body: BodyKind, secure: bool) -> Option<RequestFields> {
+    let buf = &head.buf;
+    // One copy for all values, which are pieces of it.
+    let bytes = Bytes::copy_from_slice(&buf.bytes);
+    let mut fields = Fields::with_capacity(buf.fields.len() + 8);
+    let mut authority: Option<Bytes> = None;
+    for (index, field) in buf.fields.iter().enumerate() {
+        if edits.is_dropped(index) || is_of_connection(field.id) {
+            continue;
+        }
+        let value = bytes.slice(field.value.start as usize..field.value.end as usize);
+        match field.id {
+            Name::Host => authority = Some(value),
+            // Ours to write.
+            Name::ContentLength | Name::Te => {}
+            id => fields.append(
+                buf.name(index),
+                secret(id, HeaderValue::from_maybe_shared(value).ok()),
+            ),
+        }
+    }
+    for line in edits.lines() {
+        fields.add_request_lines(line, &mut authority);
+    }
+    if let BodyKind::Length(length) = body {
+        fields.add(b"content-length", itoa::Buffer::new().format(length).as_bytes());
+    }
+    let target = Bytes::copy_from_slice(edits.target().unwrap_or_else(|| head.target()));
+    let (fields, bytes) = fields.done();
+    let line = (head.method_text().len() + target.len()) as u64;
+    let mut uri = uri::Parts::default();
+    uri.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
+    uri.authority = Some(Authority::from_maybe_shared(authority?).ok()?);
+    uri.path_and_query = Some(PathAndQuery::from_maybe_shared(target).ok()?);
+    Some(RequestFields {
+        method: Method::from_bytes(head.method_text()).ok()?,
+        uri: Uri::from_parts(uri).ok()?,
+        fields,
+        bytes: bytes + line,
+    })
+}
+
+/// Marks what is never to enter the table of a connection's compression, which requests of many clients share
+/// (RFC 7541 section 7.1.3).
+fn secret(id: Name, value: Option<HeaderValue>) -> Option<HeaderValue> {
+    let mut value = value?;
+    value.set_sensitive(matches!(id, Name::Cookie | Name::Authorization));
+    Some(value)
 }
 
 /// The fields of a response of our own.
@@ -140,6 +205,24 @@ impl Fields {
                 if !is_of_connection(Name::recognise(name)) {
                     self.add(name, value);
                 }
+            }
+        }
+    }
+
+    /// The same of a request; Host goes where the authority is kept.
+    fn add_request_lines(&mut self, lines: &[u8], authority: &mut Option<Bytes>) {
+        for line in lines.split(|&b| b == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let Some(colon) = memchr::memchr(b':', line) else {
+                continue;
+            };
+            let (name, value) = (&line[..colon], super::bytes::trim(&line[colon + 1..]));
+            match Name::recognise(name) {
+                Name::Host => *authority = Some(Bytes::copy_from_slice(value)),
+                // Framing is ours.
+                Name::ContentLength => {}
+                id if is_of_connection(id) => {}
+                id => self.append(name, secret(id, HeaderValue::from_bytes(value).ok())),
             }
         }
     }
@@ -247,5 +330,74 @@ mod tests {
         let lines = trailer_lines(&map);
         assert_eq!(lines, b"grpc-status: 0\r\nx-sum: a b\r\n");
         assert_eq!(texts(&passed_on(&map)), ["grpc-status: 0", "x-sum: a b"]);
+    }
+
+    fn asked(edit: impl FnOnce(&HeadBuf, &mut Edits), body: BodyKind) -> RequestFields {
+        let mut buf = Box::new(HeadBuf::default());
+        buf.bytes.extend_from_slice(b"POST /a?b HTTP/1.1\r\n");
+        for (name, value) in [
+            ("Host", "Example.com:8080"),
+            ("Connection", "x-private, te"),
+            ("TE", "trailers"),
+            ("Transfer-Encoding", "chunked"),
+            ("Cookie", "a=1"),
+            ("X-A", "1"),
+        ] {
+            let start = buf.bytes.len();
+            buf.bytes
+                .extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            let end = start + name.len();
+            buf.push(Field {
+                name: Span::new(start, end),
+                value: Span::new(end + 2, end + 2 + value.len()),
+                id: Name::recognise(name.as_bytes()),
+            });
+        }
+        buf.bytes.extend_from_slice(b"\r\n");
+        let head = RequestHead {
+            method: crate::message::head::Method::Post,
+            method_text: Span::new(0, 4),
+            target: Span::new(5, 9),
+            version: Version::H11,
+            buf,
+        };
+        let mut edits = Edits::default();
+        edit(&head.buf, &mut edits);
+        of_request(&head, &edits, body, true).unwrap()
+    }
+
+    #[test]
+    fn a_request_has_its_host_as_authority_and_nothing_of_the_connection() {
+        let sent = asked(
+            |_, edits| {
+                edits.add(b"TE", b"trailers");
+                edits.add(b"Connection", b"TE");
+                edits.add(b"X-Request-Id", b"7");
+            },
+            BodyKind::Chunked,
+        );
+        assert_eq!(sent.uri, "https://Example.com:8080/a?b");
+        assert_eq!(sent.method, Method::POST);
+        let expected = ["cookie: a=1", "x-a: 1", "te: trailers", "x-request-id: 7"];
+        assert_eq!(texts(&sent.fields), expected);
+        assert!(sent.fields["cookie"].is_sensitive() && !sent.fields["x-a"].is_sensitive());
+    }
+
+    #[test]
+    fn edits_of_a_request_win_and_its_length_is_the_bodys() {
+        let sent = asked(
+            |head, edits| {
+                edits.drop_named(head, b"host");
+                edits.add(b"Host", b"api.internal");
+                edits.add(b"Content-Length", b"99");
+                edits.set_target(b"/other");
+            },
+            BodyKind::Length(4),
+        );
+        assert_eq!(sent.uri, "https://api.internal/other");
+        assert_eq!(
+            texts(&sent.fields),
+            ["cookie: a=1", "x-a: 1", "content-length: 4"]
+        );
     }
 }

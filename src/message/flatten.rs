@@ -7,8 +7,9 @@
 
 use super::bytes::{is_target, is_token};
 use super::fields::is_of_connection;
-use super::head::{Field, HeadBuf, Method, RequestHead, Span, Version};
+use super::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use super::names::Name;
+use super::status::reason;
 use super::token::{Reject, Token};
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -21,18 +22,26 @@ pub struct Most {
     pub target_bytes: usize,
 }
 
-/// Writes a head into the buffer.
+/// What an extended CONNECT asks for (RFC 8441), and the key of the handshake that HTTP/1.1 would have begun it with.
+#[derive(Clone, Copy, Debug)]
+pub struct Extended<'a> {
+    pub protocol: &'a str,
+    pub key: &'a str,
+}
+
+/// Writes a head into the buffer; an extended CONNECT as the GET with Upgrade that it stands for.
 ///
 /// # Errors
 /// `uri_too_long`, `headers_too_large`; `bad_host` where Host and the authority are at odds; `bad_request` for what is
 /// no target, or no field.
 pub fn request(
     parts: &Parts,
+    extended: Option<Extended<'_>>,
     most: Most,
     mut buf: Box<HeadBuf>,
 ) -> Result<RequestHead, (Reject, Box<HeadBuf>)> {
     buf.clear();
-    match write(parts, most, &mut buf) {
+    match write(parts, extended, most, &mut buf) {
         Ok((method_text, target)) => Ok(RequestHead {
             method: Method::recognise(method_text.of(&buf.bytes)),
             buf,
@@ -44,12 +53,69 @@ pub fn request(
     }
 }
 
-fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), Reject> {
-    let method = parts.method.as_str().as_bytes();
+/// Writes the head of an endpoint's response into the buffer; `target_bytes` does not matter.
+///
+/// # Errors
+/// `bad_response`: it is larger than allowed, or has a field that can't be passed on.
+pub fn response(
+    status: u16,
+    headers: &HeaderMap,
+    most: Most,
+    mut buf: Box<HeadBuf>,
+) -> Result<ResponseHead, (Reject, Box<HeadBuf>)> {
+    buf.clear();
+    let bytes = &mut buf.bytes;
+    bytes.extend_from_slice(b"HTTP/2.0 ");
+    bytes.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    bytes.push(b' ');
+    let start = bytes.len();
+    bytes.extend_from_slice(reason(status).as_bytes());
+    let reason = Span::new(start, bytes.len());
+    bytes.extend_from_slice(b"\r\n");
+    if let Err(reject) = response_fields(headers, most, &mut buf) {
+        return Err((reject, buf));
+    }
+    buf.bytes.extend_from_slice(b"\r\n");
+    Ok(ResponseHead {
+        buf,
+        version: Version::H2,
+        status,
+        reason,
+    })
+}
+
+fn response_fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
+    for (name, value) in headers {
+        let name = name.as_str().as_bytes();
+        let id = Name::recognise(name);
+        if is_of_connection(id) {
+            let detail = "a field of the connection in HTTP/2";
+            return Err(Reject::new(Token::BadResponse, detail));
+        }
+        push(buf, most, name, id, &[value.as_bytes()]).map_err(|reject| match reject.token {
+            Token::HeadersTooLarge => {
+                Reject::new(Token::BadResponse, "the head of the response is too large")
+            }
+            _ => Reject::new(Token::BadResponse, reject.detail),
+        })?;
+    }
+    Ok(())
+}
+
+fn write(
+    parts: &Parts,
+    extended: Option<Extended<'_>>,
+    most: Most,
+    buf: &mut HeadBuf,
+) -> Result<(Span, Span), Reject> {
+    let method = match extended {
+        Some(_) => b"GET",
+        None => parts.method.as_str().as_bytes(),
+    };
     let authority = parts.uri.authority().map_or("", http::uri::Authority::as_str);
     let target = match parts.uri.path_and_query() {
         Some(target) if !target.as_str().is_empty() => target.as_str(),
-        _ if parts.method == http::Method::CONNECT => authority,
+        _ if parts.method == http::Method::CONNECT && extended.is_none() => authority,
         _ => "/",
     };
     if target.len() > most.target_bytes {
@@ -82,7 +148,18 @@ fn write(parts: &Parts, most: Most, buf: &mut HeadBuf) -> Result<(Span, Span), R
     if let Some(host) = host(&parts.headers, authority)? {
         push(buf, most, b"host", Name::Host, &[host])?;
     }
-    fields(&parts.headers, most, buf)?;
+    if let Some(Extended { protocol, key }) = extended {
+        push(buf, most, b"connection", Name::Connection, &[b"upgrade"])?;
+        push(buf, most, b"upgrade", Name::Upgrade, &[protocol.as_bytes()])?;
+        push(
+            buf,
+            most,
+            b"sec-websocket-key",
+            Name::SecWebsocketKey,
+            &[key.as_bytes()],
+        )?;
+    }
+    fields(&parts.headers, extended.is_some(), most, buf)?;
     buf.bytes.extend_from_slice(b"\r\n");
     Ok((method_text, target))
 }
@@ -114,7 +191,7 @@ fn host<'a>(headers: &'a HeaderMap, authority: &'a str) -> Result<Option<&'a [u8
     }
 }
 
-fn fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
+fn fields(headers: &HeaderMap, extended: bool, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
     let mut cookie_joined = false;
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
@@ -125,6 +202,8 @@ fn fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reje
             Name::Other | Name::Underscored if !is_token(name) => {
                 return Err(Reject::new(Token::BadRequest, "a name that is none"));
             }
+            // It has no meaning in HTTP/2 (RFC 8441 section 5), and here it is ours.
+            Name::SecWebsocketKey if extended => {}
             Name::Cookie if cookie_joined => {}
             Name::Cookie => {
                 cookie_joined = true;
@@ -197,7 +276,7 @@ mod tests {
 
     fn flat(builder: http::request::Builder) -> Result<RequestHead, Reject> {
         let (parts, ()) = builder.body(()).unwrap().into_parts();
-        request(&parts, MOST, Box::default()).map_err(|(reject, _)| reject)
+        request(&parts, None, MOST, Box::default()).map_err(|(reject, _)| reject)
     }
 
     fn text(head: &RequestHead) -> &str {
@@ -293,10 +372,51 @@ mod tests {
     }
 
     #[test]
+    fn an_extended_connect_is_the_handshake_that_it_stands_for() {
+        let extended = Extended {
+            protocol: "websocket",
+            key: "AAAAAAAAAAAAAAAAAAAAAA==",
+        };
+        let (parts, ()) = Request::connect("https://a.example/chat?x=1")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "of no meaning")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let head = request(&parts, Some(extended), MOST, Box::default()).unwrap();
+        assert_eq!(
+            text(&head),
+            "GET /chat?x=1 HTTP/2.0\r\nhost: a.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-version: 13\r\n\r\n"
+        );
+        assert_eq!(head.method, Method::Get);
+    }
+
+    #[test]
     fn connect_names_its_authority() {
         let (parts, ()) = Request::connect("a.example:443").body(()).unwrap().into_parts();
-        let head = request(&parts, MOST, Box::default()).unwrap();
+        let head = request(&parts, None, MOST, Box::default()).unwrap();
         assert_eq!(head.target(), b"a.example:443");
         assert_eq!(head.method, Method::Connect);
+    }
+
+    #[test]
+    fn a_response_reads_as_http_1_would_have_written_it() {
+        let mut headers = HeaderMap::new();
+        headers.append("set-cookie", "a=1".parse().unwrap());
+        headers.append("x-a", "1".parse().unwrap());
+        headers.append("set-cookie", "b=2".parse().unwrap());
+        let head = response(404, &headers, MOST, Box::default()).unwrap();
+        let text = std::str::from_utf8(&head.buf.bytes).unwrap();
+        let expected = "HTTP/2.0 404 Not Found\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nx-a: 1\r\n\r\n";
+        assert_eq!(text, expected);
+        assert_eq!((head.status, head.reason()), (404, &b"Not Found"[..]));
+        headers.append("x-long", "x".repeat(2000).parse().unwrap());
+        let (reject, _) = response(200, &headers, MOST, Box::default()).unwrap_err();
+        assert_eq!(reject.token, Token::BadResponse);
+        let mut headers = HeaderMap::new();
+        headers.append("connection", "close".parse().unwrap());
+        let (reject, _) = response(200, &headers, MOST, Box::default()).unwrap_err();
+        assert_eq!(reject.token, Token::BadResponse);
     }
 }

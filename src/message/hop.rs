@@ -11,6 +11,7 @@ use super::edits::Edits;
 use super::framing::MAX_CONNECTION_OPTIONS;
 use super::head::HeadBuf;
 use super::names::Name;
+use smallvec::SmallVec;
 
 /// Always dropped, both ways. The framing fields are not here: the writer sees to them. Nor is Trailer,
 /// which announces fields that are passed on.
@@ -122,6 +123,11 @@ pub fn is_forwardable_trailer(name: &[u8]) -> bool {
                 && !starts_with_ignore_case(name, b"access-control-")
                 && !starts_with_ignore_case(name, b"proxy-")
                 && !starts_with_ignore_case(name, b"sec-")
+        }
+        // Names in gRPC's metadata may have them; what only looks like another name is judged as that one.
+        Name::Underscored => {
+            let plain: SmallVec<[u8; 32]> = name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect();
+            is_forwardable_trailer(&plain)
         }
         _ => false,
     }

@@ -12,6 +12,7 @@ pub mod error_page;
 pub mod fields;
 pub mod flatten;
 pub mod framing;
+pub mod grpc;
 pub mod head;
 pub mod hop;
 pub mod host;

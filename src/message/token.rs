@@ -35,6 +35,7 @@ tokens! {
     BadRequest "bad_request" 400 true "The request head is malformed.";
     BadHost "bad_host" 400 true "The Host header is missing, repeated or invalid.";
     BadFraming "bad_framing" 400 true "The length of the request body is ambiguous.";
+    BadHandshake "bad_handshake" 400 true "The WebSocket handshake is malformed.";
     Unauthorized "unauthorized" 401 false "Credentials are required.";
     Denied "denied" 403 false "Access is denied.";
     NoRoute "no_route" 404 false "No route matches this request.";
@@ -44,6 +45,7 @@ tokens! {
     UriTooLong "uri_too_long" 414 true "The request target is longer than allowed.";
     ExpectationFailed "expectation_failed" 417 true "The expectation is not supported.";
     Misdirected "misdirected" 421 false "This connection does not serve the requested host.";
+    UpgradeRequired "upgrade_required" 426 false "The version of WebSocket is not supported.";
     RateLimited "rate_limited" 429 false "Too many requests.";
     HeadersTooLarge "headers_too_large" 431 true "The request head is larger than allowed.";
     ClientClosed "client_closed" 499 true "The client went away.";

@@ -187,6 +187,28 @@ impl Outbound {
     }
 }
 
+/// What a log says of an error of HTTP/2.
+#[must_use]
+pub fn detail(error: &h2::Error) -> &'static str {
+    if !error.is_remote() {
+        return "the rules of HTTP/2 were broken";
+    }
+    if error.is_go_away() {
+        return "the connection was ended (GOAWAY)";
+    }
+    match error.reason() {
+        Some(Reason::NO_ERROR) => "the stream was reset (NO_ERROR)",
+        Some(Reason::PROTOCOL_ERROR) => "the stream was reset (PROTOCOL_ERROR)",
+        Some(Reason::INTERNAL_ERROR) => "the stream was reset (INTERNAL_ERROR)",
+        Some(Reason::FLOW_CONTROL_ERROR) => "the stream was reset (FLOW_CONTROL_ERROR)",
+        Some(Reason::REFUSED_STREAM) => "the stream was refused (REFUSED_STREAM)",
+        Some(Reason::CANCEL) => "the stream was reset (CANCEL)",
+        Some(Reason::ENHANCE_YOUR_CALM) => "the stream was reset (ENHANCE_YOUR_CALM)",
+        Some(Reason::HTTP_1_1_REQUIRED) => "the stream was reset (HTTP_1_1_REQUIRED)",
+        _ => "the stream was reset",
+    }
+}
+
 /// The error as one of input and output, which is what it is to the other side of an exchange.
 #[must_use]
 pub fn as_io(error: h2::Error) -> io::Error {

@@ -10,4 +10,5 @@ pub mod secure;
 pub mod source;
 pub mod splice;
 pub mod transport;
+pub mod unsent;
 pub mod wire;

@@ -4,6 +4,7 @@
 //! idle connection owns no buffer. Scratch is lent to a closure: what it lends cannot be carried over an await.
 //! Borrowing it twice is a bug and panics.
 
+use super::unsent;
 use std::cell::RefCell;
 
 /// Largest single read.
@@ -42,8 +43,14 @@ impl Default for ReadSize {
 
 impl ReadSize {
     #[must_use]
-    pub const fn get(self) -> usize {
-        self.0 as usize
+    #[inline]
+    pub fn get(self) -> usize {
+        let size = self.0 as usize;
+        if unsent::is_scarce() {
+            size.min(unsent::SCARCE_READ)
+        } else {
+            size
+        }
     }
 
     /// A read filled the buffer and all of it could be written.

@@ -5,11 +5,14 @@
 //! a connection owns of its own is what did not fit: the beginning of a record whose end has not come, and
 //! ciphertext that the socket did not take. Idle, it owns neither.
 
+mod session;
+
+use self::session::{Seal, Session, Sink};
 use super::scratch::LARGEST_READ;
 use super::transport::Transport;
+use super::unsent::Share;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{CommonState, ServerConfig};
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -29,6 +32,8 @@ const SEALED: usize = SEALED_AT_ONCE + (SEALED_AT_ONCE / RECORD + 8) * OVERHEAD;
 const OPENED: usize = LARGEST_READ + (LARGEST_READ / RECORD + 2) * OVERHEAD + RECORD;
 /// Ciphertext of a handshake that may wait for its end: beyond what any certificate chain needs.
 const MAX_HANDSHAKE: usize = 128 * 1024;
+/// Ciphertext of a message that may wait for its end after the handshake: a client has nothing long to say then.
+const MAX_WAITING: usize = 3 * RECORD;
 /// Read at once during a handshake.
 const HANDSHAKE_READ: usize = RECORD;
 
@@ -63,6 +68,7 @@ pub struct Secure {
     outgoing: Vec<u8>,
     /// How much of it is gone.
     sent: usize,
+    held: Share,
     /// The socket would not take all of `outgoing`. Until then what is in it may wait for company: a session
     /// ticket goes out with the first response.
     refused: bool,
@@ -82,128 +88,6 @@ impl std::fmt::Debug for Secure {
             .field("socket", &self.socket)
             .finish_non_exhaustive()
     }
-}
-
-/// Which side of it we are.
-enum Session {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
-}
-
-impl std::ops::Deref for Session {
-    type Target = CommonState;
-
-    fn deref(&self) -> &CommonState {
-        match self {
-            Self::Server(session) => session,
-            Self::Client(session) => session,
-        }
-    }
-}
-
-/// Where the results of one step go.
-struct Sink<'a> {
-    into: &'a mut [u8],
-    filled: usize,
-    plain: &'a mut Vec<u8>,
-    outgoing: &'a mut Vec<u8>,
-}
-
-impl Sink<'_> {
-    fn take(&mut self, payload: &[u8]) {
-        let fits = payload.len().min(self.into.len() - self.filled);
-        self.into[self.filled..self.filled + fits].copy_from_slice(&payload[..fits]);
-        self.filled += fits;
-        self.plain.extend_from_slice(&payload[fits..]);
-    }
-}
-
-/// What to do when the session has nothing left to do of itself.
-enum Seal<'a> {
-    Nothing,
-    Data {
-        plain: &'a [u8],
-        out: &'a mut [u8],
-        length: &'a mut usize,
-    },
-    CloseNotify,
-}
-
-/// What a step of the session came to.
-enum Step {
-    /// There may be more to do.
-    Again,
-    /// Nothing without more ciphertext, and nothing to seal that was not sealed.
-    Rest,
-    PeerClosed,
-    Failed(rustls::Error),
-}
-
-/// One step: returns how much ciphertext was used up.
-fn step<D>(status: UnbufferedStatus<'_, '_, D>, sink: &mut Sink<'_>, seal: &mut Seal<'_>) -> (usize, Step) {
-    let mut used = status.discard;
-    let state = match status.state {
-        Ok(state) => state,
-        Err(error) => return (used, Step::Failed(error)),
-    };
-    let step = match state {
-        ConnectionState::ReadTraffic(mut traffic) => {
-            while let Some(record) = traffic.next_record() {
-                match record {
-                    Ok(record) => {
-                        used += record.discard;
-                        sink.take(record.payload);
-                    }
-                    Err(error) => return (used, Step::Failed(error)),
-                }
-            }
-            Step::Again
-        }
-        ConnectionState::EncodeTlsData(mut data) => {
-            let at = sink.outgoing.len();
-            if let Err(EncodeError::InsufficientSize(needs)) = data.encode(&mut []) {
-                sink.outgoing.resize(at + needs.required_size, 0);
-                match data.encode(&mut sink.outgoing[at..]) {
-                    Ok(written) => sink.outgoing.truncate(at + written),
-                    Err(_) => sink.outgoing.truncate(at),
-                }
-            }
-            Step::Again
-        }
-        ConnectionState::TransmitTlsData(data) => {
-            // It is in `outgoing`, which leaves in its order.
-            data.done();
-            Step::Again
-        }
-        ConnectionState::WriteTraffic(mut traffic) => match seal {
-            Seal::Nothing => Step::Rest,
-            Seal::Data { plain, out, length } => match traffic.encrypt(plain, out) {
-                Ok(written) => {
-                    **length = written;
-                    *seal = Seal::Nothing;
-                    Step::Rest
-                }
-                Err(error) => Step::Failed(sealing(&error)),
-            },
-            Seal::CloseNotify => {
-                let at = sink.outgoing.len();
-                sink.outgoing.resize(at + 4 * OVERHEAD, 0);
-                let written = traffic.queue_close_notify(&mut sink.outgoing[at..]).unwrap_or(0);
-                sink.outgoing.truncate(at + written);
-                *seal = Seal::Nothing;
-                Step::Rest
-            }
-        },
-        ConnectionState::PeerClosed => Step::PeerClosed,
-        ConnectionState::BlockedHandshake | ConnectionState::Closed => Step::Rest,
-        // Early data is switched off.
-        _ => Step::Failed(rustls::Error::General("early data".to_owned())),
-    };
-    (used, step)
-}
-
-fn sealing(error: &EncryptError) -> rustls::Error {
-    rustls::Error::General(error.to_string())
 }
 
 fn broken(error: rustls::Error) -> io::Error {
@@ -239,6 +123,7 @@ impl Secure {
             taken: 0,
             outgoing: Vec::new(),
             sent: 0,
+            held: Share::new(),
             refused: false,
             peer_closed: false,
             closing: false,
@@ -297,42 +182,12 @@ impl Secure {
         into: &mut [u8],
         seal: &mut Seal<'_>,
     ) -> (usize, usize, Result<(), rustls::Error>) {
-        let mut sink = Sink {
-            into,
-            filled: 0,
-            plain: &mut self.plain,
-            outgoing: &mut self.outgoing,
-        };
-        let mut at = 0;
-        let mut failure = None;
-        // A session that has failed is only asked for what it has written: the alert that tells the peer why. It must
-        // not see another byte, or it fails by a panic.
-        while failure.is_none() || self.session.wants_write() {
-            let cipher = &mut cipher[at..];
-            let (used, step) = match &mut self.session {
-                Session::Server(session) => step(session.process_tls_records(cipher), &mut sink, seal),
-                Session::Client(session) => step(session.process_tls_records(cipher), &mut sink, seal),
-            };
-            at += used;
-            match step {
-                Step::Again => {}
-                Step::Rest => break,
-                Step::PeerClosed => self.peer_closed = true,
-                Step::Failed(error) if failure.is_none() => {
-                    failure = Some(error);
-                    *seal = Seal::Nothing;
-                }
-                Step::Failed(_) => break,
-            }
-        }
-        let filled = sink.filled;
-        match failure {
-            None => (at, filled, Ok(())),
-            Some(error) => {
-                self.failed = true;
-                (at, filled, Err(error))
-            }
-        }
+        let mut sink = Sink::new(into, &mut self.plain, &mut self.outgoing);
+        let ran = self.session.run(cipher, &mut sink, seal);
+        let filled = sink.filled();
+        self.peer_closed |= ran.peer_closed;
+        self.failed |= ran.result.is_err();
+        (ran.used, filled, ran.result)
     }
 
     /// Ready when reading is worth a try; there may be nothing all the same.
@@ -400,6 +255,10 @@ impl Secure {
             self.incoming.clear();
             self.incoming.extend_from_slice(rest);
         }
+        if self.incoming.len() > self.most_waiting() {
+            self.failed = true;
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         if let Err(error) = result {
             let _best_effort = self.poll_drain(cx);
             if filled == 0 {
@@ -407,6 +266,15 @@ impl Secure {
             }
         }
         Poll::Ready(Ok(Some(filled)))
+    }
+
+    /// Bytes of a message that is not whole.
+    const fn most_waiting(&self) -> usize {
+        match self.session {
+            Session::Server(_) => MAX_WAITING,
+            // A server's tickets may hold much.
+            Session::Client(_) => MAX_HANDSHAKE,
+        }
     }
 
     fn take_plain(&mut self, into: &mut [u8]) -> usize {
@@ -504,6 +372,7 @@ impl Secure {
         }
         self.outgoing.extend_from_slice(&sealed[of_sealed..]);
         self.refused = !self.outgoing.is_empty();
+        self.held.is(self.outgoing.capacity());
         Ok(())
     }
 
@@ -531,6 +400,7 @@ impl Secure {
         }
         self.outgoing = Vec::new();
         self.sent = 0;
+        self.held.is(0);
         self.refused = false;
         Poll::Ready(Ok(()))
     }

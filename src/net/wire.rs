@@ -5,6 +5,7 @@
 
 use super::scratch;
 use super::transport::Transport;
+use super::unsent::Share;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
@@ -18,6 +19,7 @@ pub struct Wire {
     unsent: Vec<u8>,
     /// How much of `unsent` is gone.
     sent: usize,
+    held: Share,
     pub bytes_read: u64,
     pub bytes_written: u64,
 }
@@ -30,6 +32,7 @@ impl Wire {
             carry: Vec::new(),
             unsent: Vec::new(),
             sent: 0,
+            held: Share::new(),
             bytes_read: 0,
             bytes_written: 0,
         }
@@ -121,6 +124,7 @@ impl Wire {
                 skip = 0;
             }
         }
+        self.held.is(self.unsent.capacity());
         Ok(!self.has_unsent())
     }
 
@@ -159,6 +163,7 @@ impl Wire {
         if self.sent > 0 {
             self.unsent = Vec::new();
             self.sent = 0;
+            self.held.is(0);
         }
         self.transport.poll_drain(cx)
     }

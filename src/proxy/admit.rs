@@ -14,6 +14,7 @@ use crate::message::names::Name;
 use crate::message::path::{self, PathPolicy};
 use crate::message::token::{Reject, Token};
 use crate::snapshot::RequestIdPolicy;
+use crate::tls::server::{Served, ServerTls};
 use smallvec::SmallVec;
 
 /// Longest request id taken over from a client.
@@ -35,6 +36,8 @@ pub(super) fn admit(client: &Client, context: &mut RequestContext) -> Result<Adm
     let found = inspect(context.head()?, &context.listener.plan.path_policy)?;
     context.body = match &client.link {
         Link::H1(_) => found.body,
+        // What follows an extended CONNECT is no body.
+        Link::H2(_) if context.head()?.buf.has(Name::Upgrade) => BodyKind::None,
         Link::H2(stream) => stream.body(found.body),
     };
     context.query = found.query;
@@ -60,13 +63,18 @@ fn directed(context: &RequestContext) -> Result<(), Reject> {
     let (Some(session), Some(tls)) = (&context.who.tls, &context.listener.plan.tls) else {
         return Ok(());
     };
+    is_directed(tls, &session.served, context.host_bytes())
+}
+
+/// The same of a connection that was made for `served`.
+pub(super) fn is_directed(tls: &ServerTls, served: &Served, host: &[u8]) -> Result<(), Reject> {
     // Requests of HTTP/1.0 may name none; then they are for the one that the connection is for.
-    let host = match (context.host_bytes(), &session.served.name) {
+    let host = match (host, &served.name) {
         (b"", Some(name)) => name.as_bytes(),
         (host, _) => host,
     };
     // What is no text is no name of a certificate.
-    let admitted = std::str::from_utf8(host).is_ok_and(|host| tls.admits(&session.served, host));
+    let admitted = std::str::from_utf8(host).is_ok_and(|host| tls.admits(served, host));
     if admitted {
         Ok(())
     } else {

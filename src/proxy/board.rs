@@ -2,12 +2,13 @@
 //! per client. Written when connections come and go, never per request.
 
 use super::worker::Command;
-use arc_swap::ArcSwap;
+use crate::upstream::shared::shed::Shed;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 
 /// One worker as others see it.
@@ -16,6 +17,8 @@ use tokio::sync::mpsc::Sender;
 pub struct WorkerStatus {
     /// Client connections it holds, tunnels included.
     pub connections: AtomicUsize,
+    /// Tunnels among them, and on streams of HTTP/2.
+    pub tunnels: AtomicUsize,
     /// When it last turned, in milliseconds since the board was made.
     pub last_tick_ms: AtomicU64,
     /// Generation of the snapshot that it serves from.
@@ -38,7 +41,14 @@ pub struct Board {
     started: Instant,
     peers: ArcSwap<Vec<Peer>>,
     listeners: Mutex<HashMap<Arc<str>, Arc<AtomicUsize>>>,
-    clients: Clients,
+    clients: Arc<Clients>,
+    /// Tunnels of listeners and routes that bound them, and of their clients.
+    tallies: Mutex<HashMap<TallyKey, Arc<Tally>>>,
+    tunnel_clients: Arc<Clients>,
+    /// The number of the last tunnel that was opened.
+    tunnel_numbers: AtomicU64,
+    /// All tunnels are asked to go: the gateway drains.
+    shed: ArcSwapOption<Shed>,
     /// Highest descriptor number that accepting may use; above it are those for endpoints, files and control.
     accept_fd_limit: AtomicUsize,
 }
@@ -49,7 +59,11 @@ impl Default for Board {
             started: Instant::now(),
             peers: ArcSwap::default(),
             listeners: Mutex::default(),
-            clients: Clients::default(),
+            clients: Arc::default(),
+            tallies: Mutex::default(),
+            tunnel_clients: Arc::default(),
+            tunnel_numbers: AtomicU64::new(0),
+            shed: ArcSwapOption::empty(),
             accept_fd_limit: AtomicUsize::new(usize::MAX),
         }
     }
@@ -109,6 +123,33 @@ impl Board {
         listeners.entry(name.clone()).or_default().clone()
     }
 
+    /// Tunnels of all workers.
+    #[must_use]
+    pub fn tunnels(&self) -> usize {
+        self.peers
+            .load()
+            .iter()
+            .map(|p| p.status.tunnels.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// A number for a new tunnel.
+    #[must_use]
+    pub fn number_tunnel(&self) -> u64 {
+        self.tunnel_numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Has all tunnels asked to go.
+    pub fn set_shed(&self, shed: Shed) {
+        self.shed.store(Some(Arc::new(shed)));
+    }
+
+    /// How all tunnels are asked to go, if they are.
+    #[must_use]
+    pub fn shed(&self) -> Option<Arc<Shed>> {
+        self.shed.load_full()
+    }
+
     pub fn set_accept_fd_limit(&self, limit: usize) {
         self.accept_fd_limit.store(limit, Ordering::Relaxed);
     }
@@ -120,32 +161,104 @@ impl Board {
 
     /// Counts a connection of this client at this listener, unless it has `limit` already.
     #[must_use]
-    pub fn admit_client(
-        self: &Arc<Self>,
-        listener: &Arc<str>,
-        client: IpAddr,
-        limit: usize,
-    ) -> Option<ClientPermit> {
-        let key = (listener.clone(), client_group(client));
-        self.clients.admit(&key, limit).then(|| ClientPermit {
-            board: self.clone(),
-            key,
-        })
+    pub fn admit_client(&self, listener: &Arc<str>, client: IpAddr, limit: usize) -> Option<ClientPermit> {
+        ClientPermit::of(&self.clients, listener, client, limit)
+    }
+
+    /// Counts a tunnel of this client on this route, unless it has `limit` already.
+    #[must_use]
+    pub fn admit_tunnel(&self, route: &Arc<str>, client: IpAddr, limit: usize) -> Option<ClientPermit> {
+        ClientPermit::of(&self.tunnel_clients, route, client, limit)
+    }
+
+    /// The tunnels of a listener or route; the count lives on over reloads.
+    #[must_use]
+    pub fn tally(&self, kind: &'static str, name: &Arc<str>) -> Arc<Tally> {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.entry((kind, name.clone())).or_default().clone()
+    }
+}
+
+/// Tunnels of something that bounds how many there are and how fast they come, over all workers.
+#[derive(Debug, Default)]
+pub struct Tally {
+    open: AtomicUsize,
+    /// When the next handshake has its turn, in nanoseconds since [`Tally::epoch`].
+    next: AtomicU64,
+}
+
+impl Tally {
+    /// The first moment that was asked for.
+    fn epoch(now: Instant) -> Instant {
+        static EPOCH: OnceLock<Instant> = OnceLock::new();
+        *EPOCH.get_or_init(|| now)
+    }
+
+    /// A place for one more, unless there are `limit`.
+    #[must_use]
+    pub fn enter(self: Arc<Self>, limit: usize) -> Option<TunnelPermit> {
+        let entered = self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < limit).then_some(open + 1)
+            });
+        entered.ok().map(|_| TunnelPermit(self))
+    }
+
+    /// Takes the next turn, `interval` after the one before. How long until then; if that is beyond `patience` no turn
+    /// is taken.
+    ///
+    /// # Errors
+    /// How long it would be.
+    pub fn turn(&self, now: Instant, interval: Duration, patience: Duration) -> Result<Duration, Duration> {
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(now.saturating_duration_since(Self::epoch(now)));
+        let taken = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                let at = next.max(now);
+                (at - now <= nanos(patience)).then_some(at.saturating_add(nanos(interval)))
+            });
+        let wait = |next: u64| Duration::from_nanos(next.saturating_sub(now));
+        taken.map(wait).map_err(wait)
+    }
+}
+
+/// One tunnel counted, until dropped.
+#[derive(Debug)]
+pub struct TunnelPermit(Arc<Tally>);
+
+impl Drop for TunnelPermit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// One connection counted for its client, until dropped.
 #[derive(Debug)]
 pub struct ClientPermit {
-    board: Arc<Board>,
+    clients: Arc<Clients>,
     key: ClientKey,
+}
+
+impl ClientPermit {
+    fn of(clients: &Arc<Clients>, name: &Arc<str>, client: IpAddr, limit: usize) -> Option<Self> {
+        let key = (name.clone(), client_group(client));
+        clients.admit(&key, limit).then(|| Self {
+            clients: clients.clone(),
+            key,
+        })
+    }
 }
 
 impl Drop for ClientPermit {
     fn drop(&mut self) {
-        self.board.clients.leave(&self.key);
+        self.clients.leave(&self.key);
     }
 }
+
+/// Of which kind of thing, and its name.
+type TallyKey = (&'static str, Arc<str>);
 
 type ClientKey = (Arc<str>, IpAddr);
 
@@ -271,6 +384,36 @@ mod tests {
                 .sum::<usize>()
                 == 0
         );
+    }
+
+    #[test]
+    fn turns_are_taken_one_interval_apart_and_not_beyond_patience() {
+        let tally = Tally::default();
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let take = |at: Instant| tally.turn(at, ms(100), ms(250));
+        assert_eq!(take(now), Ok(ms(0)));
+        assert_eq!(take(now), Ok(ms(100)));
+        assert_eq!(take(now), Ok(ms(200)));
+        assert_eq!(take(now), Err(ms(300)), "no turn was taken");
+        assert_eq!(take(now), Err(ms(300)));
+        assert_eq!(take(now + ms(100)), Ok(ms(200)));
+        assert_eq!(
+            take(now + Duration::from_secs(9)),
+            Ok(ms(0)),
+            "turns are not saved up"
+        );
+        assert_eq!(take(now + Duration::from_secs(9)), Ok(ms(100)));
+    }
+
+    #[test]
+    fn places_are_given_up_with_the_tunnel() {
+        let board = Board::default();
+        let enter = || board.tally("route", &"chat".into()).enter(1);
+        let first = enter();
+        assert!(first.is_some() && enter().is_none());
+        assert!(board.tally("listener", &"chat".into()).enter(1).is_some());
+        drop(first);
+        assert!(enter().is_some());
     }
 
     #[test]

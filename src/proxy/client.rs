@@ -4,7 +4,7 @@
 use super::ends::{Announced, Ends};
 use super::error::{ProxyError, Side};
 use super::h2::Stream;
-use super::handshake::Secured;
+use super::secured::Secured;
 use super::view::ListenerKey;
 use crate::message::host::Scheme;
 use crate::net::alarm::Alarm;
@@ -51,6 +51,8 @@ pub(super) struct Who {
     /// Who connected, himself or through a proxy that announced him; `None` on unix sockets.
     pub peer: Option<SocketAddr>,
     pub server: Option<SocketAddr>,
+    /// How it came: to us, or, as a proxy in front announced, to that.
+    pub scheme: Scheme,
     /// `None` in the clear.
     pub tls: Option<Rc<Secured>>,
     /// What a proxy in front announced of the connection.
@@ -93,15 +95,17 @@ impl Client {
         let port = server.map_or_else(String::new, |server| {
             format!("X-Forwarded-Port: {}\r\n", server.port())
         });
-        let scheme = if tls.is_some() {
+        let opened_before_us = || announced.as_ref()?.header.tls();
+        let scheme = if tls.is_some() || opened_before_us().is_some() {
             Scheme::Https
         } else {
             Scheme::Http
-        }
-        .text();
+        };
+        let proto = scheme.text();
         let lines =
-            format!("X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: {scheme}\r\n{port}");
+            format!("X-Forwarded-For: {ip}\r\nX-Real-IP: {ip}\r\nX-Forwarded-Proto: {proto}\r\n{port}");
         let who = Who {
+            scheme,
             forwarded_lines: lines.into_bytes().into_boxed_slice(),
             listener,
             peer,
@@ -164,6 +168,14 @@ impl Client {
 }
 
 impl Link {
+    /// Whether the head of the stream calls itself gRPC, readable or not.
+    pub const fn is_grpc(&self) -> bool {
+        match self {
+            Self::H1(_) => false,
+            Self::H2(stream) => stream.grpc,
+        }
+    }
+
     /// Bytes that came from the client: those of the connection, or the stream's payload.
     pub fn bytes_read(&self) -> u64 {
         match self {

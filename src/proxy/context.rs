@@ -2,20 +2,23 @@
 //! is counted and its access record is written: exactly one per request.
 
 use super::client::{Client, Link, Who};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
-use super::handshake::Secured;
 use super::heads;
+use super::secured::Secured;
 use super::service::{Begun, Rest};
 use super::sticky::Stay;
+use super::upgrade::Places;
 use super::view::{ListenerView, RouteView};
 use super::worker::Worker;
 use crate::base::clock::Millis;
 use crate::message::framing::{self, BodyKind};
-use crate::message::head::{RequestHead, ResponseHead, Span};
-use crate::message::host::Scheme;
+use crate::message::grpc::{self, Code};
+use crate::message::head::{RequestHead, ResponseHead, Span, Version};
+use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
-use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome};
+use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome, TunnelRecord};
 use crate::telemetry::metrics::{RouteSeries, Sticky};
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::Ask;
@@ -55,6 +58,8 @@ pub(super) struct Attempt {
     pub index: usize,
     pub outcome: Outcome,
     pub reused: bool,
+    /// What the endpoint is spoken to in.
+    pub version: Version,
     pub started: Instant,
     pub connected: Option<Instant>,
     pub head: Option<Instant>,
@@ -92,6 +97,12 @@ pub(super) struct RequestContext {
     pub query: Option<Span>,
     pub request_id: SmallVec<[u8; 32]>,
     pub attempts: SmallVec<[Attempt; 1]>,
+    /// The request is a call of gRPC: errors are told in its terms.
+    pub grpc: bool,
+    /// How the call ended, as far as its client was told.
+    pub grpc_status: Option<Code>,
+    /// When all must be over.
+    pub deadline: Option<Deadline>,
     /// Time in the upstream's line.
     pub queued: Duration,
     /// 0 until an answer's head was written.
@@ -110,7 +121,9 @@ pub(super) struct RequestContext {
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub head_bytes_sent: u64,
-    pub tunnel: bool,
+    pub tunnel: Option<TunnelRecord>,
+    /// Its places in the counts of tunnels.
+    pub places: Option<Box<Places>>,
     /// The connection goes on unopened: there is no request.
     pub passthrough: Option<Arc<PassthroughPlan>>,
     /// The request's body as announced.
@@ -151,6 +164,9 @@ impl RequestContext {
             query: None,
             request_id: SmallVec::new(),
             attempts: SmallVec::new(),
+            grpc: client.link.is_grpc(),
+            grpc_status: None,
+            deadline: None,
             queued: Duration::ZERO,
             status: 0,
             token: None,
@@ -164,7 +180,8 @@ impl RequestContext {
             bytes_received: 0,
             bytes_sent: 0,
             head_bytes_sent: 0,
-            tunnel: false,
+            tunnel: None,
+            places: None,
             passthrough: None,
             body: BodyKind::None,
             rest: Rest::Nothing,
@@ -174,6 +191,7 @@ impl RequestContext {
 
     /// The head has arrived.
     pub fn begin(&mut self, head: RequestHead) {
+        self.grpc = head.buf.get(Name::ContentType).is_some_and(grpc::is_grpc);
         self.request = Some(head);
     }
 
@@ -266,15 +284,6 @@ impl RequestContext {
         };
     }
 
-    /// How the client came.
-    pub fn scheme(&self) -> Scheme {
-        if self.who.tls.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        }
-    }
-
     /// Notes the bytes that the request moved on the client's side so far.
     pub fn note_bytes(&mut self, client: &mut Client) {
         let wire = match &client.link {
@@ -322,7 +331,7 @@ impl RequestContext {
             listener: &self.listener.plan.name,
             scheme: match self.passthrough {
                 Some(_) => "tls",
-                None => self.scheme().text(),
+                None => who.scheme.text(),
             },
             tls: who.tls.as_deref().map(Secured::record),
             connection: who.number,
@@ -334,6 +343,7 @@ impl RequestContext {
             route: self.route.as_ref().map(|route| &*route.plan.name),
             upstream: self.upstream.as_ref().map(|upstream| &*upstream.plan.name),
             status: self.logged_status(),
+            grpc_status: self.grpc_status,
             token: self.token,
             detail: self.detail,
             timeout: self.timeout,
@@ -364,6 +374,13 @@ impl RequestContext {
         }
     }
 
+    /// Writes a record of a tunnel that has just opened.
+    pub fn record_opening(&mut self) {
+        let ended = std::mem::replace(&mut self.ended, EndedBy::Open);
+        self.write_record(Instant::now());
+        self.ended = ended;
+    }
+
     fn write_record(&self, now: Instant) {
         let Some(access) = &self.listener.plan.access else {
             return;
@@ -378,6 +395,7 @@ impl RequestContext {
                 endpoint: &attempt.endpoint.state.key.address,
                 outcome: attempt.outcome,
                 reused: attempt.reused,
+                version: attempt.version,
                 started: attempt.started,
                 connected: attempt.connected,
                 head: attempt.head,
@@ -404,7 +422,7 @@ impl RequestContext {
                 route.requests.inc(self.logged_status());
                 route.bytes_received.add(self.bytes_received);
                 route.bytes_sent.add(self.bytes_sent);
-                if !self.tunnel {
+                if self.tunnel.is_none() {
                     route.duration.record(duration);
                 }
                 if let Some(token) = self.token {

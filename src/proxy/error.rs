@@ -1,6 +1,7 @@
 //! Why an exchange failed: whose side, which token, whether another endpoint may be tried.
 
 use crate::message::token::{Reject, Token};
+use crate::net::frames;
 use crate::tls::client_fault::{self, TlsFault};
 use std::io;
 
@@ -19,6 +20,8 @@ pub(super) struct ProxyError {
     pub side: Side,
     /// Nothing of this request reached an endpoint, so that any other may have it, whatever the method.
     pub unsent: bool,
+    /// The endpoint took back the stream that the request was on: its word, not a connection's end.
+    pub reset: bool,
     /// What exactly was wrong, for refused messages.
     pub detail: Option<&'static str>,
     /// Which way a TLS handshake with the endpoint failed.
@@ -35,6 +38,7 @@ impl ProxyError {
             token,
             side,
             unsent: false,
+            reset: false,
             detail: None,
             tls: None,
             timeout: None,
@@ -120,6 +124,9 @@ impl From<Reject> for ProxyError {
 /// What the log says of an operating system's error.
 fn io_detail(error: &io::Error) -> &'static str {
     use io::ErrorKind as Kind;
+    if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref()) {
+        return frames::detail(error);
+    }
     match error.kind() {
         Kind::ConnectionRefused => "connection refused",
         Kind::ConnectionReset => "connection reset",

@@ -3,11 +3,15 @@
 //! Every turn polls the request body upward and the response downward, so early answers, 100 (Continue) and
 //! bidirectional streams need no special case.
 
+mod call;
+
 use super::client::{Client, Link};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::flow::{Flow, FlowError, Framing};
 use super::heads;
 use super::pace::Pace;
+use super::peer::Peer;
 use super::upload::Upload;
 use crate::h1::body::ChunkLimits;
 use crate::h1::parse::{self, HeadLimits, Parsed};
@@ -15,10 +19,10 @@ use crate::h1::write;
 use crate::message::edits::Edits;
 use crate::message::fields;
 use crate::message::framing::BodyKind;
+use crate::message::grpc::Code;
 use crate::message::head::{ResponseHead, Version};
 use crate::message::token::{Reject, Token};
 use crate::net::scratch::{self, FIRST_READ};
-use crate::upstream::conn::Conn;
 use crate::upstream::local::LocalEndpoint;
 use std::future::poll_fn;
 use std::io;
@@ -39,13 +43,16 @@ pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub response: Duration,
+    pub response_key: &'static str,
     pub idle: Duration,
     /// When the whole request must be over.
-    pub total: Option<Instant>,
+    pub total: Option<Deadline>,
     pub body_idle: Duration,
     pub send: Duration,
     /// Bytes per second.
     pub min_rate: u64,
+    /// Both sides speak when they like: it is silent only when nobody does.
+    pub conversation: bool,
 }
 
 impl Bounds {
@@ -66,7 +73,7 @@ enum Down {
 #[derive(Debug)]
 pub(super) struct Exchange<'a> {
     client: &'a mut Client,
-    conn: &'a mut Conn,
+    peer: &'a mut Peer,
     bounds: Bounds,
     /// The client understands interim responses.
     interim: bool,
@@ -89,14 +96,14 @@ impl<'a> Exchange<'a> {
     /// An exchange whose request head has not been sent yet.
     pub fn new(
         client: &'a mut Client,
-        conn: &'a mut Conn,
+        peer: &'a mut Peer,
         upload: &'a mut Upload,
         version: Version,
         bounds: Bounds,
     ) -> Self {
         Self {
             client,
-            conn,
+            peer,
             bounds,
             interim: version >= Version::H11,
             upload,
@@ -118,7 +125,7 @@ impl<'a> Exchange<'a> {
     pub async fn send_head(&mut self, head: impl FnOnce(&mut Vec<u8>)) -> Result<(), ProxyError> {
         let mut head = Some(head);
         poll_fn(|cx| {
-            let Some(head) = head.take() else {
+            let (Some(head), Peer::H1(conn)) = (head.take(), &mut *self.peer) else {
                 return Poll::Ready(Ok(()));
             };
             scratch::with_out(|out| {
@@ -135,10 +142,10 @@ impl<'a> Exchange<'a> {
                         up.take_arrived(cx, &mut stream.inbound, out).map_err(up_error)?;
                     }
                 }
-                let before = self.conn.wire.bytes_written;
-                match self.conn.wire.send(cx, &[out]) {
+                let before = conn.wire.bytes_written;
+                match conn.wire.send(cx, &[out]) {
                     Ok(_) => Poll::Ready(Ok(())),
-                    Err(error) if self.conn.wire.bytes_written == before => {
+                    Err(error) if conn.wire.bytes_written == before => {
                         self.upload.not_sent(&out[body_from..]);
                         Poll::Ready(Err(ProxyError::endpoint_gone(&error).unsent()))
                     }
@@ -172,7 +179,12 @@ impl<'a> Exchange<'a> {
         body: BodyKind,
         framing: Framing,
     ) -> Result<u64, ProxyError> {
-        let mut flow = Flow::new(body, framing, ChunkLimits::response(&RESPONSE_HEAD));
+        let source = match (body, &*self.peer, &self.client.link) {
+            // Trailers may follow what was announced; the engine sees to the length.
+            (BodyKind::Length(1..), Peer::H2(_), Link::H2(_)) => BodyKind::UntilClose,
+            (body, _, _) => body,
+        };
+        let mut flow = Flow::new(source, framing, ChunkLimits::response(&RESPONSE_HEAD));
         let sent = match &mut self.client.link {
             Link::H1(wire) => {
                 let announced = match (body, framing) {
@@ -181,16 +193,22 @@ impl<'a> Exchange<'a> {
                     (BodyKind::Chunked, Framing::Plain) => BodyKind::UntilClose,
                     (body, Framing::Plain) => body,
                 };
-                let conn = &mut self.conn.wire;
+                let peer = &mut *self.peer;
                 poll_fn(|cx| {
                     Poll::Ready(scratch::with_out(|out| {
                         write::response_head(response, edits, announced, out);
                         let head_bytes = out.len() as u64;
-                        let fed = flow.feed(conn.carried(), out);
+                        let fed = match peer {
+                            Peer::H1(conn) => flow.feed(conn.wire.carried(), out),
+                            Peer::H2(call) => call::take_arrived(cx, &mut flow, call, out),
+                        };
                         let sent = wire
                             .send(cx, &[out])
                             .map_err(|error| ProxyError::client_gone(&error));
-                        conn.consume(fed.map_err(down_error)?);
+                        let used = fed.map_err(down_error)?;
+                        if let Peer::H1(conn) = peer {
+                            conn.wire.consume(used);
+                        }
                         sent.map(|_| head_bytes)
                     }))
                 })
@@ -220,6 +238,14 @@ impl<'a> Exchange<'a> {
         .await
     }
 
+    /// How a call of gRPC ended, if the trailers behind its answer said so.
+    pub const fn grpc_status(&self) -> Option<Code> {
+        match &self.down {
+            Down::Head { .. } => None,
+            Down::Body(flow) => flow.grpc_status,
+        }
+    }
+
     /// Whether the whole request body was read and written.
     pub const fn request_done(&self) -> bool {
         self.upload.flow.is_none()
@@ -232,10 +258,10 @@ impl<'a> Exchange<'a> {
         if self.up_broken {
             return Poll::Pending;
         }
-        let conn = &mut self.conn.wire;
-        let polled = match &mut self.client.link {
-            Link::H1(wire) => up.poll(cx, wire, conn),
-            Link::H2(stream) => up.poll(cx, &mut stream.inbound, conn),
+        let polled = match (&mut *self.peer, &mut self.client.link) {
+            (Peer::H1(conn), Link::H1(wire)) => up.poll(cx, wire, &mut conn.wire),
+            (Peer::H1(conn), Link::H2(stream)) => up.poll(cx, &mut stream.inbound, &mut conn.wire),
+            (Peer::H2(call), link) => call::poll_up(cx, up, link, call),
         };
         match ready!(polled) {
             Ok(()) => {
@@ -253,8 +279,12 @@ impl<'a> Exchange<'a> {
 
     /// A head that the socket did not take at once.
     fn flush_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
-        if self.conn.wire.has_unsent() && !self.up_broken {
-            self.up_broken = ready!(self.conn.wire.poll_flush(cx)).is_err();
+        match &mut *self.peer {
+            Peer::H1(conn) if conn.wire.has_unsent() && !self.up_broken => {
+                self.up_broken = ready!(conn.wire.poll_flush(cx)).is_err();
+            }
+            Peer::H2(call) if !self.up_broken => self.up_broken = ready!(call.poll_first(cx)).is_err(),
+            Peer::H1(_) | Peer::H2(_) => {}
         }
         Poll::Ready(Ok(()))
     }
@@ -264,14 +294,16 @@ impl<'a> Exchange<'a> {
             let Down::Head { scanned, interim } = &mut self.down else {
                 return Poll::Pending;
             };
-            let parsed = if !self.conn.wire.carried().is_empty() && *scanned == 0 {
-                let (used, parsed) = parse_head(self.conn.wire.carried(), scanned);
-                self.conn.wire.consume(used);
+            let Peer::H1(conn) = &mut *self.peer else {
+                return self.poll_call_head(cx);
+            };
+            let parsed = if !conn.wire.carried().is_empty() && *scanned == 0 {
+                let (used, parsed) = parse_head(conn.wire.carried(), scanned);
+                conn.wire.consume(used);
                 parsed
             } else {
                 match ready!(
-                    self.conn
-                        .wire
+                    conn.wire
                         .poll_more(cx, FIRST_READ, |bytes| parse_head(bytes, scanned))
                 ) {
                     Ok(Some(parsed)) => parsed,
@@ -334,13 +366,13 @@ impl<'a> Exchange<'a> {
         let Down::Body(flow) = &mut self.down else {
             return Poll::Pending;
         };
-        let conn = &mut self.conn.wire;
-        match &mut self.client.link {
-            Link::H1(wire) => flow.poll(cx, conn, wire),
-            Link::H2(stream) => match stream.outbound() {
-                Some(outbound) => flow.poll_to_stream(cx, conn, outbound),
+        match (&mut *self.peer, &mut self.client.link) {
+            (Peer::H1(conn), Link::H1(wire)) => flow.poll(cx, &mut conn.wire, wire),
+            (Peer::H1(conn), Link::H2(stream)) => match stream.outbound() {
+                Some(outbound) => flow.poll_to_stream(cx, &mut conn.wire, outbound),
                 None => Poll::Ready(Err(FlowError::Write(io::ErrorKind::NotConnected.into()))),
             },
+            (Peer::H2(call), link) => call::poll_down(cx, flow, call, link),
         }
         .map_err(down_error)
     }
@@ -381,10 +413,14 @@ impl<'a> Exchange<'a> {
         let bounds = self.bounds;
         let (read, written) = (self.client.link.bytes_read(), self.client.link.bytes_written());
         let mut first = First::default();
-        first.offer(bounds.total, || {
-            ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
-        });
-        let up_since = self.up_pace.note(read + self.conn.wire.bytes_written, now);
+        if let Some(total) = bounds.total {
+            first.offer(Some(total.at), || total.late());
+        }
+        if bounds.conversation {
+            self.offer_silence(&mut first, now);
+            return first.0;
+        }
+        let up_since = self.up_pace.note(read + self.peer.bytes_written(), now);
         let waits_for_client = self
             .upload
             .flow
@@ -405,20 +441,14 @@ impl<'a> Exchange<'a> {
         match &self.down {
             Down::Head { .. } if !waits_for_client => {
                 first.offer(Bounds::after(up_since, bounds.response), || {
-                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, "routes.timeouts.response")
+                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, bounds.response_key)
                 });
             }
             Down::Head { .. } => {}
             Down::Body(flow) => {
-                let since = self.down_pace.note(self.conn.wire.bytes_read + written, now);
+                let since = self.down_pace.note(self.peer.bytes_read() + written, now);
                 if flow.held_up {
-                    first.offer(Bounds::after(since, bounds.send), || {
-                        ProxyError::late(
-                            Token::AbortedClient,
-                            Side::Client,
-                            "listeners.limits.send_timeout",
-                        )
-                    });
+                    first.offer(Bounds::after(since, bounds.send), late_send);
                     first.offer(
                         self.down_pace
                             .too_slow_at(written, bounds.min_rate, bounds.send, now),
@@ -434,6 +464,14 @@ impl<'a> Exchange<'a> {
         }
         first.0
     }
+}
+
+const fn late_send() -> ProxyError {
+    ProxyError::late(
+        Token::AbortedClient,
+        Side::Client,
+        "listeners.limits.send_timeout",
+    )
 }
 
 /// The earliest of several deadlines.

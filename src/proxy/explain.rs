@@ -3,15 +3,22 @@
 //! A worker answers, from its own view and its own place in the balancers, with the functions that serve. What it
 //! tells is what it would do now; another worker may be at another place in the same round.
 
+mod tls;
+
+use self::tls::Greeted;
+pub use self::tls::{Connection, Handshake};
 use super::admit;
 use super::client_ip;
 use super::context::Text;
+use super::handle;
 use super::hash_key;
+use super::respond;
 use super::sticky::{self, Stay};
 use super::view::View;
 use crate::base::clock::Millis;
 use crate::h1::parse::{Parsed, parse_request};
 use crate::message::head::{HeadBuf, RequestHead};
+use crate::message::host::Scheme;
 use crate::message::token::{Reject, Token};
 use crate::routing::split::Split;
 use crate::routing::{RouteInput, Verdict};
@@ -32,6 +39,7 @@ pub struct Question {
     pub listener: String,
     /// Address that it would come from.
     pub peer: IpAddr,
+    pub connection: Connection,
     /// Its head, as on the wire.
     pub head: Vec<u8>,
 }
@@ -43,6 +51,10 @@ pub struct Explanation {
     pub generation: u64,
     pub listener: String,
     pub peer: IpAddr,
+    /// `http` or `https`: how the client comes, to us or to a proxy that announces it.
+    pub scheme: &'static str,
+    /// `null` in the clear.
+    pub tls: Option<Handshake>,
     /// Why it would be answered by the gateway itself with an error; `null` when it would not.
     pub refused: Option<Refused>,
     pub request: Option<Understood>,
@@ -50,8 +62,12 @@ pub struct Explanation {
     pub routes: Vec<Asked>,
     /// The route that serves it.
     pub route: Option<String>,
-    /// `forward`, `redirect` or `respond`.
+    /// `forward`, `redirect`, `respond`, `redirect_https` (of the listener, before any route), or `passthrough`.
     pub action: Option<&'static str>,
+    /// Where `redirect_https` leads.
+    pub location: Option<String>,
+    /// Strict-Transport-Security, which goes with every answer.
+    pub hsts: Option<String>,
     /// Where it may go: one, or each choice of a split.
     pub upstreams: Vec<UpstreamChoice>,
 }
@@ -149,16 +165,57 @@ pub(super) fn explain(view: &View, worker: usize, question: &Question, now: Mill
         generation: view.snapshot.generation,
         listener: question.listener.clone(),
         peer: question.peer,
+        scheme: Scheme::Http.text(),
+        tls: None,
         refused: None,
         request: None,
         routes: Vec::new(),
         route: None,
         action: None,
+        location: None,
+        hsts: None,
         upstreams: Vec::new(),
     };
     let plan = &listener.plan;
+    let (scheme, served) = match tls::greet(listener, &question.connection) {
+        Greeted::Clear => {
+            // Where a proxy in front announces clients, it also says whether it ended their TLS.
+            let announced = plan.proxy_protocol.as_ref().and(question.connection.scheme);
+            (announced.unwrap_or(Scheme::Http), None)
+        }
+        Greeted::Opened(handshake, served) => {
+            told.tls = Some(handshake);
+            (Scheme::Https, Some(served))
+        }
+        Greeted::PlainHttp => {
+            let detail = "plain HTTP on a port for HTTPS";
+            told.refused = Some(refused(&Reject::new(Token::BadRequest, detail)));
+            return Some(told);
+        }
+        Greeted::PassedOn(handshake, rule) => {
+            told.tls = Some(handshake);
+            told.scheme = "tls";
+            told.action = Some("passthrough");
+            let rule = listener.passthrough.get(rule)?;
+            let key = hash_key::of_connection(&rule.upstream.plan, question.peer);
+            told.upstreams = vec![choice(&rule.upstream, 1.0, (Stay::default(), key), now)];
+            return Some(told);
+        }
+        Greeted::Refused(handshake) => {
+            told.tls = Some(handshake);
+            return Some(told);
+        }
+    };
+    told.scheme = scheme.text();
+    told.hsts = plan.hsts.as_deref().map(str::to_owned);
     let read = read(&question.head, &plan.head_limits)
-        .and_then(|head| admit::inspect(&head, &plan.path_policy).map(|found| (head, found)));
+        .and_then(|head| admit::inspect(&head, &plan.path_policy).map(|found| (head, found)))
+        .and_then(|(head, found)| {
+            if let (Some(served), Some(tls)) = (&served, &plan.tls) {
+                admit::is_directed(tls, served, found.host.of(&head))?;
+            }
+            Ok((head, found))
+        });
     let (head, found) = match read {
         Ok(read) => read,
         Err(reject) => {
@@ -178,6 +235,12 @@ pub(super) fn explain(view: &View, worker: usize, question: &Question, now: Mill
     ));
     if found.asterisk {
         told.action = Some("respond");
+        return Some(told);
+    }
+    if plan.redirect_https && !handle::came_by_https(scheme, peer_trusted, &head) {
+        let location = respond::over_https(found.host.of(&head), found.path.of(&head), query);
+        told.action = Some("redirect_https");
+        told.location = Some(String::from_utf8_lossy(&location).into_owned());
         return Some(told);
     }
     let input = RouteInput {
@@ -277,26 +340,27 @@ fn follow(view: &View, route: &RoutePlan, input: &RouteInput<'_>, now: Millis, t
         told.upstreams = shares
             .into_iter()
             .map(|(target, share)| {
-                choice(
-                    &view.upstreams[route.targets()[target].upstream],
-                    share,
-                    input,
-                    now,
-                )
+                let upstream = &view.upstreams[route.targets()[target].upstream];
+                let known_by = match &upstream.plan.sticky {
+                    None => {
+                        let key = upstream.plan.hash_key().and_then(|key| hash_key::of(key, input));
+                        (Stay::default(), key)
+                    }
+                    Some(sticky) => sticky::recognise(&upstream.plan, sticky, input, false),
+                };
+                choice(upstream, share, known_by, now)
             })
             .collect();
     }
 }
 
-fn choice(upstream: &LocalUpstream, share: f64, input: &RouteInput<'_>, now: Millis) -> UpstreamChoice {
+fn choice(
+    upstream: &LocalUpstream,
+    share: f64,
+    (stay, key): (Stay, Option<u64>),
+    now: Millis,
+) -> UpstreamChoice {
     let plan = &upstream.plan;
-    let (stay, key) = match &plan.sticky {
-        None => (
-            Stay::default(),
-            plan.hash_key().and_then(|key| hash_key::of(key, input)),
-        ),
-        Some(sticky) => sticky::recognise(plan, sticky, input, false),
-    };
     let awaits_verdict = plan.awaits_verdict(now);
     let session = plan
         .sticky

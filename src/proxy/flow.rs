@@ -5,6 +5,7 @@ use crate::h1::body::{BodyDecoder, ChunkLimits, Step};
 use crate::h1::write;
 use crate::message::fields;
 use crate::message::framing::BodyKind;
+use crate::message::grpc::{self, Code};
 use crate::message::token::{Reject, Token};
 use crate::net::frames::Outbound;
 use crate::net::scratch::{FIRST_READ, ReadSize};
@@ -67,6 +68,9 @@ impl<P: Put> Put for Keeping<'_, P> {
     }
 
     fn trailers(&mut self, lines: &[u8]) {
+        if !lines.is_empty() {
+            self.kept.lose();
+        }
         self.to.trailers(lines);
     }
 }
@@ -137,6 +141,8 @@ pub(super) struct Flow {
     most: u64,
     /// What was put so far, where it may be wanted again.
     kept: Option<Box<Kept>>,
+    /// How a call of gRPC ended, if the source's trailers said so.
+    pub grpc_status: Option<Code>,
     /// The last poll stopped because the sink takes no more, not because the source has no more.
     pub held_up: bool,
 }
@@ -153,6 +159,7 @@ impl Flow {
             in_pipe: 0,
             most: 0,
             kept: None,
+            grpc_status: None,
             held_up: false,
         }
     }
@@ -167,6 +174,22 @@ impl Flow {
     /// Keeps a copy of what is put from now on.
     pub fn keep(&mut self, kept: Kept) {
         self.kept = Some(Box::new(kept));
+    }
+
+    /// Whether nothing of the body has been read.
+    pub const fn is_untouched(&self) -> bool {
+        self.decoder.is_untouched()
+    }
+
+    /// Reads to the source's own end, which is known to come where it was announced. Only before any of it was read.
+    pub fn goes_to_its_end(&mut self) {
+        self.source = BodyKind::UntilClose;
+        self.decoder.goes_to_its_end();
+    }
+
+    /// Changes how the body goes on. Only before any of it has.
+    pub const fn reframe(&mut self, framing: Framing) {
+        self.framing = framing;
     }
 
     /// What was put so far, if a copy is kept.
@@ -411,11 +434,10 @@ impl Flow {
                 Some(moved) => moved?,
                 None => {
                     self.decoder.at_eof().map_err(FlowError::Malformed)?;
-                    frames.trailers = ready!(from.poll_trailers(cx))
-                        .map_err(FlowError::Read)?
-                        .as_ref()
-                        .map(fields::passed_on)
-                        .unwrap_or_default();
+                    if let Some(trailers) = ready!(from.poll_trailers(cx)).map_err(FlowError::Read)? {
+                        self.grpc_status = grpc::status_in(&trailers);
+                        frames.trailers = fields::passed_on(&trailers);
+                    }
                     0
                 }
             }
@@ -429,6 +451,9 @@ impl Flow {
         let end = self.decoder.is_end();
         let ToFrames { payload, trailers } = frames;
         let last = end && trailers.is_empty();
+        if let (false, Some(kept)) = (trailers.is_empty(), &mut self.kept) {
+            kept.lose();
+        }
         to.send(Bytes::from(payload), last).map_err(FlowError::Write)?;
         if end && !last {
             to.end(trailers).map_err(FlowError::Write)?;
@@ -444,6 +469,7 @@ impl Flow {
         to: &mut impl Put,
     ) -> Poll<Result<(), FlowError>> {
         let trailers = ready!(from.poll_trailers(cx)).map_err(FlowError::Read)?;
+        self.grpc_status = trailers.as_ref().and_then(grpc::status_in);
         let lines = trailers.as_ref().map(fields::trailer_lines).unwrap_or_default();
         Poll::Ready(self.end_of_source(&lines, to))
     }

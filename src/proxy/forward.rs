@@ -3,23 +3,27 @@
 use super::admit::Admitted;
 use super::client::Client;
 use super::context::{Attempt, RequestContext};
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
+use super::grpc;
 use super::handle::Done;
 use super::heads;
 use super::hold;
+use super::peer::Peer;
 use super::prepare::{self, Prepared};
 use super::respond;
 use super::retry::{Next, Tries};
 use super::room;
 use super::service::Rest;
+use super::shared;
+use super::upgrade;
 use super::upload::Upload;
 use crate::base::clock::Millis;
 use crate::h1::write;
-use crate::message::bytes::list;
 use crate::message::framing::{self, BodyKind};
-use crate::message::head::{RequestHead, ResponseHead, Version};
+use crate::message::head::{ResponseHead, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
 use crate::routing::Match;
@@ -27,7 +31,7 @@ use crate::snapshot::{RoutePlan, Timeouts};
 use crate::telemetry::access::{EndedBy, Outcome};
 use crate::telemetry::log::Every;
 use crate::tls::client_fault::TlsFault;
-use crate::upstream::conn::{BeginError, Caller, Conn, Dial};
+use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Speaks};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
@@ -48,7 +52,11 @@ pub(super) async fn forward(
     let Some(upstream) = context.upstream.clone() else {
         return Err(ProxyError::new(Token::Internal, Side::Gateway));
     };
+    context.deadline = Deadline::of(context, &route.timeouts)?;
     let mut prepared = prepare::request(client, context, route, matched, admitted.absolute)?;
+    if prepared.upgrade {
+        Box::pin(upgrade::admit(client, context, route)).await?;
+    }
     let mut now = Millis::of(context.head_done);
     upstream.note_request(now);
     let policies = &upstream.plan.resilience;
@@ -59,7 +67,7 @@ pub(super) async fn forward(
     if upstream.plan.awaits_verdict(now) {
         Box::pin(hold::until_verdict(
             &upstream.plan,
-            Bounds::after(context.start, route.timeouts.total),
+            context.deadline.map(|deadline| deadline.at),
         ))
         .await;
         now = Millis::now();
@@ -72,16 +80,7 @@ pub(super) async fn forward(
         let (index, in_flight) = match next {
             Next::At(index, in_flight) => (index, in_flight),
             Next::Anywhere => {
-                match room::find(
-                    client,
-                    context,
-                    &route.timeouts,
-                    &upstream,
-                    tries.endpoints(),
-                    now,
-                )
-                .await
-                {
+                match room::find(client, context, &upstream, tries.endpoints(), now).await {
                     Ok(found) => found,
                     Err(error) => {
                         // Nobody else is there: what went wrong is what went wrong before.
@@ -106,7 +105,11 @@ pub(super) async fn forward(
         };
         match try_endpoint(client, context, &mut attempt, in_flight).await {
             Ok(Tried::Done(done)) => {
-                permit.went(!policies.outlier.on.has_status(context.status));
+                let failed = policies.outlier.on.has_status(context.status)
+                    || context
+                        .grpc_status
+                        .is_some_and(|status| policies.outlier.on.has_grpc(status));
+                permit.went(!failed);
                 return Ok(done);
             }
             Ok(Tried::TurnedDown) => next = tries.take_next(),
@@ -142,18 +145,18 @@ pub(super) fn turned_away(refused: Refused) -> ProxyError {
 }
 
 /// One try at an endpoint: for what, where, and what lives on to the next.
-struct Try<'a> {
-    route: &'a RoutePlan,
-    matched: &'a Match,
-    upstream: &'a LocalUpstream,
-    index: usize,
-    prepared: &'a mut Prepared,
-    tries: &'a mut Tries,
-    upload: &'a mut Upload,
+pub(super) struct Try<'a> {
+    pub route: &'a RoutePlan,
+    pub matched: &'a Match,
+    pub upstream: &'a LocalUpstream,
+    pub index: usize,
+    pub prepared: &'a mut Prepared,
+    pub tries: &'a mut Tries,
+    pub upload: &'a mut Upload,
 }
 
 /// What a try came to, if it did not fail.
-enum Tried {
+pub(super) enum Tried {
     Done(Done),
     /// Its answer was not passed on: another endpoint is asked.
     TurnedDown,
@@ -188,18 +191,22 @@ async fn try_endpoint(
     in_flight: InFlight,
 ) -> Result<Tried, ProxyError> {
     let index = attempt.index;
+    if attempt.upstream.plan.dial.speaks != Speaks::Http1 {
+        return Box::pin(shared::try_endpoint(client, context, attempt, in_flight)).await;
+    }
     let endpoint = attempt.upstream.endpoints[index].clone();
     prepare::set_host(
         context.head()?,
         &attempt.upstream.plan.endpoints[index].authority,
         attempt.prepared,
     );
+    grpc::allow(context, attempt.prepared)?;
     let dial = &attempt.upstream.plan.dial;
     let behalf = client.behalf(dial);
     if let Some(conn) = endpoint.checkout(dial, behalf.as_ref()) {
         begin_attempt(context, &endpoint, index, true);
         endpoint.series.reuses.inc();
-        match exchange(client, context, attempt, conn).await {
+        match exchange(client, context, attempt, Peer::H1(conn)).await {
             Err(stale) if stale.may_repeat => {
                 context.end_attempt(Some(Outcome::Failed(stale.error.token)), Instant::now());
             }
@@ -207,8 +214,9 @@ async fn try_endpoint(
             Ok(answered) => return Ok(answered.done(in_flight)),
         }
     }
-    let conn = reach(client, context, &attempt.route.timeouts, attempt.upstream, index).await?;
-    let answer = exchange(client, context, attempt, conn).await;
+    let timeouts = &attempt.route.timeouts;
+    let conn = reach(client, context, timeouts, attempt.upstream, index, dial).await?;
+    let answer = exchange(client, context, attempt, Peer::H1(conn)).await;
     let answered = answer.map_err(|failed| failed.error)?;
     Ok(answered.done(in_flight))
 }
@@ -220,10 +228,10 @@ pub(super) async fn reach(
     timeouts: &Timeouts,
     upstream: &LocalUpstream,
     index: usize,
+    dial: &Arc<Dial>,
 ) -> Result<Box<Conn>, ProxyError> {
     let endpoint = &upstream.endpoints[index];
     begin_attempt(context, endpoint, index, false);
-    let dial = &upstream.plan.dial;
     let behalf = client.behalf(dial);
     let dialling = Dialling {
         dial,
@@ -235,7 +243,12 @@ pub(super) async fn reach(
         .map_err(ProxyError::unsent)
 }
 
-fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, index: usize, reused: bool) {
+pub(super) fn begin_attempt(
+    context: &mut RequestContext,
+    endpoint: &Rc<LocalEndpoint>,
+    index: usize,
+    reused: bool,
+) {
     let now = if context.attempts.is_empty() {
         context.head_done
     } else {
@@ -250,6 +263,7 @@ fn begin_attempt(context: &mut RequestContext, endpoint: &Rc<LocalEndpoint>, ind
         index,
         outcome: Outcome::Cancelled,
         reused,
+        version: Version::H11,
         started: now,
         connected: reused.then_some(now),
         head: None,
@@ -286,12 +300,7 @@ async fn connect(
     }
     let first = endpoint.state.turn(targets.list.len());
     let connect_by = Bounds::after(started, timeouts.connect);
-    let total_by = Bounds::after(context.start, timeouts.total);
-    let late = match (connect_by, total_by) {
-        (Some(connect), Some(total)) if total < connect => Some((total, late_total())),
-        (Some(connect), _) => Some((connect, late_connect(context))),
-        (None, total) => total.map(|total| (total, late_total())),
-    };
+    let late = late(connect_by, context);
     let reached = Cell::new(false);
     let mut opening = std::pin::pin!(async {
         let conn = Conn::open_any(&targets.list, first, dial).await?;
@@ -301,6 +310,9 @@ async fn connect(
     let opened = std::future::poll_fn(|cx| {
         if let std::task::Poll::Ready(opened) = opening.as_mut().poll(cx) {
             return std::task::Poll::Ready(Ok(opened));
+        }
+        if let Err(gone) = room::watch_client(cx, client, context) {
+            return std::task::Poll::Ready(Err(gone));
         }
         match late {
             Some((by, error)) if client.alarm.passed(cx, by) => std::task::Poll::Ready(Err(error)),
@@ -327,11 +339,16 @@ async fn connect(
             series.connects_failed.inc();
             Err(ProxyError::io(Token::ConnectFailed, Side::Endpoint, &error))
         }
+        Ok(Err(BeginError::NotHttp2(_))) => {
+            series.connects_failed.inc();
+            Err(ProxyError::new(Token::ConnectFailed, Side::Endpoint))
+        }
         Ok(Err(error @ BeginError::Tls { fault, .. })) => {
             series.connects_failed.inc();
             complain(endpoint, fault, &error.reason());
             Err(ProxyError::tls(fault))
         }
+        Err(gone) if gone.side == Side::Client => Err(gone),
         Err(late) => {
             series.connects_failed.inc();
             if reached.get() && dial.tls.is_some() && late.token == Token::ConnectTimeout {
@@ -346,12 +363,21 @@ async fn connect(
 }
 
 /// What exactly is wrong with an endpoint's TLS, in one line of so many.
-fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
+pub(super) fn complain(endpoint: &LocalEndpoint, fault: TlsFault, error: &str) {
     static COMPLAINTS: Every = Every::new(Duration::from_secs(1));
     if let Some(others) = COMPLAINTS.pass() {
         let (key, reason) = (&endpoint.state.key, fault.name());
         let target = format!("{}/{}", key.upstream, key.address);
         tracing::warn!(endpoint = target, reason, "TLS failed: {error}{others}");
+    }
+}
+
+/// Which deadline of connecting comes first, and what it means when it passes.
+pub(super) fn late(connect_by: Option<Instant>, context: &RequestContext) -> Option<(Instant, ProxyError)> {
+    match (connect_by, context.deadline) {
+        (Some(connect), Some(total)) if total.at < connect => Some((total.at, total.late())),
+        (Some(connect), _) => Some((connect, late_connect(context))),
+        (None, total) => total.map(|total| (total.at, total.late())),
     }
 }
 
@@ -363,15 +389,11 @@ const fn late_connect(context: &RequestContext) -> ProxyError {
     ProxyError::late(Token::ConnectTimeout, Side::Endpoint, key)
 }
 
-const fn late_total() -> ProxyError {
-    ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total")
-}
-
 /// An exchange that failed, and whether a pooled connection was just found dead: nothing of the request can have
 /// been acted on, or acting on it twice does no harm.
-struct Failed {
-    error: ProxyError,
-    may_repeat: bool,
+pub(super) struct Failed {
+    pub error: ProxyError,
+    pub may_repeat: bool,
 }
 
 impl From<ProxyError> for Failed {
@@ -384,7 +406,7 @@ impl From<ProxyError> for Failed {
 }
 
 /// What an exchange came to.
-enum Answered {
+pub(super) enum Answered {
     Whole { keep_alive: bool },
     Switched(Box<Conn>),
     TurnedDown,
@@ -392,7 +414,7 @@ enum Answered {
 
 impl Answered {
     /// The request's place at the endpoint is given up, or becomes the tunnel's.
-    fn done(self, in_flight: InFlight) -> Tried {
+    pub fn done(self, in_flight: InFlight) -> Tried {
         match self {
             Self::Whole { keep_alive } => Tried::Done(Done::Answered { keep_alive }),
             Self::Switched(conn) => Tried::Done(Done::Switched(conn, in_flight.into_tunnel())),
@@ -402,18 +424,22 @@ impl Answered {
 }
 
 /// One request and its answer on one connection.
-async fn exchange(
+pub(super) async fn exchange(
     client: &mut Client,
     context: &mut RequestContext,
     attempt: &mut Try<'_>,
-    mut conn: Box<Conn>,
+    mut peer: Peer,
 ) -> Result<Answered, Failed> {
     let version = context.head()?.version;
-    conn.requests += 1;
-    let reused = conn.requests > 1;
-    let (read_before, written_before) = (conn.wire.bytes_read, conn.wire.bytes_written);
-    let bounds = bounds(context, attempt.route);
-    let mut exchange = Exchange::new(client, &mut conn, attempt.upload, version, bounds);
+    let (reused, read_before, written_before) = match &mut peer {
+        Peer::H1(conn) => {
+            conn.requests += 1;
+            (conn.requests > 1, conn.wire.bytes_read, conn.wire.bytes_written)
+        }
+        Peer::H2(call) => (!call.is_first(), 0, 0),
+    };
+    let bounds = bounds(context, attempt.route, attempt.prepared.upgrade);
+    let mut exchange = Exchange::new(client, &mut peer, attempt.upload, version, bounds);
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
@@ -427,11 +453,14 @@ async fn exchange(
     let (answered, up_broken) = (exchange.answered, exchange.up_broken);
     if let Some(attempt) = context.attempts.last() {
         let series = &attempt.endpoint.series;
-        series.bytes_sent.add(conn.wire.bytes_written - written_before);
-        series.bytes_received.add(conn.wire.bytes_read - read_before);
+        series.bytes_sent.add(peer.bytes_written() - written_before);
+        series.bytes_received.add(peer.bytes_read() - read_before);
     }
     let driven = match result {
         Ok(driven) => driven,
+        Err(error) if matches!(peer, Peer::H2(_)) => {
+            return Err(failed_stream(error, attempt, reused && !answered));
+        }
         Err(error) => {
             let harmless = error.unsent || attempt.tries.repeatable() && attempt.upload.is_whole();
             let may_repeat = reused && !answered && error.token == Token::UpstreamReset && harmless;
@@ -439,7 +468,11 @@ async fn exchange(
         }
     };
     match driven {
-        Driven::Switched => Ok(Answered::Switched(conn)),
+        Driven::Switched => match peer {
+            Peer::H1(conn) => Ok(Answered::Switched(conn)),
+            // No stream does.
+            Peer::H2(_) => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint).into()),
+        },
         Driven::TurnedDown => {
             context.end_attempt(None, Instant::now());
             Ok(Answered::TurnedDown)
@@ -456,7 +489,7 @@ async fn exchange(
             if endpoint_keeps
                 && rest.is_none()
                 && !up_broken
-                && let Some(attempt) = context.attempts.last()
+                && let (Some(attempt), Peer::H1(conn)) = (context.attempts.last(), peer)
             {
                 attempt.endpoint.checkin(conn, now);
             }
@@ -465,6 +498,19 @@ async fn exchange(
             }
             Ok(Answered::Whole { keep_alive })
         }
+    }
+}
+
+/// A stream that ended. What the endpoint has not looked at may be repeated, if all of it is still here, and so may
+/// what a connection did not live to answer.
+#[inline(never)]
+fn failed_stream(mut error: ProxyError, attempt: &Try<'_>, stale: bool) -> Failed {
+    let whole = attempt.upload.is_whole();
+    error.unsent &= whole;
+    let lost = stale && error.token == Token::UpstreamReset && !error.reset && attempt.tries.repeatable();
+    Failed {
+        may_repeat: error.unsent || lost && whole,
+        error,
     }
 }
 
@@ -477,16 +523,25 @@ fn put_back(context: &mut RequestContext, flow: Box<Flow>) {
     };
 }
 
-fn bounds(context: &RequestContext, route: &RoutePlan) -> Bounds {
+fn bounds(context: &RequestContext, route: &RoutePlan, upgrade: bool) -> Bounds {
     let limits = &context.listener.plan.limits;
     let timeouts = &route.timeouts;
+    let (response, response_key) = match upgrade {
+        true => (
+            route.websocket.handshake_timeout,
+            "routes.websocket.handshake_timeout",
+        ),
+        false => (timeouts.response, "routes.timeouts.response"),
+    };
     Bounds {
-        response: timeouts.response,
+        response,
+        response_key,
         idle: timeouts.idle,
-        total: Bounds::after(context.start, timeouts.total),
+        total: context.deadline,
         body_idle: limits.body_idle,
         send: limits.send_timeout,
         min_rate: limits.min_rate,
+        conversation: context.grpc && context.body == BodyKind::UntilClose,
     }
 }
 
@@ -517,24 +572,37 @@ async fn drive(
             BodyKind::UntilClose => BodyKind::Chunked,
             body => body,
         };
+        exchange.send_first();
         exchange
             .send_head(|out| write::request_head(head, &prepared.edits, body, out))
             .await?;
     }
-    let response = exchange.response_head().await?;
-    note_answer(context, &response);
+    let mut response = exchange.response_head().await?;
+    let said = grpc::said(context, &response);
+    note_answer(context, &response, said);
     framing::check_response(&response).map_err(|reject| ProxyError::bad_response(reject.detail))?;
-    if tries.turns_down(context, asked.upstream, exchange.upload, response.status) {
+    if tries.turns_down(context, asked.upstream, exchange.upload, said) {
         heads::give(response.buf);
         return Ok(Driven::TurnedDown);
     }
     let method = context.head()?.method;
     let body = framing::response_body(&response, method)
         .map_err(|reject| ProxyError::bad_response(reject.detail))?;
+    let mut body = exchange.body_of(body);
     let switched = response.status == 101;
-    if switched && !(prepared.upgrade && switched_as_asked(context.head()?, &response)) {
-        context.response = Some(response);
-        return Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint));
+    if switched {
+        let checked = match prepared.upgrade {
+            true => upgrade::check_answer(context.head()?, &response),
+            false => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint)),
+        };
+        if let Err(error) = checked {
+            context.response = Some(response);
+            return Err(error);
+        }
+        if context.head()?.version == Version::H2 {
+            // There it is an ordinary answer that does not end (RFC 8441 section 5).
+            (response.status, body) = (200, BodyKind::UntilClose);
+        }
     }
     let framing = client_framing(context, body);
     context.ends_by_close = framing == Framing::Plain
@@ -544,7 +612,7 @@ async fn drive(
         context.may_keep_alive() && !context.ends_by_close && (exchange.request_done() || !expects(context));
     exchange.end_means_gone = is_event_stream(&response);
     let endpoint_keeps = framing::persistent(response.version, &response.buf) && body != BodyKind::UntilClose;
-    let edits = respond::edits(
+    let mut edits = respond::edits(
         context,
         asked.route,
         asked.matched,
@@ -552,6 +620,9 @@ async fn drive(
         &response,
         keep_alive,
     )?;
+    if switched && response.status != 101 {
+        edits.drop_known(&response.buf, Name::SecWebsocketAccept);
+    }
     context.status = response.status;
     context.head_bytes_sent = exchange.send_response(&response, &edits, body, framing).await?;
     context.response = Some(response);
@@ -559,16 +630,10 @@ async fn drive(
         return Ok(Driven::Switched);
     }
     exchange.relay().await?;
+    grpc::ended(context, exchange.grpc_status());
     Ok(Driven::Whole {
         keep_alive,
         endpoint_keeps,
-    })
-}
-
-/// Whether an endpoint switched to a protocol that the client asked for (RFC 9110 section 7.8).
-fn switched_as_asked(asked: &RequestHead, response: &ResponseHead) -> bool {
-    response.buf.get(Name::Upgrade).is_some_and(|switched| {
-        list(asked.buf.all(Name::Upgrade)).any(|protocol| protocol.eq_ignore_ascii_case(switched))
     })
 }
 
@@ -603,10 +668,7 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
     let Some(upstream) = &context.upstream else { return };
     let rules = &upstream.plan.resilience.outlier;
     let (state, series) = (&attempt.endpoint.state, &attempt.endpoint.series);
-    let at_fault = match outcome {
-        Fault::Failed(token) => rules.on.has_token(token),
-        Fault::Answered(status) => rules.on.has_status(status),
-    };
+    let at_fault = outcome.is_of(rules.on);
     if at_fault || matches!(outcome, Fault::Failed(_)) {
         state.last_fault.note(outcome, Millis::now());
     }
@@ -625,12 +687,12 @@ fn judge(context: &RequestContext, attempt: &Attempt, outcome: Fault) {
                 outlier::eject(&upstream.plan, attempt.index, reason, now);
             }
         }
-        (false, Fault::Answered(_)) => state.succeeded(),
+        (false, Fault::Answered(_) | Fault::Grpc(_)) => state.succeeded(),
         (false, Fault::Failed(_)) => {}
     }
 }
 
-fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
+fn note_answer(context: &mut RequestContext, response: &ResponseHead, said: Fault) {
     let Some(attempt) = context.attempts.last_mut() else {
         return;
     };
@@ -645,7 +707,7 @@ fn note_answer(context: &mut RequestContext, response: &ResponseHead) {
         .record(now.saturating_duration_since(attempt.connected.unwrap_or(now)));
     if let Some(attempt) = context.attempts.last() {
         learn(context, attempt, response.status < 500);
-        judge(context, attempt, Fault::Answered(response.status));
+        judge(context, attempt, said);
     }
 }
 

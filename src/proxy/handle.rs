@@ -5,6 +5,8 @@ use super::context::RequestContext;
 use super::error::ProxyError;
 use super::sticky::Stay;
 use super::{admit, forward, hash_key, respond, sticky};
+use crate::message::head::RequestHead;
+use crate::message::host::Scheme;
 use crate::message::names::Name;
 use crate::message::token::{Reject, Token};
 use crate::routing::{Match, RouteInput};
@@ -34,7 +36,9 @@ pub(super) async fn handle(client: &mut Client, context: &mut RequestContext) ->
     if admitted.about_the_server {
         return Ok(respond::options(client, context));
     }
-    if context.listener.plan.redirect_https && !came_by_https(context) {
+    if context.listener.plan.redirect_https
+        && !came_by_https(context.who.scheme, context.trusted, context.head()?)
+    {
         return respond::to_https(client, context);
     }
     let matched = route(context)?;
@@ -62,14 +66,10 @@ fn challenge(context: &RequestContext) -> Option<Arc<str>> {
     context.worker.view().snapshot.challenges.http(path)
 }
 
-/// Whether the client came by HTTPS, to us or, by his word, to a proxy that is trusted.
-pub(super) fn came_by_https(context: &RequestContext) -> bool {
-    let told = || {
-        let head = context.request.as_ref()?;
-        head.buf.get(Name::XForwardedProto)
-    };
-    context.who.tls.is_some()
-        || (context.trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
+/// Whether the client came by HTTPS, to us or, by its word, to a proxy that is trusted.
+pub(super) fn came_by_https(scheme: Scheme, trusted: bool, head: &RequestHead) -> bool {
+    let told = || head.buf.get(Name::XForwardedProto);
+    scheme == Scheme::Https || (trusted && told().is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")))
 }
 
 /// Finds the route and, where it has several targets, the one for this request.

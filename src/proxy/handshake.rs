@@ -1,7 +1,12 @@
 //! From an accepted connection of a TLS listener to one that carries requests, or is passed on unopened, or to its
 //! end with a reason.
 
+mod turns;
+
+pub(super) use self::turns::Handshakes;
+use self::turns::Running;
 use super::ends::Ends;
+use super::secured::Secured;
 use super::view::ListenerView;
 use super::worker::Worker;
 use crate::net::alarm::Alarm;
@@ -9,14 +14,12 @@ use crate::net::scratch::{self, FIRST_READ};
 use crate::net::secure::{HandshakeError, Secure};
 use crate::net::transport::Transport;
 use crate::snapshot::ListenerPlan;
-use crate::telemetry::access::{TlsClientRecord, TlsRecord};
 use crate::telemetry::log::Every;
 use crate::telemetry::metrics::{Handshake, TlsFailure};
-use crate::tls::client_auth::{self, ClientIdentity, Told};
 use crate::tls::hello::{self, Greeting, Hello, NoHello};
-use crate::tls::server::Served;
-use rustls::{CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig};
-use std::cell::{Cell, RefCell};
+use crate::tls::server::ServerTls;
+use rustls::{Error, PeerIncompatible, ServerConfig};
+use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -24,7 +27,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a handshake may still take while the gateway drains.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
@@ -44,139 +46,6 @@ static COMPLAINT: [Every; TlsFailure::ALL.len()] = [const { Every::new(COMPLAINT
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
 Content-Length: 73\r\nConnection: close\r\nX-Tidegate-Error: bad_request\r\n\r\n\
 This port speaks HTTPS, and the request came as plain HTTP: use https://\n";
-
-/// A client's TLS session: what was agreed on, and who the client is.
-#[derive(Debug)]
-pub(super) struct Secured {
-    pub served: Served,
-    /// As logs name it: `TLSv1.3`.
-    pub protocol: &'static str,
-    pub cipher: Box<str>,
-    /// Of the key exchange.
-    pub group: Box<str>,
-    /// What was agreed on by ALPN.
-    pub alpn: Option<Box<[u8]>>,
-    pub resumed: bool,
-    /// The client's certificate, which its issuer vouches for.
-    pub identity: Option<ClientIdentity>,
-    /// What endpoints are told of it, where clients are asked for one.
-    pub told: Vec<Told>,
-}
-
-impl Secured {
-    fn new(session: &CommonState, served: Served, asks: bool) -> Self {
-        let identity = session
-            .peer_certificates()
-            .and_then(|chain| ClientIdentity::of(chain.first()?));
-        let cipher = session
-            .negotiated_cipher_suite()
-            .map(|suite| crate::tls::provider::suite_name(&suite))
-            .unwrap_or_default();
-        let group = session
-            .negotiated_key_exchange_group()
-            .map(|group| format!("{:?}", group.name()))
-            .unwrap_or_default();
-        Self {
-            served,
-            protocol: match session.protocol_version() {
-                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => "TLSv1.3",
-            },
-            cipher: cipher.into(),
-            group: group.into(),
-            alpn: session.alpn_protocol().map(Into::into),
-            resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
-            told: if asks {
-                client_auth::told(identity.as_ref())
-            } else {
-                Vec::new()
-            },
-            identity,
-        }
-    }
-
-    /// As logs have it.
-    pub fn record(&self) -> TlsRecord<'_> {
-        TlsRecord {
-            protocol: self.protocol,
-            cipher: &self.cipher,
-            group: &self.group,
-            alpn: self.alpn.as_deref(),
-            server_name: self.served.name.as_deref(),
-            resumed: self.resumed,
-            client: self.identity.as_ref().map(|identity| TlsClientRecord {
-                subject: &identity.subject,
-                issuer: &identity.issuer,
-                serial: &identity.serial,
-                fingerprint: &identity.fingerprint,
-            }),
-        }
-    }
-}
-
-/// Handshakes in progress on a worker, and those that wait for their turn.
-#[derive(Debug, Default)]
-pub(super) struct Handshakes {
-    running: Cell<i64>,
-    turns: RefCell<Option<(usize, Arc<Semaphore>)>>,
-}
-
-impl Handshakes {
-    /// The turns that a limit gives; 0 gives them to all.
-    fn turns(&self, limit: usize) -> Option<Arc<Semaphore>> {
-        if limit == 0 {
-            return None;
-        }
-        let mut turns = self.turns.borrow_mut();
-        match &*turns {
-            Some((of, semaphore)) if *of == limit => Some(semaphore.clone()),
-            // A reload changed it. Those that run under the old limit end under it.
-            _ => {
-                let semaphore = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-                *turns = Some((limit, semaphore.clone()));
-                Some(semaphore)
-            }
-        }
-    }
-}
-
-/// A handshake that has its turn, until dropped.
-struct Running {
-    worker: Rc<Worker>,
-    _turn: Option<OwnedSemaphorePermit>,
-}
-
-impl Running {
-    async fn begin(worker: &Rc<Worker>) -> Self {
-        let turn = match worker.handshakes.turns(worker.view().snapshot.max_handshakes) {
-            // It is never closed.
-            Some(turns) => turns.acquire_owned().await.ok(),
-            None => None,
-        };
-        let running = Self {
-            worker: worker.clone(),
-            _turn: turn,
-        };
-        running.count(1);
-        running
-    }
-
-    fn count(&self, by: i64) {
-        let running = &self.worker.handshakes.running;
-        running.set(running.get() + by);
-        self.worker
-            .metrics
-            .worker
-            .tls_handshakes_running
-            .set(running.get());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.count(-1);
-    }
-}
 
 /// Why there is no session, with what is told of it.
 struct Failure {
@@ -366,21 +235,13 @@ async fn shake(
     let local = server.map(|address| address.ip());
     let tls = plan.tls.as_ref();
     let answer = tls.and_then(|tls| Some((tls, tls.answer(&hello, local)?)));
-    let named = hello.server_name.is_some();
     *asked.borrow_mut() = Some(hello);
     let Some((tls, answer)) = answer else {
         alert(&mut transport, &UNRECOGNIZED_NAME).await;
-        let asked = asked.borrow();
-        let awaited = tls.is_some_and(|tls| asked.as_ref().is_some_and(|hello| tls.awaits(hello)));
-        let detail = match (named, tls) {
-            (true, Some(_)) if awaited => {
-                "the certificate for this name has yet to be had from its authority"
-            }
-            (true, Some(_)) => "no certificate is for this name",
-            (false, Some(_)) => "the client asks for no name, and no certificate is for this address",
-            (true, None) => "no `passthrough` is for this name",
-            (false, None) => "the client asks for no name, by which its TLS would be passed on",
-        };
+        let detail = asked
+            .borrow()
+            .as_ref()
+            .map_or("", |hello| unanswered(tls.map(AsRef::as_ref), hello));
         return Err(Failure::new(TlsFailure::UnknownName, detail));
     };
     let running = Running::begin(worker).await;
@@ -390,6 +251,19 @@ async fn shake(
     let secured = Secured::new(secure.session(), answer.served, tls.asks_clients());
     let transport = Transport::Tls(Box::new(secure));
     Ok(Greeted::Session(transport, Rc::new(secured)))
+}
+
+/// Why nobody answers a client that asks for this name, or for none.
+pub(super) fn unanswered(tls: Option<&ServerTls>, hello: &Hello) -> &'static str {
+    match (hello.server_name.is_some(), tls) {
+        (true, Some(tls)) if tls.awaits(hello) => {
+            "the certificate for this name has yet to be had from its authority"
+        }
+        (true, Some(_)) => "no certificate is for this name",
+        (false, Some(_)) => "the client asks for no name, and no certificate is for this address",
+        (true, None) => "no `passthrough` is for this name",
+        (false, None) => "the client asks for no name, by which its TLS would be passed on",
+    }
 }
 
 /// Shows an authority that the name is ours: the handshake is all that it wants (RFC 8737 section 3).
@@ -480,15 +354,5 @@ mod tests {
             "{}",
             body.len()
         );
-    }
-
-    #[test]
-    fn a_changed_limit_makes_new_turns() {
-        let handshakes = Handshakes::default();
-        assert!(handshakes.turns(0).is_none());
-        let two = handshakes.turns(2).unwrap();
-        let _one = two.try_acquire_owned().unwrap();
-        assert_eq!(handshakes.turns(2).unwrap().available_permits(), 1);
-        assert_eq!(handshakes.turns(5).unwrap().available_permits(), 5);
     }
 }

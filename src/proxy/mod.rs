@@ -18,7 +18,8 @@
 //!
 //! [`explain`] tells the same story without taking the steps. `room` finds a place at an endpoint, or waits for one;
 //! `retry` says whether another attempt may be made, and `upload` is a request's body over all of them. `view` is the
-//! snapshot as one worker sees it; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger`
+//! snapshot as one worker sees it; `deadline` is when a request must be over, `grpc` what is different for
+//! calls of gRPC; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger`
 //! closes without losing answers.
 
 mod accept;
@@ -28,6 +29,7 @@ mod client;
 mod client_ip;
 mod connection;
 mod context;
+mod deadline;
 mod ends;
 mod error;
 mod exchange;
@@ -36,6 +38,7 @@ pub mod explain;
 mod faults;
 mod flow;
 mod forward;
+mod grpc;
 mod h2;
 mod handle;
 mod handshake;
@@ -45,13 +48,17 @@ mod hold;
 mod linger;
 mod pace;
 mod passthrough;
+mod peer;
 mod prepare;
 mod respond;
 mod retry;
 mod room;
+mod secured;
 mod service;
+mod shared;
 mod sticky;
-mod tunnel;
+pub mod tunnel;
+mod upgrade;
 mod upload;
 mod view;
 pub mod worker;

@@ -36,9 +36,9 @@ pub(super) async fn pass(
     let (plan, upstream, series) = (rule.plan.clone(), rule.upstream.clone(), rule.series.clone());
     let mut client = Box::new(Client::new(unopened.transport, ends, None, key, number));
     client.requests = 1;
+    let hello = unopened.hello;
     if let Link::H1(wire) = &mut client.link {
-        wire.bytes_read = unopened.hello.len() as u64;
-        wire.carry(&unopened.hello);
+        wire.bytes_read = hello.len() as u64;
     }
     let begun = Begun {
         worker: worker.clone(),
@@ -55,6 +55,12 @@ pub(super) async fn pass(
     match endpoint(&mut client, &mut context, &plan, &upstream).await {
         Ok((conn, open)) => {
             context.status = PASSED;
+            if let Link::H1(wire) = &mut client.link {
+                // Not before: while a client is watched, what it carries is what it has sent meanwhile.
+                let meanwhile = wire.take_carried();
+                wire.carry(&hello);
+                wire.carry(&meanwhile);
+            }
             Some((Box::new(Tunnel::new(conn, open, context)), client))
         }
         Err(error) => {
@@ -89,7 +95,7 @@ async fn endpoint(
     let mut tries = Tries::new(context, upstream);
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
     loop {
-        let found = room::find(client, context, &plan.timeouts, upstream, tries.endpoints(), now).await;
+        let found = room::find(client, context, upstream, tries.endpoints(), now).await;
         let (index, in_flight) = match found {
             Ok(found) => found,
             Err(error) => {
@@ -101,7 +107,16 @@ async fn endpoint(
             }
         };
         tries.at(index, context);
-        match forward::reach(client, context, &plan.timeouts, upstream, index).await {
+        match forward::reach(
+            client,
+            context,
+            &plan.timeouts,
+            upstream,
+            index,
+            &upstream.plan.dial,
+        )
+        .await
+        {
             Ok(conn) => {
                 reached(context);
                 permit.went(true);

@@ -8,9 +8,10 @@ use super::context::{RequestContext, Text};
 use super::error::ProxyError;
 use super::heads::{self, BorrowedEdits};
 use super::sticky;
+use super::upgrade;
 use crate::message::bytes::list;
 use crate::message::edits::Edits;
-use crate::message::framing::{self, BodyKind};
+use crate::message::framing::BodyKind;
 use crate::message::head::{RequestHead, Version};
 use crate::message::hop;
 use crate::message::names::Name;
@@ -49,10 +50,12 @@ pub(super) fn request(
     if let Some(upstream) = &context.upstream {
         sticky::conceal(&upstream.plan, head, &mut edits);
     }
-    // A body and a switch at once leave open where the one ends and the other begins. Upgrade may be ignored (RFC 9110
-    // section 7.8), so such a request is served as if it had not asked.
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
-    let upgrade = bodiless && keep_upgrade(head, route, &mut edits);
+    let upgrade = upgrade::asked(head, route, bodiless)?;
+    if let Some(protocol) = upgrade {
+        edits.add(b"Connection", b"upgrade");
+        edits.add(b"Upgrade", protocol);
+    }
     if head.buf.has(Name::Te)
         && list(head.buf.all(Name::Te)).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
     {
@@ -80,7 +83,7 @@ pub(super) fn request(
     Ok(Prepared {
         host_of_endpoint: route.host == HostHeader::Endpoint || host_missing,
         edits,
-        upgrade,
+        upgrade: upgrade.is_some(),
         rewritten,
     })
 }
@@ -97,7 +100,7 @@ pub(super) fn variables<'a>(
         host: context.host_bytes(),
         path: context.path_bytes(),
         query: context.query_bytes(),
-        scheme: context.scheme().text(),
+        scheme: context.who.scheme.text(),
         listener: &context.listener.plan.name,
         route: context.route.as_ref().map_or("", |route| &route.plan.name),
         upstream: context
@@ -118,23 +121,6 @@ pub(super) fn set_host(head: &RequestHead, authority: &str, prepared: &mut Prepa
 fn replace_host(head: &RequestHead, host: &[u8], edits: &mut Edits) {
     edits.drop_named(&head.buf, b"host");
     edits.add(b"Host", host);
-}
-
-/// Keeps what asks for another protocol, where the route lets it pass.
-fn keep_upgrade(head: &RequestHead, route: &RoutePlan, edits: &mut Edits) -> bool {
-    let Some(protocol) = framing::upgrade_protocol(head) else {
-        return false;
-    };
-    let passes = protocol.eq_ignore_ascii_case(b"websocket")
-        || route
-            .upgrades
-            .iter()
-            .any(|allowed| protocol.eq_ignore_ascii_case(allowed.as_bytes()));
-    if passes {
-        edits.add(b"Connection", b"upgrade");
-        edits.add(b"Upgrade", protocol);
-    }
-    passes
 }
 
 /// X-Forwarded-*, X-Real-IP, Forwarded and Via. From a peer that is not trusted whatever it says of itself is
@@ -241,7 +227,7 @@ fn x_forwarded(client: &Client, context: &RequestContext, head: &RequestHead, ed
     // A trusted proxy knows better than we do how the client came to it.
     let given = |name| trusted && head.buf.has(name);
     if !given(Name::XForwardedProto) {
-        edits.add(b"X-Forwarded-Proto", context.scheme().text().as_bytes());
+        edits.add(b"X-Forwarded-Proto", context.who.scheme.text().as_bytes());
     }
     if !given(Name::XForwardedHost) {
         forwarded_host(head, edits);
@@ -269,7 +255,7 @@ fn forwarded_element(client: &Client, context: &RequestContext, head: &RequestHe
             out.extend_from_slice(b", ");
         }
     }
-    let proto = context.scheme().text();
+    let proto = context.who.scheme.text();
     // Writing to memory cannot fail.
     let _ok = match client.ip {
         std::net::IpAddr::V4(v4) => write!(out, "for={v4};proto={proto}"),

@@ -3,6 +3,7 @@
 use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::ProxyError;
+use super::grpc;
 use super::handle::Done;
 use super::heads::{self, BorrowedEdits};
 use super::prepare::{self, Prepared};
@@ -11,6 +12,7 @@ use crate::h1::write;
 use crate::message::error_page;
 use crate::message::fields;
 use crate::message::framing::is_bodiless;
+use crate::message::grpc::{CONTENT_TYPE, Code, MESSAGE, STATUS};
 use crate::message::head::{HeadBuf, Method, ResponseHead, Version};
 use crate::message::hop;
 use crate::message::host::parse_host;
@@ -22,6 +24,7 @@ use crate::routing::redirect::Redirect;
 use crate::routing::rewrite::{Backward, Seen};
 use crate::snapshot::{FixedResponse, RoutePlan};
 use crate::telemetry::access::EndedBy;
+use crate::ws::handshake::VERSION;
 use std::task::{Context, Waker};
 
 /// RFC 6797.
@@ -127,7 +130,7 @@ fn put_back(
     });
     let authorities = [endpoint.as_bytes(), sent_host.unwrap_or(endpoint.as_bytes())];
     let seen = Seen {
-        scheme: context.scheme(),
+        scheme: context.who.scheme,
         host,
         endpoint: &authorities,
     };
@@ -194,7 +197,9 @@ fn send(client: &mut Client, context: &mut RequestContext, own: Own<'_>) -> Done
     let wire = match &mut client.link {
         Link::H1(wire) => wire,
         Link::H2(stream) => {
-            let length = (!is_bodiless(status)).then_some(body.len());
+            // An answer that is nothing but its end has no length.
+            let tells_length = !(is_bodiless(status) || context.grpc && body.is_empty());
+            let length = tells_length.then_some(body.len());
             let (fields, head_bytes) = fields::of_own(&fields, length);
             context.head_bytes_sent = head_bytes;
             let sent = stream.answer(status, fields, head_bytes, if sends_body { body } else { b"" });
@@ -232,8 +237,11 @@ pub(super) fn error(
 ) -> bool {
     let listener = context.listener.clone();
     let plan = &listener.plan;
-    let status = token.status();
     let request_id = context.request_id.clone();
+    if context.grpc {
+        return grpc_error(client, context, token, &request_id, keep_alive);
+    }
+    let status = token.status();
     let accept = context
         .request
         .as_ref()
@@ -252,7 +260,14 @@ pub(super) fn error(
         fields.push(("X-Request-Id", &request_id));
     }
     let mut seconds = itoa::Buffer::new();
-    if status == 503 {
+    if status == 426 {
+        fields.extend([
+            ("Upgrade", &b"websocket"[..]),
+            ("Connection", b"upgrade"),
+            ("Sec-WebSocket-Version", VERSION),
+        ]);
+    }
+    if status == 503 || context.retry_after > 0 {
         let seconds = seconds.format(context.retry_after.max(1));
         fields.push(("Retry-After", seconds.as_bytes()));
     }
@@ -269,6 +284,40 @@ pub(super) fn error(
         ),
         Done::Answered { keep_alive: true }
     )
+}
+
+/// The same for a call of gRPC: an answer that is nothing but its end. In the log it keeps the error's own status.
+fn grpc_error(
+    client: &mut Client,
+    context: &mut RequestContext,
+    token: Token,
+    request_id: &[u8],
+    keep_alive: bool,
+) -> bool {
+    let code = Code::of_token(token);
+    let mut number = itoa::Buffer::new();
+    let message = grpc::message(token);
+    let mut fields: Vec<(&str, &[u8])> = vec![
+        ("Content-Type", CONTENT_TYPE.as_bytes()),
+        (STATUS, number.format(code.number()).as_bytes()),
+        (MESSAGE, message.as_bytes()),
+    ];
+    if context.listener.plan.error_header {
+        fields.push(("X-Tidegate-Error", token.name().as_bytes()));
+    }
+    if !request_id.is_empty() {
+        fields.push(("X-Request-Id", request_id));
+    }
+    let own = Own {
+        status: 200,
+        fields,
+        body: b"",
+        keep_alive,
+    };
+    let sent = send(client, context, own);
+    context.status = token.status();
+    context.grpc_status = Some(code);
+    matches!(sent, Done::Answered { keep_alive: true })
 }
 
 /// `OPTIONS *`: what the gateway as a whole understands.
@@ -311,13 +360,7 @@ pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Res
     if context.host_bytes().is_empty() {
         return Err(Reject::new(Token::BadHost, "without a host there is nowhere to redirect to").into());
     }
-    let mut location = b"https://".to_vec();
-    location.extend_from_slice(context.host_bytes());
-    location.extend_from_slice(context.path_bytes());
-    if let Some(query) = context.query_bytes() {
-        location.push(b'?');
-        location.extend_from_slice(query);
-    }
+    let location = over_https(context.host_bytes(), context.path_bytes(), context.query_bytes());
     let keep_alive = context.may_keep_alive();
     let fields: Vec<(&str, &[u8])> = vec![("Location", &location)];
     let own = Own {
@@ -327,6 +370,16 @@ pub(super) fn to_https(client: &mut Client, context: &mut RequestContext) -> Res
         keep_alive,
     };
     Ok(send(client, context, own))
+}
+
+/// Where the same is over HTTPS.
+pub(super) fn over_https(host: &[u8], path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
+    let mut location = [b"https://", host, path].concat();
+    if let Some(query) = query {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    location
 }
 
 pub(super) fn redirect(

@@ -16,6 +16,7 @@ use crate::base::clock::Millis;
 use crate::message::causes::Cause;
 use crate::message::names::Name;
 use crate::telemetry::metrics::NoRetry;
+use crate::upstream::conn::Speaks;
 use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::outlier::Fault;
 use smallvec::SmallVec;
@@ -63,7 +64,13 @@ impl Tries {
     /// How much of the request's body is worth keeping.
     pub fn keep(&self, upstream: &LocalUpstream) -> u64 {
         let retry = &upstream.plan.resilience.retry;
-        if self.repeatable { retry.body } else { 0 }
+        // A stream that the endpoint has not looked at may be repeated, whatever it asks for.
+        let may_be_refused = upstream.plan.dial.speaks != Speaks::Http1;
+        if self.repeatable || may_be_refused {
+            retry.body
+        } else {
+            0
+        }
     }
 
     /// Notes that an endpoint is tried; the one before gave the request away.
@@ -119,15 +126,15 @@ impl Tries {
         retry.attempts >= 2 && retry.on.has(Cause::Connect) && self.may_go_on()
     }
 
-    /// Whether to try elsewhere instead of passing on an answer with this status. Nothing of it was passed on yet.
+    /// Whether to try elsewhere instead of passing on an answer that says this. Nothing of it was passed on yet.
     pub fn turns_down(
         &mut self,
         context: &RequestContext,
         upstream: &LocalUpstream,
         upload: &Upload,
-        status: u16,
+        said: Fault,
     ) -> bool {
-        self.next = self.after_sent(context, upstream, upload, Fault::Answered(status));
+        self.next = self.after_sent(context, upstream, upload, said);
         self.next.is_some()
     }
 
@@ -139,11 +146,7 @@ impl Tries {
         fault: Fault,
     ) -> Option<(usize, InFlight)> {
         let retry = &upstream.plan.resilience.retry;
-        let meant = match fault {
-            Fault::Failed(token) => retry.on.has_token(token),
-            Fault::Answered(status) => retry.on.has_status(status),
-        };
-        if !meant || retry.attempts < 2 {
+        if !fault.is_of(retry.on) || retry.attempts < 2 {
             return None;
         }
         self.sent += 1;

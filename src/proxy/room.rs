@@ -3,12 +3,10 @@
 use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
-use super::exchange::Bounds;
 use super::{hold, sticky};
 use crate::base::clock::Millis;
 use crate::message::framing::BodyKind;
 use crate::message::token::Token;
-use crate::snapshot::Timeouts;
 use crate::upstream::local::{InFlight, LocalUpstream, Taken};
 use crate::upstream::shared::queue::Place;
 use std::future::poll_fn;
@@ -19,13 +17,12 @@ use std::time::Instant;
 pub(super) async fn find(
     client: &mut Client,
     context: &mut RequestContext,
-    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
     now: Millis,
 ) -> Result<(usize, InFlight), ProxyError> {
     if upstream.plan.sticky.is_some() {
-        match at_home(context, timeouts, upstream, tried, now).await {
+        match at_home(context, upstream, tried, now).await {
             Some(in_flight) => return Ok(in_flight),
             None if context.stay.is_bound() => return Err(sticky::refused(&context.stay)),
             None => {}
@@ -43,7 +40,7 @@ pub(super) async fn find(
     }
     let begun = Instant::now();
     // Rare, and not small: out of the way of those who need not wait.
-    let found = Box::pin(wait(client, context, timeouts, upstream, tried)).await;
+    let found = Box::pin(wait(client, context, upstream, tried)).await;
     context.queued += begun.elapsed();
     found
 }
@@ -52,7 +49,6 @@ pub(super) async fn find(
 /// those who wait for any place.
 async fn at_home(
     context: &mut RequestContext,
-    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
     now: Millis,
@@ -62,7 +58,7 @@ async fn at_home(
     let mut now = now;
     // After a start, endpoints are known one by one; that others are known sooner is no reason to leave.
     if standing.awaits_verdict(now) {
-        let deadline = Bounds::after(context.start, timeouts.total);
+        let deadline = context.deadline.map(|deadline| deadline.at);
         Box::pin(hold::until_known(standing, deadline)).await;
         now = Millis::now();
     }
@@ -78,7 +74,6 @@ async fn at_home(
 async fn wait(
     client: &mut Client,
     context: &RequestContext,
-    timeouts: &Timeouts,
     upstream: &LocalUpstream,
     tried: &[usize],
 ) -> Result<(usize, InFlight), ProxyError> {
@@ -90,7 +85,6 @@ async fn wait(
             ..ProxyError::new(Token::Overloaded, Side::Gateway)
         });
     };
-    let total = Bounds::after(context.start, timeouts.total);
     let mut may_look = place.is_first();
     loop {
         if may_look {
@@ -105,11 +99,8 @@ async fn wait(
             }
         }
         let over = begun + policies.queue.timeout;
-        let late = match total {
-            Some(total) if total < over => (
-                total,
-                ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.total"),
-            ),
+        let late = match context.deadline {
+            Some(total) if total.at < over => (total.at, total.late()),
             _ => (
                 over,
                 ProxyError::late(Token::Overloaded, Side::Gateway, "upstreams.queue.timeout"),
@@ -147,7 +138,7 @@ fn poll_turn(
 
 /// Notices a client that leaves, where what it sends is not the body: nobody has asked for that yet. A stream of
 /// HTTP/2 is watched without reading.
-fn watch_client(
+pub(super) fn watch_client(
     cx: &mut Context<'_>,
     client: &mut Client,
     context: &RequestContext,
@@ -155,6 +146,7 @@ fn watch_client(
     let bodiless = matches!(context.body, BodyKind::None | BodyKind::Length(0));
     match client.link {
         Link::H1(_) if !bodiless => Ok(()),
-        _ => client.watch(cx, false),
+        // Who says no more within a handshake says nothing at all.
+        _ => client.watch(cx, context.passthrough.is_some()),
     }
 }

@@ -9,7 +9,7 @@ use super::handle::{self, Done};
 use super::tunnel::Tunnel;
 use super::view::ListenerView;
 use super::worker::Worker;
-use super::{linger, respond};
+use super::{grpc, linger, respond};
 use crate::message::head::RequestHead;
 use crate::message::token::Token;
 use std::rc::Rc;
@@ -95,7 +95,10 @@ async fn fail(client: &mut Client, context: &mut RequestContext, error: &ProxyEr
         match &mut client.link {
             Link::H1(wire) if context.ends_by_close => wire.transport.reset_on_drop(),
             Link::H1(_) => {}
-            Link::H2(stream) => stream.fail(error),
+            Link::H2(stream) => match grpc::trailers(context, error) {
+                Some(trailers) => stream.end_with(trailers),
+                None => stream.fail(error),
+            },
         }
         return After::Close;
     }

@@ -256,9 +256,10 @@ fn tell(
     if let Some(series) = &context.series {
         series.cookies_set.inc(why);
     }
-    edits.add_with(b"Set-Cookie", |out| {
-        cookie.write(index, came_by_https(context), unix_now(), out);
-    });
+    let secure = context
+        .head()
+        .is_ok_and(|head| came_by_https(context.who.scheme, context.trusted, head));
+    edits.add_with(b"Set-Cookie", |out| cookie.write(index, secure, unix_now(), out));
     if cookie.private && may_be_shared(context, response) {
         edits.add(b"Cache-Control", b"private");
     }

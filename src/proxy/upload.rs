@@ -35,13 +35,18 @@ impl Kept {
     pub fn add(&mut self, parts: &[&[u8]]) {
         let more: usize = parts.iter().map(|part| part.len()).sum();
         if self.lost || more > self.most - self.bytes.len() {
-            self.lost = true;
-            self.bytes = Vec::new();
+            self.lose();
             return;
         }
         for part in parts {
             self.bytes.extend_from_slice(part);
         }
+    }
+
+    /// Something was sent that is not kept.
+    pub fn lose(&mut self) {
+        self.lost = true;
+        self.bytes = Vec::new();
     }
 
     /// All that was sent; `None` when that was too much.
@@ -58,6 +63,10 @@ pub(super) struct Upload {
     /// What was sent, once nothing is left to read. Before, the flow has it.
     kept: Option<Box<Kept>>,
     bodiless: bool,
+    /// How what was sent was framed, where that was for us to choose.
+    framing: Framing,
+    /// How it goes in HTTP/1.1.
+    framing_of_http1: Framing,
 }
 
 impl Upload {
@@ -69,6 +78,8 @@ impl Upload {
                     flow: None,
                     kept: None,
                     bodiless: true,
+                    framing: Framing::Plain,
+                    framing_of_http1: Framing::Plain,
                 };
             }
             // To its stream's end, in HTTP/2.
@@ -85,6 +96,8 @@ impl Upload {
             flow: Some(Box::new(flow)),
             kept: None,
             bodiless: false,
+            framing,
+            framing_of_http1: framing,
         }
     }
 
@@ -118,7 +131,44 @@ impl Upload {
 
     /// Whether another endpoint can be sent what this one was.
     pub fn is_whole(&self) -> bool {
-        self.bodiless || self.sent().is_some_and(|kept| kept.all().is_some())
+        self.bodiless
+            || self.sent().is_some_and(|kept| kept.all().is_some())
+            || self.flow.as_ref().is_some_and(|flow| flow.is_untouched())
+    }
+
+    /// Whether nothing is left to send, nor was sent before.
+    pub fn is_over(&self) -> bool {
+        self.flow.is_none() && self.sent_before().is_empty()
+    }
+
+    /// Has the body go as payload alone from now on, as in HTTP/2. False: it has begun in chunks. `to_its_end`: it ends
+    /// with its stream, whatever was announced, so that trailers may follow.
+    pub fn goes_plain(&mut self, to_its_end: bool) -> bool {
+        let goes = self.goes(Framing::Plain);
+        if let (true, Some(flow)) = (to_its_end, &mut self.flow)
+            && flow.is_untouched()
+        {
+            flow.goes_to_its_end();
+        }
+        goes
+    }
+
+    /// Has the body go as HTTP/1.1 needs it from now on: in chunks, where its length is not known. False: it has begun
+    /// without.
+    pub fn goes_as_http1(&mut self) -> bool {
+        self.goes(self.framing_of_http1)
+    }
+
+    fn goes(&mut self, framing: Framing) -> bool {
+        match &mut self.flow {
+            _ if self.framing == framing => true,
+            Some(flow) if flow.is_untouched() => {
+                flow.reframe(framing);
+                self.framing = framing;
+                true
+            }
+            _ => false,
+        }
     }
 }
 

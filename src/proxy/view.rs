@@ -129,6 +129,11 @@ impl Views {
         *self.keys.entry(name.clone()).or_insert(next)
     }
 
+    /// See [`Endpoints::leave`].
+    pub fn leave(&self) {
+        self.endpoints.leave();
+    }
+
     pub fn sweep(&self, now: Instant) {
         self.endpoints.sweep(now);
     }

@@ -8,10 +8,12 @@ use super::board::{Board, Peer, WorkerStatus};
 use super::connection;
 use super::explain::{self, Explanation, Question};
 use super::handshake::Handshakes;
+use super::tunnel::book::{Book, Told, Which};
 use super::view::{ListenerKey, View, Views};
 use crate::base::clock::Millis;
 use crate::base::task;
 use crate::net::listen::Socket;
+use crate::net::unsent;
 use crate::snapshot::Live;
 use crate::telemetry::access_log::{AccessSink, AccessWriter};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -36,6 +38,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// Pools are swept, and access records written out, every so many ticks.
 const SWEEP_TICKS: u64 = 10;
 const FLUSH_TICKS: u64 = 3;
+/// Tunnels are held to their terms every so many ticks.
+const TUNNEL_TICKS: u64 = 5;
 
 /// Number of a listening socket in this process; a listener has one per worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +66,15 @@ pub enum Command {
     Handoff(Accepted),
     /// Say what would become of a request; `None` when there is no such listener.
     Explain(Box<Question>, oneshot::Sender<Option<Explanation>>),
+    /// Tell of so many of the tunnels that are meant, those with a number above this.
+    Tunnels(Box<Which>, u64, usize, oneshot::Sender<Vec<Told>>),
+    /// Have the tunnels that are meant go, with this code, or only count them; tell how many there are.
+    CloseTunnels {
+        which: Box<Which>,
+        code: u16,
+        dry_run: bool,
+        answer: oneshot::Sender<usize>,
+    },
     /// What runs at some endpoint is to end now: whoever is at one looks whether it is this.
     Cut,
     /// End connections when their request ends, idle ones now.
@@ -202,6 +215,7 @@ pub(super) struct Worker {
     accepting: RefCell<HashMap<SocketId, AbortHandle>>,
     next_connection: Cell<u64>,
     pub handshakes: Handshakes,
+    pub tunnels: Book,
 }
 
 impl Worker {
@@ -227,6 +241,7 @@ impl Worker {
             accepting: RefCell::default(),
             next_connection: Cell::new(0),
             handshakes: Handshakes::default(),
+            tunnels: Book::default(),
         })
     }
 
@@ -243,6 +258,16 @@ impl Worker {
                     // Who asked may have left.
                     drop(answer.send(told));
                 }
+                // Who asked may have left, here too.
+                Command::Tunnels(which, after, most, answer) => {
+                    drop(answer.send(self.tunnels.tell(&which, after, most)));
+                }
+                Command::CloseTunnels {
+                    which,
+                    code,
+                    dry_run,
+                    answer,
+                } => drop(answer.send(self.tunnels.close(&which, code, dry_run))),
                 Command::Cut => self.wake(|_| true),
                 Command::Drain => self.drain(),
                 Command::Stop => break,
@@ -251,6 +276,8 @@ impl Worker {
         self.stopped.set(true);
         self.cut_all();
         // Cut tasks are dropped in the next turn, and write their records then.
+        tokio::task::yield_now().await;
+        self.views.borrow().leave();
         tokio::task::yield_now().await;
         self.access.flush();
     }
@@ -348,6 +375,10 @@ impl Worker {
         self.metrics.worker.connections_open.set(count as i64);
     }
 
+    pub fn count_tunnels(&self) {
+        self.status.tunnels.store(self.tunnels.count(), Ordering::Relaxed);
+    }
+
     pub fn report(&self, report: Report) {
         if self.context.reports.try_send(report).is_err() {
             self.metrics.worker.reports_dropped.inc();
@@ -388,6 +419,7 @@ impl Worker {
             series.loop_lag.record(late);
             series.loop_lag_max_us.raise(late.as_micros() as i64);
             series.cpu_us.set(thread_cpu_us());
+            series.unsent_bytes.set(unsent::held() as i64);
             let count = task::panics_on_this_thread();
             if count > panics {
                 series.panics.add(count - panics);
@@ -400,6 +432,11 @@ impl Worker {
             if turn % SWEEP_TICKS == 0 {
                 self.views.borrow().sweep(now);
             }
+            let everybody = self.context.board.shed();
+            if turn % TUNNEL_TICKS == 0 {
+                self.tunnels.sweep(everybody.is_some());
+            }
+            self.tunnels.shed(everybody.as_deref(), TICK);
             if turn % FLUSH_TICKS == 0 {
                 self.access.flush();
             }

@@ -61,10 +61,7 @@ fn route() -> Route {
             idle: Duration::ZERO,
             total: Duration::ZERO,
         },
-        websocket: WebSocket {
-            idle: Duration::ZERO,
-            max_age: Duration::ZERO,
-        },
+        websocket: WebSocket::default(),
         body_limit: None,
         upgrades: Vec::new(),
     }

@@ -350,7 +350,7 @@ fn route_plan(
         request_headers,
         response_headers,
         timeouts: route.timeouts,
-        websocket: route.websocket,
+        websocket: route.websocket.clone(),
         body_limit: route.body_limit,
         upgrades: route.upgrades.clone(),
         targets,

@@ -11,7 +11,8 @@ pub use live::Live;
 pub use passthrough::{Passthrough, PassthroughPlan};
 
 pub use crate::config::model::{
-    AcceptProxy, Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, Timeouts, WebSocket,
+    AcceptProxy, Forwarded, HostHeader, Limits, Protocols, RequestIdPolicy, ShedOrder, Timeouts,
+    TunnelBounds, WebSocket,
 };
 
 use crate::config::model::ListenAddress;

@@ -1,6 +1,6 @@
 //! Which connections of a listener go on with their TLS unopened, by the name that clients ask for.
 
-use crate::config::model::{self, HostPattern, Timeouts, WebSocket};
+use crate::config::model::{self, HostPattern, Timeouts, TunnelBounds};
 use crate::tls::names::parent_of;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub struct PassthroughPlan {
     pub upstream: usize,
     /// Only `connect` is bounded.
     pub timeouts: Timeouts,
-    pub tunnel: WebSocket,
+    pub tunnel: TunnelBounds,
 }
 
 /// All names of a listener.
@@ -88,7 +88,7 @@ mod tests {
             sni,
             upstream: upstream.to_owned(),
             connect: Duration::ZERO,
-            tunnel: WebSocket {
+            tunnel: TunnelBounds {
                 idle: Duration::ZERO,
                 max_age: Duration::ZERO,
             },

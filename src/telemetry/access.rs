@@ -1,7 +1,9 @@
 //! The access record: everything that is known about one request when it ends, borrowed from where it lies.
 
-use crate::message::head::{RequestHead, ResponseHead};
+use crate::message::grpc::Code;
+use crate::message::head::{RequestHead, ResponseHead, Version};
 use crate::message::token::Token;
+use crate::telemetry::metrics::Closed;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +28,8 @@ pub struct AttemptRecord<'a> {
     pub outcome: Outcome,
     /// The connection came from the pool.
     pub reused: bool,
+    /// What the endpoint was spoken to in.
+    pub version: Version,
     pub started: Instant,
     pub connected: Option<Instant>,
     pub head: Option<Instant>,
@@ -54,9 +58,22 @@ pub struct AnnouncedRecord<'a> {
 pub enum EndedBy {
     /// Request and response were complete.
     Done,
+    /// It has not ended: the record tells that a tunnel opened.
+    Open,
     Client,
     Endpoint,
     Gateway,
+}
+
+/// What became of a tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelRecord {
+    /// `None` while it is open.
+    pub closed: Option<Closed>,
+    /// Of the first close frame, where frames were looked at.
+    pub code: Option<u16>,
+    /// Messages of the client, and of the endpoint; `None` where frames were not looked at.
+    pub messages: Option<(u64, u64)>,
 }
 
 /// A client's TLS session.
@@ -119,8 +136,11 @@ pub struct AccessRecord<'a> {
     pub request_id: &'a [u8],
     pub route: Option<&'a str>,
     pub upstream: Option<&'a str>,
-    /// Status sent; 499 when the client left before one was, 408/400 … for refused heads.
+    /// Status sent; 499 when the client left before one was, 408/400 … for refused heads. An error of our own counts as
+    /// its own status, though calls of gRPC are told of it by a 200 with a `grpc-status`.
     pub status: u16,
+    /// How a call of gRPC ended, as its client was told; `None` for other requests, and where nobody could tell him.
+    pub grpc_status: Option<Code>,
     pub token: Option<Token>,
     /// What exactly was wrong, for refused messages.
     pub detail: Option<&'static str>,
@@ -140,7 +160,7 @@ pub struct AccessRecord<'a> {
     pub sticky: Option<&'static str>,
     pub attempts: &'a [AttemptRecord<'a>],
     /// The connection was upgraded, or passed on unopened, and this record covers the tunnel.
-    pub tunnel: bool,
+    pub tunnel: Option<TunnelRecord>,
 }
 
 impl AccessRecord<'_> {

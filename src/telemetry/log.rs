@@ -5,6 +5,9 @@
 //!
 //! Whatever comes from a client is logged with `?` (debug), which quotes control characters.
 
+mod json;
+
+use self::json::JsonLine;
 use super::metrics::SharedCounter;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -102,10 +105,7 @@ where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
     tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
-        .with_span_list(false)
+        .event_format(JsonLine)
         .with_writer(queue.clone())
 }
 
@@ -354,7 +354,8 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             let say = |n: u32| {
                 tracing::debug!(n, "quiet");
-                tracing::warn!(n, client = ?"a\nb", "loud");
+                let data = tracing::field::display("{\"n\":1}");
+                tracing::warn!(n, client = ?"a\nb", data, "loud");
             };
             say(1);
             control.set(LevelFilter::DEBUG, Style::Json);
@@ -366,13 +367,18 @@ mod tests {
         let text = terminal.text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
-        assert!(lines[0].ends_with(r#" WARN loud n=1 client="a\nb""#), "{text}");
+        assert!(
+            lines[0].ends_with(r#" WARN loud n=1 client="a\nb" data={"n":1}"#),
+            "{text}"
+        );
         let json: serde_json::Value = serde_json::from_str(lines[2]).unwrap();
         assert_eq!(
             (&json["level"], &json["message"]),
             (&"WARN".into(), &"loud".into())
         );
         assert_eq!((&json["n"], &json["client"]), (&2.into(), &"\"a\\nb\"".into()));
+        assert_eq!(json["data"]["n"], 1, "an object, and no text");
+        assert!(json["timestamp"].as_str().unwrap().ends_with('Z') && !json["target"].is_null());
         assert!(lines[1].contains("quiet"));
     }
 

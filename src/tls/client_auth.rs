@@ -3,7 +3,8 @@
 use super::certificate::{self, day, fingerprint};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::files::MAX_CRL_BYTES;
-use crate::config::model::{ClientAuth, ClientAuthMode};
+use crate::config::model::ClientAuth;
+pub use crate::config::model::ClientAuthMode;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -18,12 +19,20 @@ use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certi
 /// Names of a client that are told to endpoints; one certificate may have thousands.
 const MAX_NAMES_TOLD: usize = 16;
 
+/// Bytes of authorities' names that a client is told in the handshake. Their list has a length of two bytes, so a large
+/// bundle would break every handshake; with no list, clients show what they have.
+const MAX_NAMED: usize = 16 * 1024;
+/// What stands around a name there.
+const NAME_OVERHEAD: usize = 8;
+
 /// What is asked of a client's certificate. Equal digests mean the same question with the same answers.
 #[derive(Clone, Debug)]
 pub struct Terms {
     pub mode: ClientAuthMode,
     pub verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub digest: [u8; 32],
+    /// The last second, in Unix time, in which none of the revocation lists has run out.
+    pub lists_until: i64,
 }
 
 impl Terms {
@@ -34,6 +43,7 @@ impl Terms {
             mode: ClientAuthMode::None,
             verifier: None,
             digest: digest(&[b"none"]),
+            lists_until: i64::MAX,
         }
     }
 
@@ -62,6 +72,9 @@ impl Terms {
         parts.push(b"revoked");
         parts.extend(lists.iter().map(AsRef::as_ref));
         let digest = digest(&parts);
+        // A list is good before the moment of its next one, and no longer at it.
+        let ends = lists.iter().filter_map(next_update).map(|next| next - 1);
+        let lists_until = ends.min().unwrap_or(i64::MAX);
         let mut store = RootCertStore::empty();
         for root in roots {
             if let Err(error) = store.add(root) {
@@ -70,7 +83,15 @@ impl Terms {
                 return None;
             }
         }
+        let named: usize = store
+            .roots
+            .iter()
+            .map(|root| root.subject.len() + NAME_OVERHEAD)
+            .sum();
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider.clone());
+        if named > MAX_NAMED {
+            builder = builder.clear_root_hint_subjects();
+        }
         if !lists.is_empty() {
             builder = builder
                 .with_crls(lists)
@@ -85,6 +106,7 @@ impl Terms {
                 mode: auth.mode,
                 verifier: Some(verifier),
                 digest,
+                lists_until,
             }),
             Err(error) => {
                 found.push(Diagnostic::error(format!("{key}.ca"), error.to_string()));

@@ -163,8 +163,7 @@ fn hello(body: &[u8]) -> Option<Hello> {
     Some(found)
 }
 
-/// The one host name of the extension. A literal address is none: it is not allowed there, and clients that send
-/// one mean none.
+/// The one host name of the extension.
 fn server_name(content: &[u8]) -> Option<Option<String>> {
     let mut list = Reader(Reader(content).vector16()?);
     let kind = list.take(1)?;
@@ -172,7 +171,13 @@ fn server_name(content: &[u8]) -> Option<Option<String>> {
     if kind != [HOST_NAME] || !list.0.is_empty() {
         return None;
     }
-    let name = std::str::from_utf8(name).ok()?;
+    host_name(std::str::from_utf8(name).ok()?)
+}
+
+/// A host name in the form in which it is looked up; `None` when it is no name at all. A literal address counts as no
+/// name: it is not allowed in the extension, and clients that send one mean none.
+#[must_use]
+pub fn host_name(name: &str) -> Option<Option<String>> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.parse::<std::net::IpAddr>().is_ok() {
         return Some(None);

@@ -10,6 +10,7 @@
 //! | [`names`] | which name a certificate serves |
 //! | [`store`] | the certificates of a listener by name |
 //! | [`client_auth`] | what is asked of a client's own certificate, and what it says of the client |
+//! | [`proof`] | until when a session may be resumed that a client's certificate was shown for |
 //! | [`tickets`] | session tickets under keys that outlive reloads and are shared by all workers |
 //! | [`self_signed`] | a certificate that nobody vouches for, to try things out |
 //! | [`server`] | all of it compiled for one listener |
@@ -27,6 +28,7 @@ pub mod client_fault;
 pub mod client_verify;
 pub mod hello;
 pub mod names;
+pub mod proof;
 pub mod provider;
 pub mod self_signed;
 pub mod server;

@@ -6,11 +6,12 @@ use super::certificate::{Certificate, CertificateError, Doubt};
 use super::client_auth::{Terms, digest};
 use super::hello::Hello;
 use super::names::{ServedName, parent_of};
+use super::proof::Proving;
 use super::provider;
 use super::store::{self, Choice, Store};
 use super::tickets::{BoundTickets, TicketRing};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{Alpn, Tls, UnknownName};
+use crate::config::model::{Alpn, ClientAuthMode, Tls, UnknownName};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -27,6 +28,8 @@ pub struct ServerTls {
     rules: Arc<Rules>,
     /// By terms.
     configs: Vec<Arc<ServerConfig>>,
+    /// By terms: where clients show certificates, and sessions are resumed.
+    proving: Vec<Option<Proving>>,
     /// For clients that ask for no name at an address that a certificate is for.
     by_address: HashMap<IpAddr, Arc<ServerConfig>>,
 }
@@ -65,6 +68,14 @@ pub struct Answer {
     pub served: Served,
 }
 
+impl Served {
+    /// The certificates that it could be: one for each kind of key.
+    #[must_use]
+    pub fn certificates(&self) -> &[Arc<Certificate>] {
+        &self.certificates
+    }
+}
+
 impl ServerTls {
     /// Reads and compiles what a listener's `tls` names; problems go to `found` under `key`. `now` is in seconds
     /// of Unix time.
@@ -101,7 +112,7 @@ impl ServerTls {
         let store = Arc::new(Store::new(certificates?).with_orders(orders));
         let rules = Arc::new(rules?);
         let first_for_unknown = tls.default == UnknownName::First;
-        let mut configs = Vec::new();
+        let (mut configs, mut proving) = (Vec::new(), Vec::new());
         for (index, terms) in rules.terms.iter().enumerate() {
             let resolver = ByName {
                 store: store.clone(),
@@ -121,6 +132,7 @@ impl ServerTls {
                     return None;
                 }
             };
+            proving.push(Proving::on(terms, &builder).filter(|_| tls.session_tickets));
             let verifier = terms
                 .verifier
                 .clone()
@@ -145,6 +157,7 @@ impl ServerTls {
             first_for_unknown,
             rules,
             configs,
+            proving,
             by_address,
         }))
     }
@@ -169,8 +182,12 @@ impl ServerTls {
             (None, Some(local)) => self.by_address.get(&local.to_canonical()),
             _ => None,
         };
+        let config = own.unwrap_or(&self.configs[index]);
         Some(Answer {
-            config: own.unwrap_or(&self.configs[index]).clone(),
+            config: match &self.proving[index] {
+                Some(proving) => Arc::new(proving.once(config)),
+                None => config.clone(),
+            },
             served: Served {
                 name: hello.server_name.clone(),
                 certificates,
@@ -247,6 +264,17 @@ impl ServerTls {
         let terms = self.rules.terms.iter().map(|terms| terms.digest.as_slice());
         let parts: Vec<&[u8]> = chains.chain(terms).collect();
         digest(&parts)
+    }
+
+    /// Whether a client that asks for this name is asked for a certificate: `none`, `optional` or `required`.
+    #[must_use]
+    pub fn asks(&self, name: Option<&str>) -> &'static str {
+        let index = name.map_or(0, |name| self.rules.of(name));
+        match self.rules.terms[index].mode {
+            ClientAuthMode::None => "none",
+            ClientAuthMode::Optional => "optional",
+            ClientAuthMode::Required => "required",
+        }
     }
 
     /// Whether any client is asked for a certificate.

@@ -19,8 +19,9 @@ pub const ROTATION_SECONDS: u64 = 6 * 3600;
 const KEPT: usize = 2;
 const ID_LEN: usize = 16;
 const SECRET_LEN: usize = 32;
-/// Longest ticket that is opened: with the chain of a client's certificate in it, a ticket has some KiB.
-const MAX_TICKET: usize = 64 * 1024;
+/// Longest ticket: with the chain of a client's certificate in it, one has some KiB. Its length must fit into two bytes
+/// besides, and a client may show a chain that does not.
+const MAX_TICKET: usize = 16 * 1024;
 
 /// One key.
 pub struct TicketKey {
@@ -55,11 +56,17 @@ impl TicketKey {
 
     /// Whether it is its turn still.
     const fn makes_tickets(&self, now: u64) -> bool {
-        now < self.born + ROTATION_SECONDS
+        self.is_of_this_time(now) && now < self.born.saturating_add(ROTATION_SECONDS)
     }
 
     const fn opens_tickets(&self, now: u64) -> bool {
-        now < self.born + ROTATION_SECONDS * KEPT as u64
+        self.is_of_this_time(now) && now < self.born.saturating_add(ROTATION_SECONDS * KEPT as u64)
+    }
+
+    /// Clocks of several gateways differ a little. One that was set back must not make a key last until it is where
+    /// it was.
+    const fn is_of_this_time(&self, now: u64) -> bool {
+        self.born <= now.saturating_add(ROTATION_SECONDS)
     }
 }
 
@@ -107,8 +114,11 @@ impl TicketRing {
         let key = keys.first()?;
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).ok()?;
-        let tag = key.key.algorithm().tag_len();
-        let mut ticket = Vec::with_capacity(ID_LEN + NONCE_LEN + plain.len() + tag);
+        let length = ID_LEN + NONCE_LEN + plain.len() + key.key.algorithm().tag_len();
+        if length > MAX_TICKET {
+            return None;
+        }
+        let mut ticket = Vec::with_capacity(length);
         ticket.extend_from_slice(&key.id);
         ticket.extend_from_slice(&nonce);
         let mut sealed = plain.to_vec();
@@ -221,6 +231,32 @@ mod tests {
         let ring = ring(1000);
         let ticket = ring.seal(b"x", b"", 1000).unwrap();
         assert!(ring.open(&ticket, b"", 1000 + 3 * ROTATION_SECONDS).is_none());
+    }
+
+    #[test]
+    fn what_makes_too_long_a_ticket_gets_none() {
+        let ring = ring(1000);
+        let ticket = ring.seal(&[7; MAX_TICKET - 44], b"", 1000).unwrap();
+        assert_eq!(ticket.len(), MAX_TICKET);
+        assert!(ring.open(&ticket, b"", 1000).is_some());
+        assert_eq!(ring.seal(&[7; MAX_TICKET - 43], b"", 1000), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_make_keys_last() {
+        let year = 365 * 24 * 3600;
+        let ring = ring(10 * year);
+        let ticket = ring.seal(b"x", b"", 10 * year).unwrap();
+        assert!(
+            ring.open(&ticket, b"", 10 * year - 60).is_some(),
+            "a little is nothing"
+        );
+        assert!(ring.open(&ticket, b"", 9 * year).is_none());
+        let next = ring.seal(b"y", b"", 9 * year).unwrap();
+        assert_ne!(ticket[..ID_LEN], next[..ID_LEN]);
+        assert!(ring.open(&next, b"", 9 * year + 1).is_some());
+        let last = TicketKey::from_secret([1; 16], &[2; 32], u64::MAX).unwrap();
+        assert!(!last.makes_tickets(0) && last.opens_tickets(u64::MAX - 1));
     }
 
     #[test]

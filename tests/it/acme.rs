@@ -9,7 +9,7 @@ use testkit::{
     Authority, Backend, Builder, Conn, Gateway, Reply, TlsClient, eventually, eventually_some, holds_for,
 };
 
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 [runtime]
 state_dir = "@state@"
 

@@ -1,10 +1,13 @@
 //! What becomes of certificates when their authority is down, refuses, limits, or answers nonsense.
 
-use crate::acme::{Bed, await_served, configured, events, failures, found_at, kept, orders, seconds, served};
+use crate::acme::{
+    Bed, CONFIG, await_served, configured, events, failures, found_at, kept, orders, seconds, served,
+};
+use crate::gateway;
 use serde_json::json;
 use std::time::Duration;
 use testkit::acme::Ports;
-use testkit::{Reply, eventually, holds_for};
+use testkit::{Backend, NameServer, Reply, eventually, holds_for};
 
 #[test]
 fn the_old_certificate_serves_while_the_authority_is_down() {
@@ -165,4 +168,36 @@ fn one_order_finds_out_whether_an_authority_is_back() {
     );
     bed.authority.change(|script| script.refuses = None);
     eventually("all are issued", || bed.authority.issued() == 40);
+}
+
+#[test]
+fn the_authority_is_looked_up_as_dns_says() {
+    let (server, state, backend) = (
+        NameServer::start(),
+        tempfile::tempdir().unwrap(),
+        Backend::text("hi"),
+    );
+    let config = format!("{CONFIG}\n[dns]\nservers = [\"{}\"]\n", server.address());
+    let gateway = gateway(&config)
+        .with("state", state.path().display())
+        .with("directory", "https://ca.example.test:1/directory")
+        .with("acme", "")
+        .with("app", backend.address())
+        .start();
+    let told = |words: &str| {
+        let failed = events(&gateway, "certificate.failed");
+        failed.iter().any(|event| {
+            event["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.contains(words))
+        })
+    };
+    eventually("it has no address", || {
+        told("ca.example.test:1 can't be looked up: there is no such name")
+    });
+    server.addresses("ca.example.test", 1, &["127.0.0.1".parse().unwrap()]);
+    eventually("it has one, where nobody listens", || {
+        told("ca.example.test:1 can't be reached")
+    });
+    assert!(server.queries("ca.example.test") >= 2);
 }

@@ -324,6 +324,10 @@ fn what_breaks_the_rules_of_the_connection_ends_it_with_the_rule() {
         assert_eq!(peer.goaway(), Some(code), "{what}");
     }
     assert_eq!(gateway.metric("tidegate_panics_total", &[]), 0.0);
+    eventually("each end is counted", || {
+        let by_us = ["by=\"gateway\"", "code=\"flow_control_error\""];
+        gateway.metric("tidegate_h2_errors_total", &by_us) == 1.0
+    });
 }
 
 #[test]

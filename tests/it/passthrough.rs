@@ -12,7 +12,7 @@ use testkit::{
 };
 
 /// One listener, `web`, that passes two names on to `app`.
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 runtime = { workers = 1 }
 [listeners.web]
 address = "127.0.0.1:0"
@@ -32,12 +32,12 @@ access = { path = "access.log", format = "json" }
 "#;
 
 /// With these endpoints.
-fn to(endpoints: &[Address]) -> Builder {
+pub fn to(endpoints: &[Address]) -> Builder {
     with(endpoints, &[])
 }
 
 /// With these endpoints, and this in place of what is there.
-fn with(endpoints: &[Address], own: &[(&str, &str)]) -> Builder {
+pub fn with(endpoints: &[Address], own: &[(&str, &str)]) -> Builder {
     let quoted: Vec<String> = endpoints.iter().map(|address| format!("\"{address}\"")).collect();
     let builder = gateway(CONFIG).with("endpoints", quoted.join(", "));
     let usual = [
@@ -51,13 +51,13 @@ fn with(endpoints: &[Address], own: &[(&str, &str)]) -> Builder {
 }
 
 /// A server of its own with this certificate, which answers `GET /N` with N bytes.
-struct Server {
+pub struct Server {
     front: TlsFront,
     backend: Backend,
 }
 
 impl Server {
-    fn showing(leaf: &Leaf) -> Self {
+    pub fn showing(leaf: &Leaf) -> Self {
         let backend = Backend::http(|request| {
             let size = request.target.trim_start_matches('/').parse().unwrap_or(0);
             Reply::pattern(size)
@@ -66,12 +66,12 @@ impl Server {
         Self { front, backend }
     }
 
-    fn address(&self) -> Address {
+    pub fn address(&self) -> Address {
         self.front.address()
     }
 }
 
-fn get(conn: &mut Conn, size: usize) {
+pub fn get(conn: &mut Conn, size: usize) {
     conn.send(format!("GET /{size} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
     assert!(conn.response().body == pattern::bytes(size), "{size}");
 }
@@ -89,7 +89,7 @@ fn refused(gateway: &Gateway, reason: &str) -> f64 {
 }
 
 /// The access record of the connection that asked for this name.
-fn record(gateway: &Gateway, name: &str) -> Value {
+pub fn record(gateway: &Gateway, name: &str) -> Value {
     eventually_some("its record", || {
         gateway
             .access_log()

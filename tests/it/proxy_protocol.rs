@@ -368,6 +368,36 @@ fn tls_begins_behind_the_header() {
 }
 
 #[test]
+fn who_spoke_tls_to_the_proxy_came_by_https() {
+    // SSL: the flags of the client, the verdict on its certificate, and the version as a value within.
+    let spoken = announced(b"\x20\x00\x0f\x01\0\0\0\0\x21\x00\x07TLSv1.3");
+    let denied = announced(b"\x20\x00\x05\x00\0\0\0\0");
+    let local = v2(0x20, 0x11, b"");
+    let backend = Backend::http(|request| {
+        let of = |name| request.header(name).unwrap_or("-").to_owned();
+        Reply::ok(format!("{} {}", of("x-forwarded-proto"), of("forwarded")))
+    });
+    let more = "redirect_https = true\nforwarded = { x_forwarded = true, forwarded = true }";
+    let gateway = behind(r#"trusted = ["127.0.0.1"]"#, more, &backend).start();
+    for path in ["/first", "/second"] {
+        let mut conn = gateway.connect();
+        let response = conn.send(&spoken).get(path);
+        assert_eq!(response.text(), "https for=203.0.113.9;proto=https;host=\"test\"");
+        let record = gateway.access_record(path);
+        assert_eq!(record["scheme"], "https");
+        assert_eq!(record["proxy_protocol"]["tls_version"], "TLSv1.3");
+        assert!(record["tls"].is_null(), "it is the proxy's, not ours");
+    }
+    for header in [announced(b""), denied, local, LINE.to_vec()] {
+        let response = gateway.connect().send(header).get("/x");
+        assert_eq!(
+            (response.status, response.header("location")),
+            (308, Some("https://test/x"))
+        );
+    }
+}
+
+#[test]
 fn where_no_header_is_expected_one_is_a_bad_request() {
     let backend = Backend::http(told);
     let gateway = crate::in_front_of(&backend);

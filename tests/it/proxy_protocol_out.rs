@@ -4,7 +4,7 @@ use crate::gateway;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use testkit::backend::Visit;
-use testkit::{Address, Backend, Builder, Conn, eventually};
+use testkit::{Address, Backend, Builder, Conn, eventually, ws};
 
 /// The header with which a connection begins, as `SOURCE DESTINATION`, or `local`, or `unknown`.
 fn header(conn: &mut Conn) -> Option<String> {
@@ -162,14 +162,16 @@ fn tunnels_begin_with_the_header_too() {
     let backend = announced_to(|header, conn, _| {
         let request = conn.request();
         assert_eq!(request.header("upgrade"), Some("websocket"));
-        conn.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+        conn.send(ws::accepted(
+            request.header("sec-websocket-key").unwrap_or_default(),
+        ));
         conn.send(format!("{header}\n"));
         let said = conn.read(4);
         conn.send(said);
     });
     let gateway = telling("v2", "", &backend).start();
     let mut conn = gateway_conn(&gateway.addr("web"));
-    conn.send("GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    conn.send(ws::handshake("/ws", ""));
     let head = conn.read_through(b"\r\n\r\n");
     assert!(head.starts_with(b"HTTP/1.1 101"), "{}", head.escape_ascii());
     let told = String::from_utf8(conn.read_through(b"\n")).unwrap();

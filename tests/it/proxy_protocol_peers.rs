@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use testkit::gateway::Running;
 use testkit::net::free_port;
-use testkit::{Address, Backend, Conn, Reply, eventually};
+use testkit::{Address, Backend, Ca, Conn, Reply, TlsClient, eventually};
 
-fn is_installed(program: &str) -> bool {
+pub fn is_installed(program: &str) -> bool {
     let tried = Command::new(program)
         .arg("-v")
         .stdout(Stdio::null())
@@ -21,7 +21,7 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// HAProxy with these sections.
-fn haproxy(dir: &Path, port: u16, sections: &str) -> Running {
+pub fn haproxy(dir: &Path, port: u16, sections: &str) -> Running {
     let file = dir.join("haproxy.cfg");
     let defaults = "defaults\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n";
     std::fs::write(&file, format!("{defaults}{sections}")).unwrap();
@@ -30,7 +30,7 @@ fn haproxy(dir: &Path, port: u16, sections: &str) -> Running {
     listening(command, port)
 }
 
-fn nginx(dir: &Path, port: u16, server: &str) -> Running {
+pub fn nginx(dir: &Path, port: u16, server: &str) -> Running {
     let file = dir.join("nginx.conf");
     let text = format!(
         "daemon off;\nmaster_process off;\npid {0}/nginx.pid;\nerror_log stderr;\nevents {{}}\n\
@@ -49,13 +49,13 @@ fn nginx(dir: &Path, port: u16, server: &str) -> Running {
     listening(command, port)
 }
 
-fn listening(command: Command, port: u16) -> Running {
+pub fn listening(command: Command, port: u16) -> Running {
     let running = Running::start(command);
     eventually("it listens", || Conn::try_connect(at(port)).is_ok());
     running
 }
 
-fn at(port: u16) -> Address {
+pub fn at(port: u16) -> Address {
     Address::parse(&format!("127.0.0.1:{port}"))
 }
 
@@ -112,6 +112,38 @@ fn haproxy_announces_clients_to_us() {
         .lines()
         .any(|line| line.starts_with("tidegate_proxy_protocol_refused_total") && line.contains("malformed"));
     assert!(!refused);
+}
+
+#[test]
+fn haproxy_tells_us_of_the_tls_that_it_ends() {
+    if !is_installed("haproxy") {
+        return;
+    }
+    let backend = Backend::http(|r| Reply::ok(r.header("x-forwarded-proto").unwrap_or("-").to_owned()));
+    let gateway = gateway(
+        r#"
+        [listeners.web]
+        address = "127.0.0.1:0"
+        proxy_protocol = { trusted = ["127.0.0.1"] }
+        redirect_https = true
+        [[routes]]
+        upstream = "app"
+        [upstreams.app]
+        endpoints = ["@app@"]
+        "#,
+    )
+    .with("app", backend.address())
+    .start();
+    let (port, dir, ca) = (free_port(), tempfile::tempdir().unwrap(), Ca::default());
+    let leaf = ca.leaf(&["a.test"]);
+    let pair = dir.path().join("a.pem");
+    std::fs::write(&pair, leaf.chain + &leaf.key).unwrap();
+    let (pair, to) = (pair.display(), gateway.web());
+    let bind = format!("  bind 127.0.0.1:{port} ssl crt {pair}");
+    let section = format!("listen in\n  mode tcp\n{bind}\n  server s {to} send-proxy-v2-ssl\n");
+    let _haproxy = haproxy(dir.path(), port, &section);
+    let mut conn = TlsClient::trusting(&ca).build().connect(at(port), "a.test");
+    assert_eq!(conn.get("/").text(), "https");
 }
 
 /// A gateway that announces clients to this port, and what a server there answers.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use testkit::{Backend, Conn, Gate, Gateway, Load, Reply, eventually, holds_for};
+use testkit::{Backend, Conn, Gate, Gateway, Load, Reply, eventually, holds_for, ws};
 
 const CONFIG: &str = r#"
 [runtime]
@@ -166,16 +166,13 @@ fn another_endpoint_is_better_than_waiting() {
 
 #[test]
 fn a_tunnel_takes_a_place_for_as_long_as_it_lives() {
-    let backend = Backend::http(|r| match r.header("upgrade") {
-        Some(_) => Reply::raw(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
-        )
-        .then_hang(),
+    let backend = Backend::http(|r| match r.header("sec-websocket-key") {
+        Some(key) => Reply::raw(ws::accepted(key)).then_hang(),
         None => Reply::ok("ok"),
     });
     let gateway = one(&backend, 1, "timeout = \"60s\"");
     let mut tunnel = gateway.connect();
-    tunnel.send("GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
+    tunnel.send(ws::handshake("/", ""));
     tunnel.read_through(b"\r\n\r\n");
     let mut waits = ask(&gateway, "/");
     eventually("it is in line", || queue(&gateway)["waiting"] == 1);

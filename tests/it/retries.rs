@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use testkit::net::Refused;
-use testkit::{Backend, Gate, Gateway, Reply, eventually};
+use testkit::{Backend, Gate, Gateway, Reply, eventually, ws};
 
 /// Endpoints `@list@` that are never ejected.
 const CONFIG: &str = r#"
@@ -333,16 +333,14 @@ fn an_answer_that_has_begun_is_never_replaced() {
 fn a_handshake_that_is_turned_down_goes_to_another_endpoint() {
     let (a, b) = (
         backend(|_| Reply::new(503, "")),
-        backend(|_| {
-            Reply::raw(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nhello",
-            )
-            .then_hang()
+        backend(|request| {
+            let key = request.header("sec-websocket-key").unwrap_or_default();
+            Reply::raw(ws::accepted(key) + "hello").then_hang()
         }),
     );
     let gateway = between(&[&a, &b], "");
     let mut conn = gateway.connect();
-    conn.send("GET /it HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
+    conn.send(ws::handshake("/it", ""));
     let head = conn.read_through(b"\r\n\r\n");
     assert!(
         head.starts_with(b"HTTP/1.1 101"),

@@ -177,6 +177,9 @@ fn a_client_that_reads_late_gets_everything_and_is_not_buffered_for() {
     let client = TlsClient::trusting(&ca).build();
     let mut conn = client.connect(gateway.web(), "a.test");
     conn.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let unsent = || gateway.metric("tidegate_unsent_bytes", &[]);
+    eventually("the socket takes no more", || unsent() > 0.0);
+    assert!(unsent() <= f64::from(400 << 10), "{}", unsent());
     testkit::pace(std::time::Duration::from_millis(300));
     assert!(
         gateway.rss_kb() < before + (12 << 10),
@@ -187,6 +190,7 @@ fn a_client_that_reads_late_gets_everything_and_is_not_buffered_for() {
     let response = conn.response();
     assert_eq!(response.body.len(), 32 << 20);
     assert!(response.body == pattern::bytes(32 << 20));
+    eventually("all of it is gone", || unsent() == 0.0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Certificates of clients: who gets in, what endpoints are told, and that there is no way around.
 
 use crate::gateway;
+use std::time::Duration;
 use testkit::tls::Kind;
 use testkit::{Backend, Builder, Ca, Conn, Leaf, Response, TlsClient, eventually};
 
@@ -223,4 +224,62 @@ fn terms_that_change_hold_for_open_connections_and_old_sessions() {
         !gets_in(&client, &gateway, "a.test"),
         "its tickets are worth nothing now"
     );
+}
+
+#[test]
+fn a_session_is_not_resumed_beyond_the_certificate_that_it_was_made_with() {
+    let scene = Scene::new();
+    let gateways = ["optional", "required"].map(|mode| {
+        let auth = format!("client_auth = {{ mode = \"{mode}\", ca = \"clients.pem\" }}");
+        scene
+            .gateway(&format!("policy = \"intermediate\"\n{auth}"))
+            .start()
+    });
+    let clients: Vec<_> = gateways
+        .iter()
+        .flat_map(|gateway| [(gateway, false), (gateway, true)])
+        .map(|(gateway, tls12)| {
+            let brief = scene.clients.issue(Kind {
+                lasts: Some(Duration::from_secs(5)),
+                ..Kind::default()
+            });
+            let client = TlsClient::trusting(&scene.servers).showing(&brief);
+            let client = if tls12 { client.tls12() } else { client }.build();
+            assert!(gets_in(&client, gateway, "a.test"));
+            let mut again = client.connect(gateway.web(), "a.test");
+            assert!(again.agreed().resumed);
+            assert_eq!(ask(&mut again, "a.test").status, 200);
+            let seen = scene.backend.last_request();
+            assert_eq!(seen.headers.all("X-Tidegate-Client-Verified"), ["yes"]);
+            (gateway, client)
+        })
+        .collect();
+    for (gateway, client) in clients {
+        // Each try resumes the one before, whose ticket is no better for it.
+        eventually("it has run out, and opens nothing", || {
+            !gets_in(&client, gateway, "a.test")
+        });
+        let failures = "tidegate_tls_handshake_failures_total";
+        assert!(gateway.metric(failures, &["reason=\"client_certificate\""]) >= 1.0);
+    }
+}
+
+#[test]
+fn a_bundle_of_many_authorities_breaks_no_handshake() {
+    let scene = Scene::new();
+    let long = "an authority with a name that takes its space in the handshake ".repeat(2);
+    let others: String = (0..700)
+        .map(|n| Ca::new(&format!("{long}{n}")).pem().to_owned())
+        .collect();
+    let gateway = scene
+        .gateway("policy = \"intermediate\"\nclient_auth = { ca = \"clients.pem\" }")
+        .file("clients.pem", &(others + scene.clients.pem()))
+        .start();
+    assert!(gets_in(&scene.showing(&scene.own), &gateway, "a.test"));
+    let old = TlsClient::trusting(&scene.servers)
+        .showing(&scene.own)
+        .tls12()
+        .build();
+    assert!(gets_in(&old, &gateway, "a.test"));
+    assert!(!gets_in(&scene.nobody(), &gateway, "a.test"));
 }

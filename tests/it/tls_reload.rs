@@ -191,7 +191,17 @@ fn certificates_alone_are_read_anew_on_request() {
     assert_eq!(served(), der(&new.cert));
     let events = gateway.admin_get("/api/v1/events?limit=100").text();
     assert!(events.contains("tls.rejected"), "{events}");
-    assert!(gateway.reloads("rejected") >= 1);
+    assert_eq!(gateway.reloads("rejected"), 1);
+    assert_eq!(
+        gateway.metric("tidegate_tls_certificates_refused_total", &[]),
+        2.0,
+        "of both listeners"
+    );
+    let log = gateway.log();
+    for listener in ["web", "other"] {
+        let key = format!("listeners.{listener}.tls.certificates[0].key: the key");
+        assert_eq!(log.matches(&key).count(), 1, "each is told once: {log}");
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(super) fn problem(diagnostic: &Value) -> String {
 /// Where a request would go.
 pub(super) fn explanation(told: &Value) -> String {
     let mut text = String::new();
+    handshake(&mut text, &told["tls"]);
     let request = &told["request"];
     if !request.is_null() {
         line(
@@ -111,13 +112,55 @@ pub(super) fn explanation(told: &Value) -> String {
         );
     }
     let action = word(&told["action"]);
-    if !action.is_empty() && action != "forward" {
-        line(&mut text, format_args!("the gateway answers by itself: {action}"));
+    match action {
+        "" | "forward" | "passthrough" => {}
+        "redirect_https" => line(
+            &mut text,
+            format_args!("sent to {} (redirect_https)", word(&told["location"])),
+        ),
+        other => line(&mut text, format_args!("the gateway answers by itself: {other}")),
+    }
+    let hsts = word(&told["hsts"]);
+    if !hsts.is_empty() {
+        line(&mut text, format_args!("with Strict-Transport-Security: {hsts}"));
     }
     for choice in list(&told["upstreams"]) {
         upstream_choice(&mut text, choice);
     }
     text
+}
+
+/// What comes before a request over TLS.
+fn handshake(text: &mut String, tls: &Value) {
+    if tls.is_null() {
+        return;
+    }
+    let name = match word(&tls["server_name"]) {
+        "" => "no name".to_owned(),
+        name => format!("the name {name}"),
+    };
+    match word(&tls["outcome"]) {
+        "passed_on" => line(text, format_args!("TLS for {name}: passed on unopened")),
+        "refused" => {
+            let why = word(&tls["refused"]);
+            line(text, format_args!("TLS for {name}: refused, {why}"));
+        }
+        _ => {
+            let client = word(&tls["client_certificate"]);
+            line(
+                text,
+                format_args!("TLS for {name}: opened, certificate of the client: {client}"),
+            );
+        }
+    }
+    for shown in list(&tls["certificates"]) {
+        let names: Vec<&str> = list(&shown["names"]).iter().map(word).collect();
+        let (file, expires) = (word(&shown["file"]), word(&shown["expires"]));
+        line(
+            text,
+            format_args!("  certificate {file} for {}, until {expires}", names.join(", ")),
+        );
+    }
 }
 
 /// Where the session of the request belongs.

@@ -3,7 +3,7 @@
 use super::Checker;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::files::{Files, MAX_PEM_BYTES};
-use crate::config::model::{HostPattern, Passthrough};
+use crate::config::model::{HealthKind, HostPattern, Passthrough, Upstream, UpstreamProtocol};
 use crate::config::path::{index, join};
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -53,6 +53,28 @@ impl Checker<'_> {
                 self.problems
                     .add(told.hint("make an upstream of the same endpoints without `tls`"));
             }
+        }
+    }
+
+    /// `at`: where an upstream stands.
+    pub(super) fn upstream_protocol(&mut self, at: &str, upstream: &Upstream) {
+        if upstream.protocol == UpstreamProtocol::Auto && upstream.tls.is_none() {
+            let message = "without `tls` there is nothing to ask: `auto` is HTTP/1.1".to_owned();
+            let hint = "`h2` is HTTP/2 by prior knowledge".to_owned();
+            self.warning(join(at, "protocol"), message, Some(hint));
+        }
+        let probes = upstream.health.as_ref().map(|health| health.kind);
+        if upstream.protocol == UpstreamProtocol::H2 && probes == Some(HealthKind::Websocket) {
+            let message = "probes of kind websocket need HTTP/1.1, which `h2` never speaks".to_owned();
+            self.error(join(&join(at, "health"), "kind"), message);
+        }
+        let bounds = &upstream.http2;
+        let all = u64::from(bounds.streams) * u64::from(bounds.window);
+        if upstream.protocol != UpstreamProtocol::H1 && u64::from(bounds.connection_window) < all {
+            let message = format!(
+                "less than `streams` × `window`, which is {all}B: clients that take nothing of their responses can hold up the others on the connection"
+            );
+            self.warning(join(&join(at, "http2"), "connection_window"), message, None);
         }
     }
 

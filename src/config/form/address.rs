@@ -191,6 +191,26 @@ pub fn host_header(text: &str) -> Result<HostHeader, Complaint> {
     Ok(HostHeader::Name(text.to_owned()))
 }
 
+/// Checks the origin of a page (RFC 6454 section 6), with `*.` for any name below another, and gives it in lower case.
+pub fn origin(text: &str) -> Result<String, Complaint> {
+    let lower = text.to_ascii_lowercase();
+    if lower == "null" {
+        return Ok(lower);
+    }
+    let host = lower.split_once("://").and_then(|(scheme, host)| {
+        let scheme_fits = !scheme.is_empty()
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        scheme_fits.then_some(host)
+    });
+    let Some(host) = host else {
+        return Err(Complaint::new("it has no scheme").hint("write https:// or http:// before the host"));
+    };
+    authority(host.strip_prefix("*.").unwrap_or(host))?;
+    Ok(lower)
+}
+
 /// Checks a name, or an IPv6 address in brackets, with or without a port.
 pub fn authority(text: &str) -> Result<(), Complaint> {
     let name = match text.rsplit_once(':') {

@@ -120,6 +120,8 @@ pub enum Form {
     /// URL, with variables.
     Target,
     Upgrade,
+    /// Of a page that may open WebSockets.
+    Origin,
     /// Read from where it says by the caller, see [`super::secret`].
     Secret,
 }
@@ -182,6 +184,9 @@ impl Form {
             Self::Regex => "a regular expression",
             Self::Target => "a URL or path; ${variables} are filled in",
             Self::Upgrade => "the name of a protocol such as \"websocket\"",
+            Self::Origin => {
+                "an origin such as \"https://app.example.com\" or \"https://*.example.com\", or \"null\""
+            }
             Self::Secret => "\"env:NAME\" or \"file:/PATH\"",
         };
         text.to_owned()
@@ -271,6 +276,7 @@ impl Form {
                 .and_then(|text| header::template(&text))
                 .map(Scalar::Text),
             Self::Upgrade => header::upgrade(text).map(Scalar::Text),
+            Self::Origin => address::origin(text).map(Scalar::Text),
             Self::Bool
             | Self::Integer { .. }
             | Self::Workers

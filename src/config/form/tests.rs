@@ -52,6 +52,7 @@ fn every_form_says_what_it_accepts_and_refuses_a_table() {
         Form::Regex,
         Form::Target,
         Form::Upgrade,
+        Form::Origin,
         Form::Secret,
     ];
     for form in forms {

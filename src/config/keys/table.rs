@@ -18,6 +18,8 @@ use upstream::UPSTREAM;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+/// RFC 9113 section 6.9.1.
+const H2_LARGEST_WINDOW: u64 = i32::MAX as u64;
 
 /// Where zero means "no limit" and nothing else bounds the number.
 const COUNT: Form = Form::Integer {

@@ -1,6 +1,6 @@
 //! Where clients connect.
 
-use super::{AccessLog, Acme, HeaderEdits, HostPattern, Name, PathPolicy, Tls, WebSocket};
+use super::{AccessLog, Acme, HeaderEdits, HostPattern, Name, PathPolicy, Tls, TunnelBounds};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -65,7 +65,7 @@ pub struct Passthrough {
     pub upstream: Name,
     /// To connect to an endpoint; zero: no bound.
     pub connect: Duration,
-    pub tunnel: WebSocket,
+    pub tunnel: TunnelBounds,
 }
 
 /// A protocol that a listener speaks without TLS.
@@ -123,6 +123,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     pub connections: usize,
     pub connections_per_ip: usize,
+    /// Tunnels open at the same time; 0: any number.
+    pub tunnels: usize,
     pub max_connection_age: Duration,
     pub h2: H2Limits,
 }

@@ -22,6 +22,8 @@ pub enum HealthKind {
     Http,
     /// A connection is enough.
     Tcp,
+    /// gRPC's own service for it says SERVING.
+    Grpc,
     /// A handshake that is answered with 101.
     Websocket,
 }
@@ -80,6 +82,8 @@ pub struct Health {
     pub headers: BTreeMap<String, String>,
     pub status: StatusSet,
     pub body: Option<TextPattern>,
+    /// Which service of a gRPC server is meant; empty: the server as a whole.
+    pub service: String,
     /// `None`: the endpoint's.
     pub port: Option<u16>,
     pub interval: Duration,

@@ -114,11 +114,53 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
-/// Bounds of tunnels, WebSockets and others; zero: none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WebSocket {
+/// Bounds of any tunnel; zero: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelBounds {
     /// Longest silence in both directions.
     pub idle: Duration,
     /// Longest life.
     pub max_age: Duration,
+}
+
+/// What WebSockets and other upgraded connections of a route are held to; zero: no bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSocket {
+    pub bounds: TunnelBounds,
+    /// Longest silence of the client, whatever the endpoint says, and the other way round.
+    pub client_idle: Duration,
+    pub endpoint_idle: Duration,
+    /// From the handshake's head to the endpoint's answer.
+    pub handshake_timeout: Duration,
+    /// Handshakes per second.
+    pub accept_rate: u32,
+    /// Tunnels open at the same time.
+    pub connections: usize,
+    /// Those of one client address.
+    pub connections_per_ip: usize,
+    /// Pages that may open WebSockets, in lower case; empty: all.
+    pub origins: Vec<String>,
+    /// Frames are looked at.
+    pub inspect: bool,
+    /// Silence after which a client is asked for a sign of life; with `inspect`.
+    pub ping: Duration,
+    /// Largest message in bytes; with `inspect`.
+    pub max_message: u64,
+    /// Messages, and bytes, per second of a client; with `inspect`.
+    pub message_rate: u32,
+    pub byte_rate: u64,
+    /// A record when the tunnel opens, too.
+    pub log_open: bool,
+}
+
+impl WebSocket {
+    /// Whether frames are looked at, for their own sake or that of a bound.
+    #[must_use]
+    pub fn inspects(&self) -> bool {
+        self.inspect
+            || !self.ping.is_zero()
+            || self.max_message > 0
+            || self.message_rate > 0
+            || self.byte_rate > 0
+    }
 }

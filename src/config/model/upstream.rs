@@ -119,6 +119,8 @@ pub struct Upstream {
     /// Those that the configuration names; discovered ones come beside them.
     pub endpoints: Vec<Endpoint>,
     pub discover: Option<Discover>,
+    pub protocol: UpstreamProtocol,
+    pub http2: UpstreamHttp2,
     /// The PROXY protocol header that connections begin with; `None`: none.
     pub proxy_protocol: Option<ProxyVersion>,
     /// `None`: endpoints are spoken to in the clear.
@@ -137,11 +139,55 @@ pub struct Upstream {
     pub slow_start: Duration,
 }
 
-/// How endpoints leave that are told to.
+/// What endpoints are spoken to in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    H1,
+    /// HTTP/2: by prior knowledge in the clear, by ALPN over TLS.
+    H2,
+    /// What ALPN says; in the clear HTTP/1.1.
+    Auto,
+}
+
+/// Bounds of HTTP/2 connections to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamHttp2 {
+    /// Requests at once on a connection.
+    pub streams: u32,
+    /// Bytes of a response ahead of the client.
+    pub window: u32,
+    /// The same for all of a connection.
+    pub connection_window: u32,
+    /// Bytes of a request that wait for the connection.
+    pub send_buffer: usize,
+    /// Largest frame taken.
+    pub frame_bytes: u32,
+    /// Silence after which a PING is sent; zero: never.
+    pub ping: Duration,
+    pub ping_timeout: Duration,
+}
+
+/// How endpoints leave that are told to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Drain {
     /// When what still runs there is cut, where whoever says so names no time; zero: never.
     pub deadline: Duration,
+    /// Tunnels asked to go per second; 0: as many as it takes to be done by the deadline.
+    pub rate: u32,
+    /// How much a slice's size varies, as a part of it.
+    pub jitter: f64,
+    pub order: ShedOrder,
+}
+
+/// Which tunnels are asked to go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShedOrder {
+    Oldest,
+    /// Who has been silent for longest.
+    #[default]
+    LeastActive,
 }
 
 /// Requests that find every endpoint at its `max_connections`.
@@ -159,4 +205,6 @@ pub struct Pool {
     pub idle_timeout: Duration,
     /// Requests on one connection; 0: no limit.
     pub max_requests: u64,
+    /// Zero: any.
+    pub max_age: Duration,
 }

@@ -468,6 +468,14 @@ fn checks_that_contradict_themselves_are_told() {
         ["7:52 upstreams.app.health.body: `body` has no effect on probes of kind websocket"]
     );
     assert_eq!(
+        error("kind = 'grpc'"),
+        "gRPC is spoken over HTTP/2, and endpoints are spoken to in HTTP/1.1"
+    );
+    assert_eq!(
+        warnings(&health("service = 'x'")),
+        ["7:22 upstreams.app.health.service: `service` has no effect on probes of kind http"]
+    );
+    assert_eq!(
         warnings(&health("interval = '1s', fast_interval = '2s'")),
         [
             "7:45 upstreams.app.health.fast_interval: fast_interval is longer than interval, which is kept to then"
@@ -715,5 +723,29 @@ fn a_value_of_the_wrong_shape_is_shown_in_the_right_one() {
     ] {
         let text = format!("{GOOD}[runtime]\ndrain_timeout = '{written}'\n");
         assert_eq!(hint(&text), format!("write \"{meant}\""));
+    }
+}
+
+#[test]
+fn what_is_spoken_to_endpoints_must_fit_what_else_is_said() {
+    let app = |more: &str| format!("{GOOD}\n{more}\n");
+    let kind = app("protocol = 'h2'\nhealth = { kind = 'websocket' }");
+    let message = "probes of kind websocket need HTTP/1.1, which `h2` never speaks";
+    assert!(short(&only_error(&kind)).ends_with(message));
+    for (more, warned) in [
+        ("protocol = 'h2'", None),
+        ("protocol = 'auto'", Some("`auto` is HTTP/1.1")),
+        ("protocol = 'h2'\nhttp2 = { streams = 200 }", Some("26214400B")),
+        ("http2 = { streams = 200 }", None),
+    ] {
+        let told = warnings(&app(more));
+        let told: Vec<_> = told
+            .iter()
+            .filter(|told| told.contains("protocol") || told.contains("http2"))
+            .collect();
+        match warned {
+            None => assert!(told.is_empty(), "{told:?}"),
+            Some(words) => assert!(told.len() == 1 && told[0].contains(words), "{told:?}"),
+        }
     }
 }

@@ -84,7 +84,8 @@ fn other(form: Form) -> &'static str {
         | Form::HeaderValue
         | Form::PlainValue
         | Form::ValuePattern
-        | Form::Upgrade => unreachable!("only in lists and maps"),
+        | Form::Upgrade
+        | Form::Origin => unreachable!("only in lists and maps"),
     }
 }
 

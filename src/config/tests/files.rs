@@ -39,7 +39,12 @@ impl Dir {
 #[test]
 fn every_example_is_right_and_says_what_it_shows() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
-    let env = environment(&[("TIDEGATE_ADMIN_TOKEN", "one"), ("TIDEGATE_VIEWER_TOKEN", "two")]);
+    let env = environment(&[
+        ("TIDEGATE_ADMIN_TOKEN", "one"),
+        ("TIDEGATE_VIEWER_TOKEN", "two"),
+        ("STICKY_KEY", "a secret of thirty-two characters"),
+        ("STICKY_KEY_BEFORE", "another of thirty-two characters"),
+    ]);
     let mut seen = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

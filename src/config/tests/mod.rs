@@ -87,6 +87,7 @@ fn defaults_are_those_of_the_field() {
         handshake_timeout: Duration::from_secs(10),
         connections: 0,
         connections_per_ip: 0,
+        tunnels: 0,
         max_connection_age: Duration::ZERO,
         h2: model::H2Limits {
             streams: 128,
@@ -125,6 +126,7 @@ fn defaults_are_those_of_the_field() {
         idle_per_worker: 64,
         idle_timeout: Duration::from_secs(55),
         max_requests: 0,
+        max_age: Duration::ZERO,
     };
     assert_eq!(app.pool, pool);
     assert_eq!((app.endpoints[0].weight, app.endpoints[0].backup), (1, false));

@@ -1,6 +1,6 @@
 //! Accounts with authorities: made once, kept, used by all orders of the same terms.
 
-use super::client::Https;
+use super::client::{Https, Names};
 use super::failure::{Failure, Kind, Stage};
 use super::store;
 use crate::config::acme::eab_key;
@@ -55,12 +55,12 @@ impl Cell {
     ///
     /// # Errors
     /// The authority can't be reached, or wants none of it; what was made could not be kept.
-    pub async fn get(&self, settings: &Acme, home: &Path) -> Result<Account, Failure> {
+    pub async fn get(&self, settings: &Acme, home: &Path, names: &Names) -> Result<Account, Failure> {
         let mut known = self.0.lock().await;
         if let Some(account) = &*known {
             return Ok(account.clone());
         }
-        let account = open(settings, &AccountKey::of(settings).file(home)).await?;
+        let account = open(settings, &AccountKey::of(settings).file(home), names).await?;
         *known = Some(account.clone());
         Ok(account)
     }
@@ -84,8 +84,8 @@ pub fn put_aside(settings: &Acme, home: &Path) {
     }
 }
 
-async fn open(settings: &Acme, path: &Path) -> Result<Account, Failure> {
-    let https = https(settings).await?;
+async fn open(settings: &Acme, path: &Path, names: &Names) -> Result<Account, Failure> {
+    let https = https(settings, Arc::clone(names)).await?;
     let kept = store::read(path).map_err(|error| unkept(path, &error))?;
     let builder = Account::builder_with_http(Box::new(https));
     let failed = |error| Failure::of(&error, Stage::Account);
@@ -124,9 +124,9 @@ async fn open(settings: &Acme, path: &Path) -> Result<Account, Failure> {
     Ok(account)
 }
 
-async fn https(settings: &Acme) -> Result<Https, Failure> {
+async fn https(settings: &Acme, names: Names) -> Result<Https, Failure> {
     let (directory, ca) = (settings.directory.clone(), settings.ca.clone());
-    let made = tokio::task::spawn_blocking(move || Https::new(&directory, ca.as_deref())).await;
+    let made = tokio::task::spawn_blocking(move || Https::new(&directory, ca.as_deref(), names)).await;
     match made {
         Ok(Ok(https)) => Ok(https),
         Ok(Err(error)) => Err(Failure::new(

@@ -3,6 +3,8 @@
 
 use super::failure::Kind;
 use crate::base::task;
+use crate::config::model::Dns;
+use crate::control::dns::{self, LookupError};
 use crate::tls::provider;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -20,6 +22,7 @@ use rustls::{ClientConfig, RootCertStore};
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,7 +67,7 @@ pub enum TransportError {
     #[error("the URL {0} is not https://")]
     Clear(String),
     #[error("{host} can't be looked up: {source}")]
-    Lookup { host: String, source: io::Error },
+    Lookup { host: String, source: LookupError },
     #[error("{0} has no address")]
     NoAddress(String),
     #[error("{host} can't be reached: {source}")]
@@ -110,10 +113,14 @@ pub enum RootsError {
     Tls(#[from] rustls::Error),
 }
 
+/// What `[dns]` says now: the way to an authority outlives reloads.
+pub type Names = Arc<dyn Fn() -> Dns + Send + Sync>;
+
 /// A way to one authority.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Https {
     tls: Arc<ClientConfig>,
+    names: Names,
     /// The directory is on this host, in the clear, and so may be what it names.
     clear: bool,
 }
@@ -123,7 +130,7 @@ impl Https {
     ///
     /// # Errors
     /// There are none.
-    pub fn new(directory: &str, ca: Option<&Path>) -> Result<Self, RootsError> {
+    pub fn new(directory: &str, ca: Option<&Path>, names: Names) -> Result<Self, RootsError> {
         let mut roots = RootCertStore::empty();
         let from = match ca {
             Some(path) => {
@@ -150,6 +157,7 @@ impl Https {
             .with_no_client_auth();
         Ok(Self {
             tls: Arc::new(config),
+            names,
             clear,
         })
     }
@@ -190,6 +198,18 @@ impl Https {
             .map_err(|_| late())?
     }
 
+    async fn connect(&self, name: &str, port: u16, host: &str) -> Result<TcpStream, TransportError> {
+        if let Ok(ip) = name.parse() {
+            return connect(&[SocketAddr::new(ip, port)], host).await;
+        }
+        let found = dns::look_up(&(self.names)(), name, port).await;
+        let found = found.map_err(|source| TransportError::Lookup {
+            host: host.to_owned(),
+            source,
+        })?;
+        connect(&found, host).await
+    }
+
     async fn send(
         &self,
         uri: &Uri,
@@ -213,7 +233,7 @@ impl Https {
             host: host.to_owned(),
             source,
         };
-        let stream = connect(bare, port, host).await?;
+        let stream = self.connect(bare, port, host).await?;
         if !secure {
             return exchange(stream, request, host).await;
         }
@@ -227,14 +247,9 @@ impl Https {
     }
 }
 
-async fn connect(name: &str, port: u16, host: &str) -> Result<TcpStream, TransportError> {
-    let found = tokio::net::lookup_host((name, port)).await;
-    let found = found.map_err(|source| TransportError::Lookup {
-        host: host.to_owned(),
-        source,
-    })?;
+async fn connect(addresses: &[SocketAddr], host: &str) -> Result<TcpStream, TransportError> {
     let mut last = TransportError::NoAddress(host.to_owned());
-    for address in found.take(MAX_ADDRESSES) {
+    for address in addresses.iter().take(MAX_ADDRESSES) {
         match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(source)) => {
@@ -316,8 +331,8 @@ mod tests {
     #[tokio::test]
     async fn nothing_goes_out_in_the_clear_to_an_authority_that_is_elsewhere() {
         let https = Https {
-            tls: Https::new("http://127.0.0.1/", None).unwrap().tls,
             clear: false,
+            ..Https::new("http://127.0.0.1/", None, Arc::new(|| unreachable!())).unwrap()
         };
         let request = Request::get("http://127.0.0.1:9/x")
             .body(BodyWrapper::default())

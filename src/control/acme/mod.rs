@@ -7,6 +7,7 @@
 //!
 //! | file | does |
 //! |---|---|
+//! | [`place`] | one certificate that is asked for: when it is due, how it stands |
 //! | [`schedule`] | when to renew and when to try again, pure |
 //! | [`client`] | the way to an authority, bounded in time and size |
 //! | [`account`] | accounts, made once and kept |
@@ -19,19 +20,20 @@ mod account;
 mod client;
 mod failure;
 mod order;
+mod place;
 mod schedule;
 mod store;
 pub mod view;
 
 use self::account::{AccountKey, Cell, Shared};
-use self::failure::{Failure, Kind, Stage};
+use self::failure::{Failure, Kind};
 use self::order::Job;
-use self::schedule::Lifetime;
-use self::view::{FailureView, OrderView};
+use self::place::{Place, Window, Work, millis, now, when};
+use self::view::OrderView;
 use super::gateway::{Gateway, Phase};
 use crate::config::model::Acme as Settings;
 use crate::telemetry::events::Severity;
-use crate::tls::acme::{Held, Slot, Subject};
+use crate::tls::acme::{Slot, Subject};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -79,40 +81,6 @@ pub async fn run(gateway: Arc<Gateway>) {
     }
 }
 
-/// A certificate that the configuration asks for.
-#[derive(Debug)]
-struct Place {
-    slot: Arc<Slot>,
-    settings: Settings,
-    listeners: BTreeSet<String>,
-    /// When the next order is placed, and when the authority is asked for its window. In milliseconds of Unix time.
-    due: i64,
-    ask: i64,
-    window: Option<Window>,
-    /// Part of the span that a renewal is spread over; the same until it has happened.
-    luck: f64,
-    failures: u32,
-    failure: Option<(Timestamp, Failure)>,
-    job: Option<Work>,
-}
-
-/// When the authority suggests to renew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Window {
-    start: i64,
-    end: i64,
-}
-
-/// What a job is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Work {
-    /// Asking the authority when to renew.
-    Ask,
-    /// The first certificate.
-    Order,
-    Renewal,
-}
-
 /// What a job came to.
 #[derive(Debug)]
 enum Done {
@@ -138,64 +106,6 @@ struct Keeper {
     authorities: HashMap<String, Authority>,
     accounts: HashMap<AccountKey, Shared>,
     jobs: JoinSet<Done>,
-}
-
-/// Milliseconds of Unix time.
-fn now() -> i64 {
-    Timestamp::now().as_millisecond()
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A time as people read it, from seconds of Unix time.
-fn when(seconds: i64) -> String {
-    Timestamp::from_second(seconds).map_or_else(
-        |_| "a time beyond the calendar".to_owned(),
-        |time| time.to_string(),
-    )
-}
-
-impl Place {
-    fn new(slot: Arc<Slot>, settings: Settings) -> Self {
-        let now = now();
-        let mut place = Self {
-            slot,
-            settings,
-            listeners: BTreeSet::new(),
-            due: now,
-            ask: now,
-            window: None,
-            luck: fastrand::f64(),
-            failures: 0,
-            failure: None,
-            job: None,
-        };
-        place.plan();
-        place
-    }
-
-    /// Says when the next order is due, unless failures say it.
-    fn plan(&mut self) {
-        let Some(held) = self.slot.held() else { return };
-        if self.failures > 0 {
-            return;
-        }
-        let suggested = self
-            .window
-            .and_then(|window| schedule::in_window(window.start, window.end, self.luck));
-        let due = schedule::renewal(lifetime(&held), self.settings.renew_before, suggested, self.luck);
-        self.due = due.saturating_mul(1000);
-    }
-}
-
-fn lifetime(held: &Held) -> Lifetime {
-    Lifetime {
-        not_before: held.certificate.not_before,
-        not_after: held.certificate.not_after,
-        stored: held.stored,
-    }
 }
 
 impl Keeper {
@@ -321,6 +231,10 @@ impl Keeper {
             ),
             challenges: Arc::clone(&self.gateway.acme.challenges),
             home: home.to_path_buf(),
+            names: {
+                let gateway = Arc::clone(&self.gateway);
+                Arc::new(move || gateway.running.load().config.dns.clone())
+            },
         };
         let subject = subject.clone();
         match work {
@@ -342,7 +256,7 @@ impl Keeper {
                 }))
             }
             Work::Ask => self.jobs.spawn(client::listening(async move {
-                let asked = tokio::time::timeout(order::DEADLINE, ask(&job)).await;
+                let asked = tokio::time::timeout(order::DEADLINE, order::ask(&job)).await;
                 let late = || {
                     Err(Failure::new(
                         Kind::Unreachable,
@@ -492,53 +406,7 @@ impl Keeper {
 
     /// Shows how it goes.
     fn publish(&self) {
-        let views: Vec<OrderView> = self.places.values().map(view).collect();
+        let views: Vec<OrderView> = self.places.values().map(OrderView::of).collect();
         self.gateway.orders.store(Arc::new(views));
     }
-}
-
-fn view(place: &Place) -> OrderView {
-    let held = place.slot.held();
-    let certificate = held.as_ref().map(|held| &held.certificate);
-    let subject = &place.slot.subject;
-    OrderView {
-        names: subject.names.clone(),
-        directory: subject.directory.clone(),
-        listeners: place.listeners.iter().cloned().collect(),
-        state: match certificate {
-            None => "missing",
-            Some(certificate) if certificate.not_after <= Timestamp::now().as_second() => "expired",
-            Some(_) => "valid",
-        },
-        not_before: certificate.map(|it| when(it.not_before)),
-        not_after: certificate.map(|it| when(it.not_after)),
-        ordering: matches!(place.job, Some(Work::Order | Work::Renewal)),
-        next_order: when(place.due / 1000),
-        suggested: place.window.map(|window| [when(window.start), when(window.end)]),
-        failures: place.failures,
-        last_failure: place.failure.as_ref().map(|(time, failure)| FailureView {
-            time: time.to_string(),
-            kind: failure.kind.name(),
-            message: failure.text.clone(),
-        }),
-        due: place.due / 1000,
-    }
-}
-
-/// Asks when to renew (RFC 9773 section 4), and when to ask again.
-async fn ask(job: &Job) -> Result<(Window, Duration), Failure> {
-    let Some(former) = order::former(&job.slot) else {
-        return Err(Failure::new(
-            Kind::Internal,
-            "the certificate does not say who signed it",
-        ));
-    };
-    let account = job.account.get(&job.settings, &job.home).await?;
-    let asked = account.renewal_info(&former).await;
-    let (info, again) = asked.map_err(|error| Failure::of(&error, Stage::Order))?;
-    let window = Window {
-        start: info.suggested_window.start.unix_timestamp(),
-        end: info.suggested_window.end.unix_timestamp(),
-    };
-    Ok((window, again))
 }

@@ -1,8 +1,9 @@
 //! One order, from asking for it to a certificate that serves (RFC 8555 section 7.4).
 
 use super::account::Shared;
-use super::client::heard_retry_after;
+use super::client::{Names, heard_retry_after};
 use super::failure::{Failure, Kind, Stage, said};
+use super::place::Window;
 use super::store;
 use crate::config::model::{Acme as Settings, AcmeChallenge, AcmeKey};
 use crate::tls::acme::challenge::{Challenges, Offer};
@@ -30,13 +31,29 @@ const MAX_LOOK: Duration = Duration::from_secs(15);
 const MAX_ASKED: Duration = Duration::from_secs(60);
 
 /// What an order needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Job {
     pub slot: Arc<Slot>,
     pub settings: Settings,
     pub account: Shared,
     pub challenges: Arc<Challenges>,
     pub home: PathBuf,
+    /// As what the authority's names are looked up.
+    pub names: Names,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Job {
+    async fn account(&self) -> Result<Account, Failure> {
+        self.account.get(&self.settings, &self.home, &self.names).await
+    }
 }
 
 /// Gets a certificate, keeps it, and serves it.
@@ -44,7 +61,7 @@ pub struct Job {
 /// # Errors
 /// Why there is none.
 pub async fn obtain(job: &Job) -> Result<(), Failure> {
-    let account = job.account.get(&job.settings, &job.home).await?;
+    let account = job.account().await?;
     let mut order = place(job, &account).await?;
     let offers = answer(job, &mut order).await?;
     settle(&mut order, Stage::Challenge).await?;
@@ -108,6 +125,27 @@ pub fn former(slot: &Slot) -> Option<CertificateIdentifier<'static>> {
     CertificateIdentifier::try_from(leaf)
         .ok()
         .map(CertificateIdentifier::into_owned)
+}
+
+/// Asks when to renew (RFC 9773 section 4), and when to ask again.
+///
+/// # Errors
+/// The authority does not say.
+pub async fn ask(job: &Job) -> Result<(Window, Duration), Failure> {
+    let Some(former) = former(&job.slot) else {
+        return Err(Failure::new(
+            Kind::Internal,
+            "the certificate does not say who signed it",
+        ));
+    };
+    let account = job.account().await?;
+    let asked = account.renewal_info(&former).await;
+    let (info, again) = asked.map_err(|error| Failure::of(&error, Stage::Order))?;
+    let window = Window {
+        start: info.suggested_window.start.unix_timestamp(),
+        end: info.suggested_window.end.unix_timestamp(),
+    };
+    Ok((window, again))
 }
 
 /// Gives the answers that the authority is to find, and tells it to look.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Why a look-up gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LookupError {
+pub enum LookupError {
     #[error("there is no such name")]
     NoSuchName(Negative),
     #[error("the name has no address")]

@@ -28,11 +28,13 @@ use crate::telemetry::events::Severity;
 use crate::telemetry::metrics::DnsResult;
 use crate::upstream::shared::names::Place;
 use crate::upstream::shared::{EndpointState, Target};
-use answer::{Known, LookupError};
+use answer::Known;
+pub use answer::LookupError;
 use lookup::Found;
 use names::Uses;
 use pace::Pace;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use system::System;
@@ -106,6 +108,22 @@ pub async fn run(gateway: Arc<Gateway>) {
             () = tokio::time::sleep_until(next) => {}
         }
     }
+}
+
+/// Looks a host up once, for who asks seldom and keeps nothing.
+///
+/// # Errors
+/// There is no answer, or none to connect to.
+pub async fn look_up(dns: &Dns, host: &str, port: u16) -> Result<Vec<SocketAddr>, LookupError> {
+    let name = DnsName::Host {
+        host: host.to_owned(),
+        port,
+    };
+    let found = System::default()
+        .asker(dns)?
+        .look_up(&name, &Known::new())
+        .await?;
+    Ok(found.places.iter().map(|place| place.address).collect())
 }
 
 #[derive(Debug)]

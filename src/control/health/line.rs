@@ -4,6 +4,7 @@
 //! It is the connection of the last probe, where the endpoint kept it open. None is opened for this alone: a server
 //! that handles one connection at a time would wait on it for ever.
 
+use super::http2::Asked;
 use crate::upstream::conn::Conn;
 use std::future::{pending, poll_fn};
 use std::task::{Poll, ready};
@@ -11,19 +12,32 @@ use std::task::{Poll, ready};
 /// Bytes that an endpoint may send unasked before the line counts as ended.
 const MAX_UNASKED: u64 = 4096;
 
+/// What the last probe left open.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Http1(Conn),
+    Http2(Box<Asked>),
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Line(Option<Conn>);
+pub(super) struct Line(Option<Kept>);
 
 impl Line {
-    pub fn replace(&mut self, conn: Option<Conn>) {
+    pub fn replace(&mut self, conn: Option<Kept>) {
         self.0 = conn;
     }
 
     /// Completes when the endpoint ends the connection; never where there is none. May be cancelled.
     pub async fn ended(&mut self) {
-        let Some(conn) = &mut self.0 else {
-            return pending().await;
+        let conn = match &mut self.0 {
+            Some(Kept::Http1(conn)) => conn,
+            Some(Kept::Http2(asked)) => {
+                asked.ended().await;
+                self.0 = None;
+                return;
+            }
+            None => return pending().await,
         };
         let mut unasked = 0;
         poll_fn(|cx| {
@@ -56,7 +70,7 @@ mod tests {
         let dial = Default::default();
         let target = Target::Tcp(listener.local_addr().unwrap());
         let (conn, accepted) = tokio::join!(Conn::open(&target, &dial), listener.accept());
-        (Line(Some(conn.unwrap())), accepted.unwrap().0)
+        (Line(Some(Kept::Http1(conn.unwrap()))), accepted.unwrap().0)
     }
 
     #[tokio::test]

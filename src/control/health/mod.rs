@@ -6,12 +6,14 @@
 //! | file | does |
 //! |---|---|
 //! | [`prober`] | probes one endpoint, time and again |
-//! | [`probe`], [`websocket`] | one probe |
+//! | [`probe`], [`http2`], [`grpc`], [`websocket`] | one probe |
 //! | [`line`] | learns at once that an idle endpoint is gone |
 //! | [`fail_open`] | tells when verdicts are not heeded because they speak against everybody |
 //! | [`view`] | what the API and the scrape show |
 
 pub mod fail_open;
+mod grpc;
+mod http2;
 mod line;
 mod probe;
 mod prober;

@@ -1,6 +1,9 @@
 //! One probe: a connection, a question, an answer held to the configuration. Everything that an endpoint may send
 //! is bounded, and one deadline stands over all of it.
 
+use super::grpc;
+use super::http2::{self, Answered, Asked};
+use super::line::Kept;
 use super::websocket::{self, Key};
 use crate::base::clock::Millis;
 use crate::config::model::HealthKind;
@@ -11,10 +14,13 @@ use crate::message::head::{HeadBuf, Method, ResponseHead};
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
 use crate::tls::client_fault::{self, TlsFault};
+use crate::upstream::conn::h2::handshake;
 use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Target};
 use crate::upstream::shared::EndpointPlan;
 use crate::upstream::shared::check::CheckPlan;
 use crate::upstream::shared::health::{Failure, Probe};
+use bytes::Bytes;
+use http::Request;
 use rustls::pki_types::ServerName;
 use std::future::poll_fn;
 use std::io;
@@ -42,22 +48,24 @@ pub(super) struct Question {
     /// How connections begin, as those of requests do.
     dial: Arc<Dial>,
     server_name: Option<ServerName<'static>>,
-    /// The request; a WebSocket handshake gets a key of its own each time.
+    /// The request in HTTP/1.1; a WebSocket handshake gets a key of its own each time.
     head: Vec<u8>,
+    /// Its host, where the configuration does not say.
+    authority: Arc<str>,
 }
 
 /// What came of a probe.
 pub(super) struct Probed {
     pub probe: Probe,
     /// A connection that the endpoint keeps open.
-    pub line: Option<Conn>,
+    pub line: Option<Kept>,
 }
 
 /// An answer that passed.
 #[derive(Debug)]
 struct Passed {
     status: Option<u16>,
-    line: Option<Conn>,
+    line: Option<Kept>,
 }
 
 /// One that did not, with its status where it had one.
@@ -77,13 +85,14 @@ impl Question {
     pub fn new(plan: Arc<CheckPlan>, dial: Arc<Dial>, endpoint: &EndpointPlan) -> Self {
         let head = match plan.check.kind {
             HealthKind::Http | HealthKind::Websocket => request(&plan, &endpoint.authority),
-            HealthKind::Tcp => Vec::new(),
+            HealthKind::Tcp | HealthKind::Grpc => Vec::new(),
         };
         Self {
             plan,
             dial,
             server_name: endpoint.server_name.clone(),
             head,
+            authority: endpoint.authority.clone(),
         }
     }
 
@@ -134,13 +143,17 @@ impl Question {
                     line: None,
                 });
             }
+            HealthKind::Http if conn.speaks_http2().map_err(unready)? => {
+                return self.http2(conn, deadline).await;
+            }
+            HealthKind::Grpc => return self.grpc(conn, deadline).await,
             HealthKind::Http => timeout_at(deadline, self.http(&mut conn)).await,
             HealthKind::Websocket => timeout_at(deadline, self.websocket(&mut conn)).await,
         };
         match answered {
             Ok(Ok((status, kept))) => Ok(Passed {
                 status: Some(status),
-                line: kept.then_some(conn),
+                line: kept.then_some(Kept::Http1(conn)),
             }),
             Ok(Err(failed)) => Err(failed),
             Err(_) => Err(late(within, &conn.wire).into()),
@@ -175,13 +188,7 @@ impl Question {
             status: Some(status),
             why,
         };
-        let accepted = &self.plan.check.status;
-        if !accepted.contains(status) {
-            return Err(failed(Failure::Status {
-                found: status,
-                accepted: accepted.to_string(),
-            }));
-        }
+        self.accept(status).map_err(failed)?;
         let method = Method::recognise(self.plan.check.method.as_bytes());
         let kind = framing::response_body(&head, method)
             .map_err(|reject| failed(Failure::Malformed(reject.detail)))?;
@@ -201,6 +208,71 @@ impl Question {
             && framing::persistent(head.version, &head.buf)
             && conn.is_usable();
         Ok((status, kept))
+    }
+
+    fn accept(&self, status: u16) -> Result<(), Failure> {
+        let accepted = &self.plan.check.status;
+        if accepted.contains(status) {
+            return Ok(());
+        }
+        Err(Failure::Status {
+            found: status,
+            accepted: accepted.to_string(),
+        })
+    }
+
+    /// The same over HTTP/2.
+    async fn http2(&self, conn: Conn, deadline: Instant) -> Result<Passed, Failed> {
+        let request = http2::request(&self.plan.check, &self.authority, self.dial.tls.is_some())?;
+        let wanted = self.plan.body.as_ref();
+        let (asked, answered) = self.ask_http2(conn, request, wanted.is_some(), deadline).await?;
+        let failed = |why| Failed {
+            status: Some(answered.status),
+            why,
+        };
+        self.accept(answered.status).map_err(failed)?;
+        let body = answered.body.map_err(failed)?;
+        if wanted.is_some_and(|wanted| !wanted.is_met_by(&body)) {
+            return Err(failed(Failure::Body));
+        }
+        Ok(Passed {
+            status: Some(answered.status),
+            line: Some(Kept::Http2(Box::new(asked))),
+        })
+    }
+
+    /// What the health service of gRPC says.
+    async fn grpc(&self, conn: Conn, deadline: Instant) -> Result<Passed, Failed> {
+        conn.speaks_http2().map_err(unready)?;
+        let check = &self.plan.check;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let request = grpc::request(check, &self.authority, self.dial.tls.is_some(), left)?;
+        let (asked, answered) = self.ask_http2(conn, request, true, deadline).await?;
+        let status = answered.status;
+        grpc::judge(&check.service, answered).map_err(|why| Failed {
+            status: Some(status),
+            why,
+        })?;
+        Ok(Passed {
+            status: Some(status),
+            line: Some(Kept::Http2(Box::new(asked))),
+        })
+    }
+
+    async fn ask_http2(
+        &self,
+        conn: Conn,
+        request: Request<Bytes>,
+        wanted: bool,
+        deadline: Instant,
+    ) -> Result<(Asked, Answered), Failed> {
+        let within = self.plan.check.timeout;
+        let late = |bytes| Failed::from(Failure::Timeout { within, bytes });
+        let begun = timeout_at(deadline, handshake(conn.wire.transport, &self.dial.http2)).await;
+        let mut asked = Asked::over(begun.map_err(|_| late(0))?.map_err(unready)?);
+        let answered = timeout_at(deadline, asked.ask(request, wanted)).await;
+        let answered = answered.map_err(|_| late(asked.bytes_read()))??;
+        Ok((asked, answered))
     }
 
     /// A session that was let in is closed at once: nobody keeps a user that never speaks.
@@ -362,6 +434,7 @@ fn unready(error: BeginError) -> Failure {
             fault,
             reason: error.reason(),
         },
+        BeginError::NotHttp2(_) => Failure::Malformed("the endpoint does not speak HTTP/2"),
     }
 }
 
@@ -373,7 +446,7 @@ fn late(within: Duration, wire: &Wire) -> Failure {
 }
 
 /// A connection that breaks in the middle is one that ends too early, whichever way.
-fn broken(error: &io::Error) -> Failure {
+pub(super) fn broken(error: &io::Error) -> Failure {
     if let Some(fault) = client_fault::of_io(error) {
         return no_tls(fault);
     }

@@ -3,15 +3,14 @@
 use crate::message::framing::connection_has;
 use crate::message::head::HeadBuf;
 use crate::message::names::Name;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use crate::ws::handshake::{accept_of, new_key};
 
 /// The key of one handshake.
 pub(super) struct Key(String);
 
 impl Key {
     pub fn random() -> Self {
-        Self(generate_key())
+        Self(new_key())
     }
 
     /// The fields of the request that ask for the switch, and the end of its head.
@@ -32,7 +31,7 @@ impl Key {
         if !connection_has(head, b"upgrade") {
             return Err("Connection is not Upgrade");
         }
-        let accept = derive_accept_key(self.0.as_bytes());
+        let accept = accept_of(self.0.as_bytes());
         let mut found = head.find(b"sec-websocket-accept");
         if found.next() != Some(accept.as_bytes()) || found.next().is_some() {
             return Err("Sec-WebSocket-Accept does not fit the key");

@@ -8,7 +8,9 @@ use crate::control::drains::{Left, Progress};
 use crate::control::gateway::Gateway;
 use crate::upstream::shared::overrides::{Algorithm, EndpointOverride, Leave, Override, Thresholds};
 use crate::upstream::shared::{EndpointKey, EndpointState};
+use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 
 /// Who said so, when, and why.
 #[derive(Debug, Serialize)]
@@ -115,6 +117,10 @@ pub struct DrainStatus {
     pub cut: Option<Left>,
     /// RFC 3339; `null` while something is left.
     pub finished: Option<String>,
+    /// Tunnels asked to go per second; 0: as many as it takes to be done by the deadline.
+    pub rate: u32,
+    /// RFC 3339: when the last tunnel will have been asked to go, or cut; `null` where nobody knows.
+    pub estimated_end: Option<String>,
 }
 
 /// One endpoint in the list of overrides.
@@ -239,6 +245,16 @@ fn drain(leave: &Override<Leave>, progress: Option<Progress>, endpoint: &Endpoin
         at_start: progress.as_ref().map_or(left, |progress| progress.at_start),
         left,
         cut: progress.as_ref().and_then(|progress| progress.cut),
+        rate: progress.as_ref().map_or(0, |progress| progress.rate),
+        estimated_end: progress
+            .as_ref()
+            .and_then(|progress| progress.end)
+            .and_then(|end| {
+                Timestamp::now()
+                    .checked_add(end.saturating_duration_since(Instant::now()))
+                    .ok()
+            })
+            .map(|end| end.to_string()),
         finished: progress
             .and_then(|progress| progress.finished)
             .map(|at| at.to_string()),

@@ -29,11 +29,23 @@ pub struct NodeStatus {
     pub pid: u32,
     /// `starting`, `serving`, `draining`.
     pub state: &'static str,
+    /// How far its end is; `null` before.
+    pub drain: Option<NodeDrainStatus>,
     /// RFC 3339.
     pub started: String,
     pub uptime_seconds: u64,
     pub state_dir: Option<String>,
     pub control_socket: Option<String>,
+}
+
+/// How far the end of the gateway is.
+#[derive(Debug, Serialize)]
+pub struct NodeDrainStatus {
+    /// Connections and tunnels that are left.
+    pub connections: usize,
+    pub open_websockets: usize,
+    /// RFC 3339: when what is left is cut. Tunnels are asked to go until shortly before.
+    pub estimated_end: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -314,6 +326,9 @@ pub struct RetryStatus {
 pub struct PoolStatus {
     pub active: i64,
     pub idle: i64,
+    /// Those that requests share, and the requests on them.
+    pub http2: i64,
+    pub http2_streams: i64,
     pub opened: u64,
     pub failed: u64,
     pub reused: u64,

@@ -98,7 +98,14 @@ fn look_alikes_with_underscores_are_dropped() {
 
 #[test]
 fn only_harmless_trailers_are_passed_on() {
-    for name in ["grpc-status", "Server-Timing", "X-Checksum", "Digest", "ETag"] {
+    for name in [
+        "grpc-status",
+        "Server-Timing",
+        "X-Checksum",
+        "Digest",
+        "ETag",
+        "user_id",
+    ] {
         assert!(is_forwardable_trailer(name.as_bytes()), "{name}");
     }
     let meaningful = [
@@ -108,7 +115,8 @@ fn only_harmless_trailers_are_passed_on() {
         "Set-Cookie",
         "Content-Encoding",
         "X-Forwarded-Host",
-        "x_sum",
+        "X_Forwarded_Host",
+        "content_length",
         "Sec-WebSocket-Key",
         "Proxy-Status",
         "WWW-Authenticate",

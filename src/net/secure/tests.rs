@@ -20,11 +20,12 @@ static CONFIGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new
         .unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
+    let mut client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    client.enable_secret_extraction = true;
     (Arc::new(server), Arc::new(client))
 });
 
@@ -249,6 +250,114 @@ async fn damaged_ciphertext_is_an_error_and_stays_one() {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
     assert!(poll_fn(|cx| secure.poll_write(cx, b"x")).await.is_err());
+}
+
+/// Seals records as no decent client would, behind a handshake that a decent one made.
+struct Rogue {
+    key: aws_lc_rs::aead::LessSafeKey,
+    iv: Vec<u8>,
+    sequence: u64,
+}
+
+impl Rogue {
+    fn of(session: ClientConnection) -> Self {
+        use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
+        let (sequence, secrets) = session.dangerous_extract_secrets().unwrap().tx;
+        let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+            panic!("another suite")
+        };
+        Self {
+            key: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap()),
+            iv: iv.as_ref().to_vec(),
+            sequence,
+        }
+    }
+
+    /// A record of TLS 1.3 with this type within.
+    fn record(&mut self, kind: u8, payload: &[u8]) -> Vec<u8> {
+        use aws_lc_rs::aead::{Aad, Nonce};
+        let mut nonce: [u8; 12] = self.iv.clone().try_into().unwrap();
+        for (byte, sequence) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *byte ^= sequence;
+        }
+        self.sequence += 1;
+        let mut sealed = [payload, &[kind]].concat();
+        let length = u16::try_from(sealed.len() + 16).unwrap().to_be_bytes();
+        let header = [23, 3, 3, length[0], length[1]];
+        self.key
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(header),
+                &mut sealed,
+            )
+            .unwrap();
+        [&header[..], &sealed].concat()
+    }
+}
+
+/// A session with a client that is a rogue from now on, and its socket.
+async fn with_rogue() -> (Secure, Rogue, Blocking) {
+    let (near, far) = pair();
+    let mut socket = far.try_clone().unwrap();
+    let shaking = std::thread::spawn(move || {
+        let name = ServerName::try_from("a.test").unwrap();
+        let mut session = ClientConnection::new(CONFIGS.1.clone(), name).unwrap();
+        while session.is_handshaking() {
+            session.complete_io(&mut socket).unwrap();
+        }
+        session
+    });
+    let mut secure = accepted(near).await;
+    poll_fn(|cx| secure.poll_drain(cx)).await.unwrap();
+    (secure, Rogue::of(shaking.join().unwrap()), far)
+}
+
+#[tokio::test]
+async fn who_sends_nothing_in_many_records_is_cut() {
+    let (mut secure, mut rogue, mut far) = with_rogue().await;
+    let empty: Vec<u8> = (0..2000).flat_map(|_| rogue.record(23, b"")).collect();
+    far.write_all(&empty).unwrap();
+    let error = read_all(&mut secure, 1000).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
+
+#[tokio::test]
+async fn a_message_that_never_ends_is_not_waited_for() {
+    let (mut secure, mut rogue, mut far) = with_rogue().await;
+    // A change of keys that says it is 60,000 bytes long, byte by byte.
+    let mut bytes = rogue.record(22, &[24, 0, 0xea, 0x60]);
+    bytes.extend((0..60_000).flat_map(|_| rogue.record(22, &[0])));
+    let sending = std::thread::spawn(move || far.write_all(&bytes));
+    let mut buffer = [0; 1000];
+    let mut most = 0;
+    let error = poll_fn(|cx| {
+        let read = secure.poll_read(cx, &mut buffer);
+        most = most.max(secure.incoming.len());
+        read
+    });
+    assert_eq!(error.await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert!(most <= MAX_WAITING + 2 * RECORD, "{most}");
+    drop(secure);
+    assert!(sending.join().unwrap().is_err());
+}
+
+#[tokio::test]
+async fn what_the_socket_does_not_take_is_counted_until_it_is_gone() {
+    use crate::net::unsent::held;
+    let (mut secure, _rogue, mut far) = with_rogue().await;
+    let bytes = pattern(4 << 20);
+    assert_eq!(held(), 0);
+    let _taken = poll_fn(|cx| secure.poll_write(cx, &bytes)).await.unwrap();
+    assert_eq!(held(), secure.outgoing.capacity() as isize);
+    assert!(held() > 0);
+    let reading = std::thread::spawn(move || {
+        let mut sink = Vec::new();
+        far.read_to_end(&mut sink)
+    });
+    poll_fn(|cx| secure.poll_drain(cx)).await.unwrap();
+    assert_eq!(held(), 0);
+    drop(secure);
+    reading.join().unwrap().unwrap();
 }
 
 proptest! {

@@ -3,7 +3,8 @@
 use super::guard::{Allowed, Guard, PREFACE};
 use super::io::{FrameIo, Watch};
 use super::stream::Stream;
-use crate::message::flatten::{self, Most};
+use crate::message::flatten::{self, Extended, Most};
+use crate::message::grpc::is_grpc;
 use crate::net::alarm::Alarm;
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
@@ -11,15 +12,19 @@ use crate::proxy::client::{Client, Link, Who};
 use crate::proxy::connection::FIRST_REQUEST_GRACE;
 use crate::proxy::error::ProxyError;
 use crate::proxy::heads;
-use crate::proxy::service::{self, Begun};
+use crate::proxy::service::{self, After, Begun};
+use crate::proxy::tunnel;
 use crate::proxy::view::ListenerView;
 use crate::proxy::worker::{Entry, RegisteredStream, Worker};
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::{Abuse, ListenerSeries};
+use crate::ws::handshake::new_key;
 use bytes::Bytes;
+use h2::ext::Protocol;
 use h2::server::{Connection, Handshake, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
+use http::header::CONTENT_TYPE;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -45,8 +50,11 @@ const MOST_PENDING_RESETS: usize = 4096;
 /// reads nothing, and have to be remembered. It counts as long as the connection lasts, so one that comes near it in
 /// honest years makes place for another.
 const MOST_PROVOKED_RESETS: u32 = 4096;
-/// Streams of one connection cut because the client took nothing, before it is taken for an attack.
+/// Streams of one connection cut because the client took nothing, before it is taken for an attack: so many more than
+/// were taken to their end.
 const MOST_STALLED: u32 = 16;
+/// A request that ran for so long was not asked for in order to be taken back.
+const IN_EARNEST: Duration = Duration::from_secs(1);
 
 /// What a connection begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +133,7 @@ pub(in crate::proxy) async fn serve(worker: &Rc<Worker>, entry: &Rc<Entry>, clie
     let by = who.opened + listener.plan.limits.header_timeout;
     drop(listener);
     let connection = poll_fn(|cx| match Pin::new(&mut handshake).poll(cx) {
-        Poll::Ready(done) => Poll::Ready(done.ok()),
+        Poll::Ready(done) => Poll::Ready(done.inspect_err(|error| failed(&who, error)).ok()),
         Poll::Pending if alarm.passed(cx, by) => {
             series.h2_abuses.inc(Abuse::SlowHead);
             Poll::Ready(None)
@@ -141,6 +149,7 @@ pub(in crate::proxy) async fn serve(worker: &Rc<Worker>, entry: &Rc<Entry>, clie
         shared: Rc::new(Shared {
             entry: entry.clone(),
             who,
+            watch: counted.watch.clone(),
             running: Cell::new(0),
             stalled: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -169,6 +178,7 @@ fn handshake(mut wire: Wire, plan: &ListenerPlan, watch: &Rc<Watch>) -> Handshak
         // The guard's to judge, which ends the connection long before.
         .max_pending_accept_reset_streams(MOST_PENDING_RESETS)
         .max_local_error_reset_streams(Some(MOST_PROVOKED_RESETS as usize))
+        .enable_connect_protocol()
         .handshake(io)
 }
 
@@ -188,7 +198,7 @@ fn allowed(plan: &ListenerPlan) -> Allowed {
     }
 }
 
-/// Resets are counted when the connection ends, however it does.
+/// Error codes are counted when the connection ends too, however it does.
 struct Counted {
     watch: Rc<Watch>,
     series: Arc<ListenerSeries>,
@@ -196,14 +206,16 @@ struct Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        count_resets(&self.watch, &self.series);
+        count_codes(&self.watch, &self.series);
     }
 }
 
-fn count_resets(watch: &Watch, series: &ListenerSeries) {
-    if let Some((received, sent)) = watch.take_resets() {
-        series.h2_resets_received.add(&received);
-        series.h2_resets_sent.add(&sent);
+fn count_codes(watch: &Watch, series: &ListenerSeries) {
+    if let Some(codes) = watch.take_codes() {
+        series.h2_resets_received.add(&codes.resets_received);
+        series.h2_resets_sent.add(&codes.resets_sent);
+        series.h2_errors_received.add(&codes.ends_received);
+        series.h2_errors_sent.add(&codes.ends_sent);
     }
 }
 
@@ -212,8 +224,9 @@ fn count_resets(watch: &Watch, series: &ListenerSeries) {
 struct Shared {
     entry: Rc<Entry>,
     who: Rc<Who>,
+    watch: Rc<Watch>,
     running: Cell<u32>,
-    /// Streams cut because the client took nothing of them.
+    /// Streams cut because the client took nothing of them, less those that ended otherwise.
     stalled: Cell<u32>,
     /// Since when none runs.
     idle_since: Cell<Instant>,
@@ -224,22 +237,27 @@ struct Shared {
 struct Running {
     shared: Rc<Shared>,
     series: Arc<ListenerSeries>,
+    since: Instant,
 }
 
 impl Running {
-    fn new(shared: &Rc<Shared>, series: &Arc<ListenerSeries>) -> Self {
+    fn new(shared: &Rc<Shared>, series: &Arc<ListenerSeries>, since: Instant) -> Self {
         shared.running.set(shared.running.get() + 1);
         series.h2_streams.inc();
         series.h2_streams_open.inc();
         Self {
             shared: shared.clone(),
             series: series.clone(),
+            since,
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.since.elapsed() >= IN_EARNEST {
+            self.shared.watch.excuse_reset();
+        }
         self.series.h2_streams_open.dec();
         let left = self.shared.running.get() - 1;
         self.shared.running.set(left);
@@ -249,6 +267,10 @@ impl Drop for Running {
             self.shared.entry.wake();
         }
     }
+}
+
+fn failed(who: &Who, error: &h2::Error) {
+    tracing::debug!(client = %who.ip, connection = who.number, %error, "an HTTP/2 connection failed");
 }
 
 /// Why a connection is closed at once.
@@ -306,7 +328,7 @@ impl Driver<'_> {
         {
             listener.series.h2_abuses.inc(what);
         }
-        tracing::debug!(%error, connection = self.shared.who.number, "an HTTP/2 connection failed");
+        failed(&self.shared.who, error);
     }
 
     /// A stream was opened.
@@ -323,16 +345,27 @@ impl Driver<'_> {
             return;
         };
         self.requests += 1;
-        let running = Running::new(shared, &listener.series);
+        let now = Instant::now();
+        let running = Running::new(shared, &listener.series, now);
         let (parts, body) = request.into_parts();
         let mut stream = Stream::new(body, respond);
+        stream.grpc = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| is_grpc(kind.as_bytes()));
         let limits = &listener.plan.head_limits;
         let most = Most {
             head_bytes: limits.head_bytes,
             fields: limits.fields,
             target_bytes: limits.target_bytes,
         };
-        let head = flatten::request(&parts, most, heads::take()).map_err(|(reject, buf)| {
+        let key = parts.extensions.get::<Protocol>().map(|_| new_key());
+        let extended = parts.extensions.get::<Protocol>().zip(key.as_deref());
+        let extended = extended.map(|(protocol, key)| Extended {
+            protocol: protocol.as_str(),
+            key,
+        });
+        let head = flatten::request(&parts, extended, most, heads::take()).map_err(|(reject, buf)| {
             heads::give(buf);
             ProxyError::refused(reject)
         });
@@ -341,7 +374,6 @@ impl Driver<'_> {
         }
         let mut client = Client::speaking(Link::H2(Box::new(stream)), shared.who.clone());
         client.requests = self.requests;
-        let now = Instant::now();
         let begun = Begun {
             worker: self.worker.clone(),
             listener: listener.clone(),
@@ -360,7 +392,7 @@ impl Driver<'_> {
         let Some(listener) = view.listener(self.shared.who.listener) else {
             return Poll::Ready(());
         };
-        count_resets(self.watch, &listener.series);
+        count_codes(self.watch, &listener.series);
         if let Some(by) = self.closing {
             return if self.alarm.passed(cx, by) {
                 Poll::Ready(())
@@ -511,18 +543,22 @@ async fn run(
     head: Result<crate::message::head::RequestHead, ProxyError>,
 ) {
     entry.served_here().await;
-    drop(entry);
-    // A stream becomes no tunnel: only HTTP/1.1 asks for that by a head that an endpoint can answer with 101.
-    // Boxed, so that the large state of a request is made in its place and not moved with the task.
-    let _done = match head {
+    let after = match head {
+        // Boxed, so that a tunnel does not hold the room of the request that began it.
         Ok(head) => Box::pin(service::serve(&mut client, begun, head)).await,
         Err(error) => Box::pin(service::refuse(&mut client, begun, error)).await,
     };
-    if let Link::H2(stream) = &client.link
-        && stream.is_stalled()
-    {
-        running.shared.stalled.set(running.shared.stalled.get() + 1);
-        running.shared.entry.wake();
+    if let After::Tunnel(tunnel) = after {
+        return tunnel::run(tunnel, Box::new(client), entry, (running, registered)).await;
+    }
+    drop(entry);
+    let stalled = &running.shared.stalled;
+    match &client.link {
+        Link::H2(stream) if stream.is_stalled() => {
+            stalled.set(stalled.get() + 1);
+            running.shared.entry.wake();
+        }
+        _ => stalled.set(stalled.get().saturating_sub(1)),
     }
     drop(client);
     drop(running);

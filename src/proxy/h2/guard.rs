@@ -17,7 +17,7 @@ const TEXT_AT: usize = 8;
 const TEXT: usize = 11;
 const LOOKED_AT: usize = FRAME_HEADER + TEXT_AT + TEXT;
 /// How the engine's texts begin when it has enough of something before we have.
-const FOUND_BY_THE_ENGINE: [(&[u8; TEXT], Abuse); 5] = [
+const FOUND_BY_THE_ENGINE: [(&[u8], Abuse); 5] = [
     (b"header_list", Abuse::HeaderBomb),
     (b"too_many_co", Abuse::Continuation),
     (b"too_many_da", Abuse::SmallFrames),
@@ -94,13 +94,21 @@ struct Counts {
     found: Option<Abuse>,
     /// Resets of ours that the client provoked, so far.
     provoked: u32,
-    any_reset: bool,
-    resets_received: Resets,
-    resets_sent: Resets,
+    any_code: bool,
+    codes: Codes,
 }
 
-/// Streams reset, by code; those beyond the known ones are last.
-pub(in crate::proxy) type Resets = [u32; RESET_CODES.len()];
+/// Counts by error code; codes beyond the known ones are last.
+pub(in crate::proxy) type PerCode = [u32; RESET_CODES.len()];
+
+/// What was counted of each error code: streams reset, and connections ended, by the client and by us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::proxy) struct Codes {
+    pub resets_received: PerCode,
+    pub resets_sent: PerCode,
+    pub ends_received: PerCode,
+    pub ends_sent: PerCode,
+}
 
 impl Guard {
     pub fn new(allowed: Allowed, now: Instant) -> Self {
@@ -120,9 +128,8 @@ impl Guard {
                 head_since: None,
                 found: None,
                 provoked: 0,
-                any_reset: false,
-                resets_received: [0; RESET_CODES.len()],
-                resets_sent: [0; RESET_CODES.len()],
+                any_code: false,
+                codes: Codes::default(),
             },
         }
     }
@@ -155,16 +162,15 @@ impl Guard {
         self.counts.head_since
     }
 
-    /// Resets since the last time this was asked, if there were any: the client's, and ours.
-    pub fn take_resets(&mut self) -> Option<(Resets, Resets)> {
+    /// A request ran for long before it ended: nobody asked for it in order to take it back.
+    pub fn excuse_reset(&mut self) {
+        self.counts.resets.earn(1);
+    }
+
+    /// Error codes since the last time this was asked, if there were any.
+    pub fn take_codes(&mut self) -> Option<Codes> {
         let counts = &mut self.counts;
-        if !std::mem::take(&mut counts.any_reset) {
-            return None;
-        }
-        Some((
-            std::mem::take(&mut counts.resets_received),
-            std::mem::take(&mut counts.resets_sent),
-        ))
+        std::mem::take(&mut counts.any_code).then(|| std::mem::take(&mut counts.codes))
     }
 }
 
@@ -192,15 +198,19 @@ impl Counts {
         let (account, abuse) = match frame.kind {
             Kind::Data | Kind::Headers | Kind::Continuation => return self.useful(frame, now),
             Kind::Reset => {
-                self.any_reset = true;
-                self.resets_received[frame.code] += 1;
+                self.any_code = true;
+                self.codes.resets_received[frame.code] += 1;
                 (&mut self.resets, Abuse::RapidReset)
             }
             Kind::Settings if frame.flags & ACK != 0 => return,
             Kind::Settings => (&mut self.settings, Abuse::Settings),
             Kind::Ping if frame.flags & ACK != 0 => (&mut self.control, Abuse::Control),
             Kind::Ping => (&mut self.pings, Abuse::Ping),
-            Kind::GoAway | Kind::Other => (&mut self.control, Abuse::Control),
+            Kind::GoAway => {
+                self.ended(frame, |codes| &mut codes.ends_received);
+                (&mut self.control, Abuse::Control)
+            }
+            Kind::Other => (&mut self.control, Abuse::Control),
         };
         if !account.spend() {
             self.found.get_or_insert(abuse);
@@ -236,11 +246,19 @@ impl Counts {
         self.pings.earn(1);
     }
 
+    /// A connection that ends without an error is none to count.
+    fn ended(&mut self, frame: Frame, by: impl FnOnce(&mut Codes) -> &mut PerCode) {
+        if frame.code != 0 {
+            self.any_code = true;
+            by(&mut self.codes)[frame.code] += 1;
+        }
+    }
+
     fn sent(&mut self, frame: Frame) {
         match frame.kind {
             Kind::Reset => {
-                self.any_reset = true;
-                self.resets_sent[frame.code] += 1;
+                self.any_code = true;
+                self.codes.resets_sent[frame.code] += 1;
                 // Those of our own making are CANCEL, INTERNAL_ERROR and NO_ERROR.
                 if !matches!(frame.code, 0 | 2 | 8) {
                     self.provoked = self.provoked.saturating_add(1);
@@ -257,6 +275,7 @@ impl Counts {
                 }
             }
             Kind::GoAway => {
+                self.ended(frame, |codes| &mut codes.ends_sent);
                 if let Some(found) = frame.found {
                     self.found.get_or_insert(found);
                 }
@@ -302,7 +321,7 @@ struct Frame {
     kind: Kind,
     flags: u8,
     length: u32,
-    /// Of RST_STREAM: its error code.
+    /// Of RST_STREAM and GOAWAY: the error code.
     code: usize,
     /// Of GOAWAY: what its text says that the engine found.
     found: Option<Abuse>,
@@ -352,37 +371,34 @@ impl Scanner {
         if self.filled < FRAME_HEADER {
             return FRAME_HEADER;
         }
-        let payload = match Kind::of(self.header[3]) {
-            Kind::Reset => CODE,
-            Kind::GoAway => LOOKED_AT - FRAME_HEADER,
-            _ => 0,
+        let (least, most) = match Kind::of(self.header[3]) {
+            Kind::Reset => (CODE, CODE),
+            Kind::GoAway => (TEXT_AT, TEXT_AT + TEXT),
+            _ => (0, 0),
         };
-        if (self.length() as usize) < payload {
-            return FRAME_HEADER;
+        match self.length() as usize {
+            length if length < least => FRAME_HEADER,
+            length => FRAME_HEADER + length.min(most),
         }
-        FRAME_HEADER + payload
     }
 
     const fn length(&self) -> u32 {
         u32::from_be_bytes([0, self.header[0], self.header[1], self.header[2]])
     }
 
-    fn found_by_the_engine(&self) -> Option<Abuse> {
-        let text = self.header.last_chunk()?;
-        FOUND_BY_THE_ENGINE
-            .iter()
-            .find_map(|(known, found)| (*known == text).then_some(*found))
-    }
-
     fn frame(&self) -> Frame {
-        let looked_at = self.filled > FRAME_HEADER;
         let kind = Kind::of(self.header[3]);
-        let code = match kind {
-            Kind::Reset if looked_at => {
-                u32::from_be_bytes([self.header[9], self.header[10], self.header[11], self.header[12]])
-            }
-            _ => 0,
+        let payload = &self.header[FRAME_HEADER..self.filled];
+        // Of GOAWAY the code is behind the last stream, and before the text.
+        let (code, text) = match kind {
+            Kind::Reset => (payload.first_chunk(), None),
+            Kind::GoAway => (
+                payload.get(CODE..).and_then(<[u8]>::first_chunk),
+                payload.get(TEXT_AT..),
+            ),
+            _ => (None, None),
         };
+        let code = code.map_or(0, |code: &[u8; CODE]| u32::from_be_bytes(*code));
         Frame {
             kind,
             flags: self.header[4],
@@ -390,12 +406,15 @@ impl Scanner {
             code: usize::try_from(code)
                 .unwrap_or(usize::MAX)
                 .min(RESET_CODES.len() - 1),
-            found: match kind {
-                Kind::GoAway if looked_at => self.found_by_the_engine(),
-                _ => None,
-            },
+            found: text.and_then(found_by_the_engine),
         }
     }
+}
+
+fn found_by_the_engine(text: &[u8]) -> Option<Abuse> {
+    FOUND_BY_THE_ENGINE
+        .iter()
+        .find_map(|(known, found)| (*known == text).then_some(*found))
 }
 
 #[cfg(test)]

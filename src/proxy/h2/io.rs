@@ -1,6 +1,6 @@
 //! The transport as the HTTP/2 engine sees it: what was read already comes first, and the guard looks at all of it.
 
-use super::guard::{Guard, Resets};
+use super::guard::{Codes, Guard};
 use crate::net::scratch::{self, LARGEST_READ};
 use crate::net::transport::Transport;
 use crate::telemetry::metrics::Abuse;
@@ -43,8 +43,12 @@ impl Watch {
         self.guard.borrow().provoked()
     }
 
-    pub fn take_resets(&self) -> Option<(Resets, Resets)> {
-        self.guard.borrow_mut().take_resets()
+    pub fn take_codes(&self) -> Option<Codes> {
+        self.guard.borrow_mut().take_codes()
+    }
+
+    pub fn excuse_reset(&self) {
+        self.guard.borrow_mut().excuse_reset();
     }
 
     pub const fn last_read(&self) -> Instant {

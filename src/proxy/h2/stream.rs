@@ -24,6 +24,8 @@ pub(in crate::proxy) struct Stream {
     own: Bytes,
     /// It was cut because the client took nothing of it.
     stalled: bool,
+    /// The request is a call of gRPC.
+    pub grpc: bool,
     /// What heads took, as text.
     head_read: u64,
     head_written: u64,
@@ -37,6 +39,7 @@ impl Stream {
             outbound: None,
             own: Bytes::new(),
             stalled: false,
+            grpc: false,
             head_read: 0,
             head_written: 0,
         }
@@ -163,6 +166,15 @@ impl Stream {
     /// Whether it was cut because the client took nothing of it.
     pub const fn is_stalled(&self) -> bool {
         self.stalled
+    }
+
+    /// Ends a stream whose response cannot be completed with these fields, which say so.
+    pub fn end_with(&mut self, trailers: HeaderMap) {
+        if let Some(outbound) = &mut self.outbound
+            && outbound.end(trailers).is_err()
+        {
+            outbound.reset(Reason::INTERNAL_ERROR);
+        }
     }
 
     /// Ends a stream whose response cannot be completed.

@@ -134,6 +134,11 @@ impl Object<'_> {
         }
         self.raw(",\"content_type\":");
         self.text(record.response.and_then(|r| r.buf.get(Name::ContentType)));
+        self.raw(",\"grpc_status\":");
+        match record.grpc_status {
+            Some(code) => push_number(self.out, code.number().into()),
+            None => self.raw("null"),
+        }
         self.raw(",\"token\":");
         self.text(record.token.map(|t| t.name().as_bytes()));
         self.raw(",\"detail\":");
@@ -149,7 +154,24 @@ impl Object<'_> {
         self.raw(",\"body_bytes_sent\":");
         push_number(self.out, record.body_bytes_sent);
         self.raw(",\"tunnel\":");
-        self.boolean(record.tunnel);
+        self.boolean(record.tunnel.is_some());
+        let tunnel = record.tunnel.unwrap_or_default();
+        self.raw(",\"close\":");
+        self.text(tunnel.closed.map(|closed| closed.name().as_bytes()));
+        for (name, number) in [
+            (",\"close_code\":", tunnel.code.map(u64::from)),
+            (
+                ",\"messages_received\":",
+                tunnel.messages.map(|(received, _)| received),
+            ),
+            (",\"messages_sent\":", tunnel.messages.map(|(_, sent)| sent)),
+        ] {
+            self.raw(name);
+            match number {
+                Some(number) => push_number(self.out, number),
+                None => self.raw("null"),
+            }
+        }
         self.raw(",\"queue_ms\":");
         push_millis(self.out, record.queued);
         self.raw(",\"sticky\":");
@@ -178,7 +200,9 @@ impl Object<'_> {
             }
             self.raw(",\"reused\":");
             self.boolean(attempt.reused);
-            self.raw(",\"started_ms\":");
+            self.raw(",\"protocol\":\"");
+            self.raw(attempt.version.text());
+            self.raw("\",\"started_ms\":");
             push_millis(self.out, record.since_start(attempt.started));
             self.raw(",\"connected_ms\":");
             self.millis(attempt.connected.map(|at| record.since_start(at)));

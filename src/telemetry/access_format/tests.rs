@@ -1,6 +1,7 @@
 //! Whole records through whole formats.
 
 use super::*;
+use crate::message::grpc::Code;
 use crate::message::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use crate::message::names::Name;
 use crate::message::token::Token;
@@ -83,6 +84,7 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         route: Some("api"),
         upstream: Some("app"),
         status: 200,
+        grpc_status: None,
         token: None,
         detail: None,
         timeout: None,
@@ -94,7 +96,7 @@ fn record<'a>(request: Option<&'a RequestHead>, attempts: &'a [AttemptRecord<'a>
         queued: Duration::from_millis(250),
         sticky: Some("kept"),
         attempts,
-        tunnel: false,
+        tunnel: None,
     }
 }
 
@@ -104,6 +106,7 @@ fn two_attempts() -> [AttemptRecord<'static>; 2] {
             endpoint: "10.0.0.1:80",
             outcome: Outcome::Failed(Token::ConnectFailed),
             reused: false,
+            version: Version::H11,
             started: after(1),
             connected: None,
             head: None,
@@ -113,6 +116,7 @@ fn two_attempts() -> [AttemptRecord<'static>; 2] {
             endpoint: "10.0.0.2:80",
             outcome: Outcome::Answered(200),
             reused: true,
+            version: Version::H2,
             started: after(3),
             connected: Some(after(4)),
             head: Some(after(100)),
@@ -171,6 +175,7 @@ fn each_variable_has_its_value() {
     let attempts = two_attempts();
     let record = AccessRecord {
         response: Some(&response),
+        grpc_status: Some(Code::DeadlineExceeded),
         token: Some(Token::Deadline),
         timeout: Some("routes.timeouts.total"),
         detail: Some("why"),
@@ -205,6 +210,7 @@ fn each_variable_has_its_value() {
         ("$server_addr $server_port $server_name", "::1 8080 web"),
         ("$upstream_addr", "10.0.0.1:80, 10.0.0.2:80"),
         ("$upstream_status", "502, 200"),
+        ("$tidegate_upstream_protocol", "HTTP/1.1, HTTP/2.0"),
         ("$upstream_connect_time", "-, 0.001"),
         ("$upstream_header_time", "-, 0.097"),
         ("$upstream_response_time", "0.002, 0.117"),
@@ -215,8 +221,8 @@ fn each_variable_has_its_value() {
             "api app web",
         ),
         (
-            "$tidegate_token $tidegate_timeout $tidegate_detail",
-            "deadline routes.timeouts.total why",
+            "$tidegate_grpc_status $tidegate_token $tidegate_timeout $tidegate_detail",
+            "4 deadline routes.timeouts.total why",
         ),
         (
             "$tidegate_ended $tidegate_attempts $tidegate_client",
@@ -267,13 +273,14 @@ fn the_json_line_has_every_field() {
         "method": "GET", "target": "/a?x=1", "version": "HTTP/1.1", "host": "example.com", "path": "/a/b",
         "referer": "/r", "user_agent": "a\"b", "request_id": "0123abcd", "route": "api", "upstream": "app",
         "status": 200, "upstream_status": 200, "content_type": "text/html",
-        "token": null, "detail": null, "timeout": null, "ended": "done",
+        "grpc_status": null, "token": null, "detail": null, "timeout": null, "ended": "done",
         "bytes_received": 400, "bytes_sent": 900, "body_bytes_sent": 612, "tunnel": false,
+        "close": null, "close_code": null, "messages_received": null, "messages_sent": null,
         "queue_ms": 250.0, "sticky": "kept", "attempts": [
             { "endpoint": "10.0.0.1:80", "outcome": "failed", "status": null, "token": "connect_failed",
-              "reused": false, "started_ms": 1.0, "connected_ms": null, "head_ms": null, "ended_ms": 3.0 },
+              "reused": false, "protocol": "HTTP/1.1", "started_ms": 1.0, "connected_ms": null, "head_ms": null, "ended_ms": 3.0 },
             { "endpoint": "10.0.0.2:80", "outcome": "answered", "status": 200, "token": null,
-              "reused": true, "started_ms": 3.0, "connected_ms": 4.0, "head_ms": 100.0, "ended_ms": 120.0 }
+              "reused": true, "protocol": "HTTP/2.0", "started_ms": 3.0, "connected_ms": 4.0, "head_ms": 100.0, "ended_ms": 120.0 }
         ]
     }"#,
     )

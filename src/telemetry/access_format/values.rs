@@ -143,6 +143,9 @@ impl Value<'_> {
                 Outcome::Failed(token) => v.number(token.status().into()),
                 Outcome::Connected | Outcome::Cancelled => v.out.push(b'-'),
             }),
+            Plain::UpstreamProtocol => {
+                self.attempts(record, |v, a| v.text(a.version.text().as_bytes()));
+            }
             Plain::UpstreamConnectTime => self.attempts(record, |v, a| v.since(a, a.connected)),
             Plain::UpstreamHeaderTime => self.attempts(record, |v, a| v.since(a, a.head)),
             Plain::UpstreamResponseTime => self.attempts(record, |v, a| v.since(a, Some(a.ended))),
@@ -150,10 +153,19 @@ impl Value<'_> {
             Plain::Listener => self.text(record.listener.as_bytes()),
             Plain::Route => self.text(record.route.unwrap_or_default().as_bytes()),
             Plain::Upstream => self.text(record.upstream.unwrap_or_default().as_bytes()),
+            Plain::GrpcStatus => match record.grpc_status {
+                Some(code) => self.number(code.number().into()),
+                None => self.text(b""),
+            },
             Plain::Token => self.text(record.token.map_or("", |t| t.name()).as_bytes()),
             Plain::Timeout => self.text(record.timeout.unwrap_or_default().as_bytes()),
             Plain::Detail => self.text(record.detail.unwrap_or_default().as_bytes()),
             Plain::Ended => self.text(ended_by(record.ended).as_bytes()),
+            Plain::Close => {
+                let closed = record.tunnel.and_then(|tunnel| tunnel.closed);
+                self.text(closed.map_or("", |closed| closed.name()).as_bytes());
+            }
+            Plain::CloseCode => self.optional(record.tunnel.and_then(|tunnel| tunnel.code)),
             Plain::Attempts => self.number(record.attempts.len() as u64),
             Plain::QueueTime => push_seconds(self.out, record.queued),
             Plain::Sticky => self.text(record.sticky.unwrap_or_default().as_bytes()),
@@ -370,6 +382,7 @@ fn cookie<'a>(record: &AccessRecord<'a>, name: &[u8]) -> Option<&'a [u8]> {
 pub(super) const fn ended_by(ended: EndedBy) -> &'static str {
     match ended {
         EndedBy::Done => "done",
+        EndedBy::Open => "open",
         EndedBy::Client => "client",
         EndedBy::Endpoint => "endpoint",
         EndedBy::Gateway => "gateway",

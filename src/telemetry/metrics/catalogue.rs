@@ -73,6 +73,7 @@ families! {
         H2_STREAMS "tidegate_h2_streams_total" Counter ["listener"] "Requests begun in HTTP/2.";
         H2_STREAMS_OPEN "tidegate_h2_streams_open" Gauge ["listener"] "Requests running in HTTP/2.";
         H2_RESETS "tidegate_h2_resets_total" Counter ["listener" "by" "code"] "Streams reset, by whom (client, gateway) and by error code. A code appears when first counted.";
+        H2_ERRORS "tidegate_h2_errors_total" Counter ["listener" "by" "code"] "HTTP/2 connections ended with an error, by who said so (client, gateway) and by error code. A code appears when first counted.";
         H2_ABUSES "tidegate_h2_abuses_total" Counter ["listener" "kind"] "HTTP/2 connections closed for what their clients did: rapid_reset, made_you_reset, header_bomb, continuation, settings, ping, empty_frames, control_frames, window_stall, slow_head, small_frames.";
 
         REQUESTS "tidegate_requests_total" Counter ["route" "upstream" "code_class"] "Requests ended, by class of the status sent; none: the client left before one was. A tunnel counts as 1xx when it ends. TLS passed on unopened counts with the route passthrough:LISTENER when it ends, as 2xx if an endpoint was reached.";
@@ -84,12 +85,16 @@ families! {
         STICKY_COOKIES "tidegate_sticky_cookies_total" Counter ["route" "upstream" "reason"] "Sticky cookies set, by reason: new, moved (another endpoint has the session now), replaced (what came was of no use), renewed (the same endpoint, and a fresh signature). A reason appears when first counted.";
         WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections; TLS passed on unopened, with the route passthrough:LISTENER.";
         WS_OPENED "tidegate_ws_opened_total" Counter ["route" "upstream"] "Tunnels opened.";
+        WS_CLOSED "tidegate_ws_closed_total" Counter ["route" "upstream" "reason"] "Tunnels ended, by whom or why: client, endpoint; the gateway for idle, age, drain (it was asked to go), deadline (of a drain), limit, protocol (what came was no frame), lost (a ping was not answered), kicked (an operator). A reason appears when first counted.";
+        WS_CLOSE_CODES "tidegate_ws_close_codes_total" Counter ["route" "upstream" "code"] "WebSockets ended whose frames were looked at, by the code of the first close frame; 1005: one without a code, 1006: there was none. A code appears when first counted.";
+        WS_MESSAGES "tidegate_ws_messages_total" Counter ["route" "upstream" "from"] "Messages passed on in WebSockets whose frames are looked at, by whom they are from: client, endpoint.";
 
         LB_PICKS "tidegate_lb_picks_total" Counter ["upstream" "endpoint"] "Attempts: times the endpoint was picked for a request.";
         RETRIES "tidegate_retries_total" Counter ["upstream" "endpoint"] "Attempts that followed a failed one of the same request.";
         RETRIES_GIVEN "tidegate_retries_given_total" Counter ["upstream" "endpoint"] "Failures of the endpoint after which another one was tried for the same request.";
         RETRIES_SUPPRESSED "tidegate_retries_suppressed_total" Counter ["upstream" "endpoint" "reason"] "Failures of the endpoint after which no other was tried though retry.on names them, by reason: attempts, method, body, endpoints (there is no other), budget.";
         UPSTREAM_RESPONSES "tidegate_upstream_responses_total" Counter ["upstream" "endpoint" "code_class"] "Response heads received from the endpoint, by class of their status.";
+        UPSTREAM_GRPC "tidegate_upstream_grpc_responses_total" Counter ["upstream" "endpoint" "grpc_status"] "Calls of gRPC that the endpoint answered to the end, by status: OK, CANCELLED, UNKNOWN and so on; missing where there was none. A status appears when first counted.";
         UPSTREAM_FAILURES "tidegate_upstream_failures_total" Counter ["upstream" "endpoint" "token"] "Attempts that failed, by error token.";
         UPSTREAM_DURATION "tidegate_upstream_duration_seconds" Histogram ["upstream" "endpoint"] "From the request's first byte sent to the endpoint until its response head.";
         UPSTREAM_CONNECTS "tidegate_upstream_connects_total" Counter ["upstream" "endpoint"] "Connections opened to the endpoint.";
@@ -98,13 +103,16 @@ families! {
         UPSTREAM_TLS_FAILED "tidegate_upstream_tls_failures_total" Counter ["upstream" "endpoint" "reason"] "TLS handshakes with the endpoint that failed (tls_failed), by reason: expired, not_yet_valid, self_signed, unknown_issuer, wrong_name, bad_certificate (its certificate); client_certificate (it wants ours, or another), unknown_name, incompatible, refused (what it says); not_tls, protocol, closed, timeout.";
         UPSTREAM_REUSES "tidegate_upstream_reuses_total" Counter ["upstream" "endpoint"] "Attempts on a pooled connection.";
         UPSTREAM_CONNECT_DURATION "tidegate_upstream_connect_seconds" Histogram ["upstream" "endpoint"] "Time to open a connection to the endpoint.";
-        UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active or idle.";
+        UPSTREAM_CONNECTIONS "tidegate_upstream_connections" Gauge ["upstream" "endpoint" "state"] "Connections to the endpoint: active (requests that are there, in HTTP/2 too) or idle (in HTTP/1.1).";
+        UPSTREAM_H2_CONNECTIONS "tidegate_upstream_http2_connections" Gauge ["upstream" "endpoint"] "HTTP/2 connections to the endpoint, which requests share.";
+        UPSTREAM_H2_STREAMS "tidegate_upstream_http2_streams" Gauge ["upstream" "endpoint"] "Requests on HTTP/2 connections to the endpoint.";
         UPSTREAM_SENT "tidegate_upstream_sent_bytes_total" Counter ["upstream" "endpoint"] "Bytes written to the endpoint.";
         UPSTREAM_RECEIVED "tidegate_upstream_received_bytes_total" Counter ["upstream" "endpoint"] "Bytes read from the endpoint.";
 
         WORKER_ACCEPTED "tidegate_worker_accepted_total" Counter ["worker"] "Connections accepted by the worker.";
         WORKER_CONNECTIONS "tidegate_worker_connections_open" Gauge ["worker"] "Client connections the worker holds.";
         WORKER_REQUESTS "tidegate_worker_requests_total" Counter ["worker"] "Requests served by the worker.";
+        UNSENT "tidegate_unsent_bytes" Gauge ["worker"] "Bytes that wait for sockets that do not take them, those within HTTP/2 connections aside. From 64 MiB on reads are small.";
         TLS_RUNNING "tidegate_tls_handshakes_running" Gauge ["worker"] "TLS handshakes in progress.";
         WORKER_CPU "tidegate_worker_cpu_seconds_total" Counter ["worker"] "Processor time of the worker's thread.";
         LOOP_TICKS "tidegate_loop_ticks_total" Counter ["worker"] "Ticks of the worker, ten a second; one that stands still has stalled.";
@@ -119,6 +127,7 @@ families! {
         CONFIG_RELOADS "tidegate_config_reloads_total" Counter ["result"] "Reloads, by result: applied, unchanged, rejected.";
         CONFIG_SUCCESS "tidegate_config_last_reload_success" Gauge [] "1 when the last reload was not rejected.";
         CONFIG_APPLIED "tidegate_config_last_applied_timestamp_seconds" Gauge [] "When the serving configuration was applied.";
+        CERTIFICATES_REFUSED "tidegate_tls_certificates_refused_total" Counter [] "Pairs of a certificate and a key in files that a reload refused: what they were before goes on serving.";
         CONFIG_GENERATION "tidegate_config_generation" Gauge [] "Number of the configuration that serves.";
         ACME_ORDERS "tidegate_acme_orders_total" Counter ["result"] "Certificates that were ordered from an authority, by result: issued (the first of its names), renewed, failed.";
         ACME_FAILURES "tidegate_acme_failures_total" Counter ["reason"] "Orders that failed, by reason: unreachable, server (the authority answered with an error of its own, or nonsense), rate_limited, account, refused, challenge (it could not see that a name is ours), certificate (what it issued can't be used), storage, internal.";
@@ -148,9 +157,10 @@ families! {
         ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
         ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";
         ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
+        ENDPOINT_DRAIN_SECONDS "tidegate_endpoint_drain_seconds" Gauge ["upstream" "endpoint"] "Time until the last tunnel of an endpoint that takes nothing new will have been asked to go, or cut; absent where nobody knows.";
         ENDPOINT_DRAIN_LEFT "tidegate_endpoint_drain_left" Gauge ["upstream" "endpoint"] "Requests and tunnels left at an endpoint that takes nothing new, as an operator asked.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
-        HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed.";
+        HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed, grpc (its health service says another word than SERVING).";
         HEALTH_PROBE_DURATION "tidegate_health_probe_seconds" Histogram ["upstream" "endpoint"] "How long probes took that passed, connecting included.";
         UPSTREAM_UNVERIFIED "tidegate_upstream_tls_unverified" Gauge ["upstream"] "1 where endpoints are spoken to by TLS and need not prove who they are (tls.verify = false), 0 where they must; absent in the clear.";
         UPSTREAM_FAIL_OPEN "tidegate_upstream_fail_open" Gauge ["upstream"] "1 while no endpoint is well and requests are sent to them all the same.";
@@ -165,6 +175,7 @@ families! {
         TLS_EXPIRY "tidegate_tls_certificate_expiry_timestamp_seconds" Gauge ["listener" "certificate"] "When a certificate in use runs out, in Unix time, by its file.";
         ACME_NEXT_ORDER "tidegate_acme_next_order_timestamp_seconds" Gauge ["certificate"] "When a certificate is ordered next: renewed, or tried again after a failure.";
         ACME_FAILING "tidegate_acme_failures_in_a_row" Gauge ["certificate"] "Orders of a certificate that failed since one succeeded.";
+        DRAIN_SECONDS "tidegate_drain_seconds" Gauge [] "Time until what is left is cut; absent unless the gateway is shutting down.";
         DRAINING "tidegate_draining" Gauge [] "1 while the gateway is shutting down.";
     }
 }

@@ -196,6 +196,13 @@ fn listeners(e: &mut Encoder, totals: &Totals) {
             }
         }
     });
+    each(&names::H2_ERRORS, &|s, l, x| {
+        for (by, errors) in [("client", &x.h2_errors_received), ("gateway", &x.h2_errors_sent)] {
+            for (code, n) in errors.iter() {
+                s.add(&[l, by, code], n);
+            }
+        }
+    });
     each(&names::H2_ABUSES, &|s, l, x| {
         for (kind, n) in x.h2_abuses.iter() {
             s.add(&[l, kind], n);
@@ -239,6 +246,20 @@ fn routes(e: &mut Encoder, totals: &Totals) {
     });
     each(&names::WS_OPEN, &|s, l, x| s.add(l, x.tunnels_open.get()));
     each(&names::WS_OPENED, &|s, l, x| s.add(l, x.tunnels_total.get()));
+    each(&names::WS_CLOSED, &|s, [r, u], x| {
+        for (reason, n) in x.tunnels_closed.iter() {
+            s.add(&[r, u, reason], n);
+        }
+    });
+    each(&names::WS_CLOSE_CODES, &|s, [r, u], x| {
+        for (code, n) in x.close_codes.iter() {
+            s.add(&[r, u, code], n);
+        }
+    });
+    each(&names::WS_MESSAGES, &|s, [r, u], x| {
+        s.add(&[r, u, "client"], x.messages_received.get());
+        s.add(&[r, u, "endpoint"], x.messages_sent.get());
+    });
 }
 
 fn endpoints(e: &mut Encoder, totals: &Totals) {
@@ -261,6 +282,11 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
     each(&names::UPSTREAM_RESPONSES, &|s, [u, a], x| {
         for (class, n) in x.responses.iter() {
             s.add(&[u, a, class], n);
+        }
+    });
+    each(&names::UPSTREAM_GRPC, &|s, [u, a], x| {
+        for (status, n) in x.grpc.iter() {
+            s.add(&[u, a, status], n);
         }
     });
     each(&names::UPSTREAM_FAILURES, &|s, [u, a], x| {
@@ -295,6 +321,12 @@ fn endpoints(e: &mut Encoder, totals: &Totals) {
         s.add(&[u, a, "active"], x.connections_active.get());
         s.add(&[u, a, "idle"], x.connections_idle.get());
     });
+    each(&names::UPSTREAM_H2_CONNECTIONS, &|s, l, x| {
+        s.add(l, x.http2_connections.get())
+    });
+    each(&names::UPSTREAM_H2_STREAMS, &|s, l, x| {
+        s.add(l, x.http2_streams.get())
+    });
     each(&names::UPSTREAM_SENT, &|s, l, x| s.add(l, x.bytes_sent.get()));
     each(&names::UPSTREAM_RECEIVED, &|s, l, x| {
         s.add(l, x.bytes_received.get())
@@ -314,6 +346,7 @@ fn workers(e: &mut Encoder, totals: &Totals) {
         s.add(&[w], x.connections_open.get())
     });
     each(&names::WORKER_REQUESTS, &|s, w, x| s.add(&[w], x.requests.get()));
+    each(&names::UNSENT, &|s, w, x| s.add(&[w], x.unsent_bytes.get()));
     each(&names::TLS_RUNNING, &|s, w, x| {
         s.add(&[w], x.tls_handshakes_running.get())
     });
@@ -344,6 +377,11 @@ fn control(e: &mut Encoder, control: &ControlSeries) {
     });
     one(e, &names::CONFIG_SUCCESS, control.last_reload_success.get());
     one(e, &names::CONFIG_APPLIED, control.last_applied.get());
+    one(
+        e,
+        &names::CERTIFICATES_REFUSED,
+        control.certificates_refused.get(),
+    );
     one(e, &names::CONFIG_GENERATION, control.generation.get());
     e.family(&names::ACME_ORDERS, |s| {
         s.add(&["issued"], control.acme.issued.get());
@@ -404,9 +442,10 @@ fn micros(us: i64) -> Number {
 mod tests {
     use super::super::catalogue::{ALL, Origin};
     use super::super::{
-        CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
+        Closed, CookieSet, HeaderFault, MAX_SERIES, OTHER, RESET_CODES, Refusal, SeriesKey, Sticky, TlsFault,
     };
     use super::*;
+    use crate::message::grpc::Code;
     use crate::message::token::Token;
     use std::collections::BTreeSet;
     use std::sync::Arc;
@@ -422,15 +461,19 @@ mod tests {
             listener.proxy_headers_refused.inc(HeaderFault::Missing);
             listener.heads_refused.inc(Token::BadHost);
             listener.h2_resets_received.add(&[1; RESET_CODES.len()]);
+            listener.h2_errors_sent.add(&[1; RESET_CODES.len()]);
             let route = block.route_to("api", "app");
             route.requests.inc(200);
             route.errors.inc(Token::ConnectFailed);
             route.duration.record(Duration::from_millis(4));
             route.tunnels_open.inc();
+            route.tunnels_closed.inc(Closed::Idle);
+            route.close_codes.inc(1001);
             route.sessions.inc(Sticky::Kept);
             route.cookies_set.inc(CookieSet::New);
             let endpoint = block.endpoint("app", "10.0.0.1:80");
             endpoint.failures.inc(Token::ConnectFailed);
+            endpoint.grpc.inc(Some(Code::Unavailable));
             endpoint.tls_full.inc();
             endpoint.tls_failed.inc(TlsFault::Expired);
             endpoint.connections_idle.set(2);

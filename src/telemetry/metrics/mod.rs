@@ -9,16 +9,19 @@ mod cells;
 mod collect;
 mod exposition;
 mod faults;
+mod grpc;
 mod histogram;
 mod http2;
 mod process_wide;
 pub mod series;
 mod sticky;
+mod tunnels;
 
 pub use cells::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use collect::{Outcomes, Totals};
 pub use exposition::{Encoder, Exposition, Number, Samples};
 pub use faults::{HeaderFault, PerHeaderFault, PerTlsFault, TlsFault};
+pub use grpc::PerGrpcStatus;
 pub use histogram::{BOUNDS, BOUNDS_US, Histogram, HistogramCounts, SHOWN};
 pub use http2::{Abuse, PerAbuse, PerCode, RESET_CODES};
 pub use process_wide::{AccessLogSeries, AcmeFailure, ControlSeries, DnsResult, ReloadResult};
@@ -27,6 +30,7 @@ pub use series::{
     Refusal, RouteSeries, TlsFailure, WorkerSeries,
 };
 pub use sticky::{CookieSet, PerCookieSet, PerSticky, Sticky};
+pub use tunnels::{Closed, PerCloseCode, PerClosed};
 
 use jiff::Timestamp;
 use std::collections::BTreeMap;

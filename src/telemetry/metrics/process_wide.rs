@@ -128,6 +128,8 @@ pub struct ControlSeries {
     pub reloads_applied: SharedCounter,
     pub reloads_unchanged: SharedCounter,
     pub reloads_rejected: SharedCounter,
+    /// Pairs of a certificate and a key that reloads refused.
+    pub certificates_refused: SharedCounter,
     /// 1 or 0; 1 from the start on.
     pub last_reload_success: SharedGauge,
     /// Unix time in seconds of the last reload that was applied, the start included.

@@ -5,9 +5,11 @@
 
 use super::cells::{Counter, Gauge};
 use super::faults::{PerHeaderFault, PerTlsFault};
+use super::grpc::PerGrpcStatus;
 use super::histogram::Histogram;
 use super::http2::{PerAbuse, PerCode};
 use super::sticky::{PerCookieSet, PerSticky};
+use super::tunnels::{PerCloseCode, PerClosed};
 use crate::message::token::Token;
 use std::array;
 
@@ -352,7 +354,7 @@ macro_rules! absorb_rows {
         }
     )* };
 }
-absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerSticky PerCookieSet);
+absorb_rows!(PerClass PerToken PerRefusal PerNoRetry PerHandshake PerTlsFailure PerHeaderFault PerTlsFault PerGrpcStatus PerSticky PerCookieSet);
 
 series! {
     /// One listener.
@@ -381,6 +383,9 @@ series! {
         /// Streams reset by clients, and by us.
         h2_resets_received: PerCode,
         h2_resets_sent: PerCode,
+        /// Connections ended with an error by clients, and by us.
+        h2_errors_received: PerCode,
+        h2_errors_sent: PerCode,
         /// Connections closed for what their clients did.
         h2_abuses: PerAbuse,
     }
@@ -397,6 +402,12 @@ series! {
         bytes_sent: Counter,
         tunnels_open: Gauge,
         tunnels_total: Counter,
+        tunnels_closed: PerClosed,
+        /// Of those that were looked at: the code of the first close frame.
+        close_codes: PerCloseCode,
+        /// Of those that were looked at: messages of clients, and of endpoints.
+        messages_received: Counter,
+        messages_sent: Counter,
         /// Requests that ended with an error token.
         errors: PerToken,
         /// Requests of an upstream that keeps sessions, by what became of theirs; and cookies set.
@@ -418,6 +429,8 @@ series! {
         retries_suppressed: PerNoRetry,
         /// Response heads received, by class of their status.
         responses: PerClass,
+        /// Calls of gRPC that it answered, by their status.
+        grpc: PerGrpcStatus,
         /// Attempts failed, by token.
         failures: PerToken,
         /// Attempts that speak against the endpoint: failures, and answers that are taken for one.
@@ -435,6 +448,9 @@ series! {
         response_seconds: Histogram,
         connections_active: Gauge,
         connections_idle: Gauge,
+        /// Connections that requests share, and the requests on them.
+        http2_connections: Gauge,
+        http2_streams: Gauge,
         /// Bytes written to and read from the endpoint.
         bytes_sent: Counter,
         bytes_received: Counter,
@@ -447,6 +463,7 @@ series! {
         accepted: Counter,
         connections_open: Gauge,
         requests: Counter,
+        unsent_bytes: Gauge,
         tls_handshakes_running: Gauge,
         loop_ticks: Counter,
         /// How late the worker's tick came.

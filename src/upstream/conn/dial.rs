@@ -13,6 +13,11 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
+
+/// What they are called in a TLS handshake (RFC 7301 section 6).
+pub const ALPN_HTTP11: &[u8] = b"http/1.1";
+pub const ALPN_HTTP2: &[u8] = b"h2";
 
 /// What all connections of an upstream have in common. Pools tell connections apart by the allocation of it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -21,6 +26,38 @@ pub struct Dial {
     pub announce: Option<Version>,
     /// TLS above it; `None`: none.
     pub tls: Option<Arc<ClientTls>>,
+    pub speaks: Speaks,
+    pub http2: Http2,
+    /// The same, for who needs HTTP/1.1 of an endpoint that may speak HTTP/2.
+    pub apart: Option<Arc<Self>>,
+}
+
+/// What endpoints are spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    #[default]
+    Http1,
+    Http2,
+    /// What ALPN comes to.
+    Either,
+}
+
+/// Bounds of HTTP/2 connections to endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests at once on a connection.
+    pub streams: u32,
+    /// Bytes of a response that an endpoint may send ahead of the client.
+    pub window: u32,
+    /// The same for all of a connection.
+    pub connection_window: u32,
+    /// Bytes of a request that wait for the connection.
+    pub send_buffer: usize,
+    /// Largest frame taken.
+    pub frame_bytes: u32,
+    /// Silence after which a PING is sent; zero: never.
+    pub ping: Duration,
+    pub ping_timeout: Duration,
 }
 
 /// Why a connection that was opened cannot be used.
@@ -34,6 +71,9 @@ pub enum BeginError {
         #[source]
         source: Option<rustls::Error>,
     },
+    /// It was to be spoken to in HTTP/2.
+    #[error("the endpoint does not speak HTTP/2")]
+    NotHttp2(#[source] Option<h2::Error>),
 }
 
 impl BeginError {
@@ -44,6 +84,7 @@ impl BeginError {
             Self::Tls {
                 source: Some(source), ..
             } => source.to_string(),
+            Self::NotHttp2(Some(source)) => format!("the endpoint does not speak HTTP/2: {source}"),
             other => other.to_string(),
         }
     }
@@ -131,6 +172,22 @@ impl Conn {
         match &self.wire.transport {
             Transport::Tls(secure) => Some(secure.session().handshake_kind() == Some(HandshakeKind::Resumed)),
             Transport::Tcp(_) | Transport::Unix(_) => None,
+        }
+    }
+
+    /// Whether it is to be gone on with in HTTP/2.
+    ///
+    /// # Errors
+    /// It has to be, and the endpoint did not agree to that.
+    pub fn speaks_http2(&self) -> Result<bool, BeginError> {
+        let agreed = match &self.wire.transport {
+            Transport::Tls(secure) => secure.session().alpn_protocol() == Some(ALPN_HTTP2),
+            // By prior knowledge.
+            Transport::Tcp(_) | Transport::Unix(_) => self.dial.speaks == Speaks::Http2,
+        };
+        match (self.dial.speaks, agreed) {
+            (Speaks::Http2, false) => Err(BeginError::NotHttp2(None)),
+            (_, agreed) => Ok(agreed),
         }
     }
 

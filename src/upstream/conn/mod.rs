@@ -1,8 +1,9 @@
 //! Connections to endpoints: opening one, what is said on it first, and telling whether an idle one still lives.
 
 mod dial;
+pub mod h2;
 
-pub use dial::{BeginError, Behalf, Caller, Dial};
+pub use dial::{ALPN_HTTP2, ALPN_HTTP11, BeginError, Behalf, Caller, Dial, Http2, Speaks};
 
 use crate::net::transport::Transport;
 use crate::net::wire::Wire;
@@ -48,6 +49,7 @@ pub struct Conn {
     pub moves: u64,
     /// Requests sent on it.
     pub requests: u64,
+    pub opened: Instant,
     /// When it was last put into the pool.
     pub idle_since: Instant,
 }
@@ -63,14 +65,16 @@ impl Conn {
             }
             Target::Unix(path) => Transport::Unix(UnixStream::connect(path).await?),
         };
+        let now = Instant::now();
         Ok(Self {
             wire: Wire::new(transport),
+            opened: now,
             target: target.clone(),
             dial: Arc::clone(dial),
             client: None,
             moves: 0,
             requests: 0,
-            idle_since: Instant::now(),
+            idle_since: now,
         })
     }
 

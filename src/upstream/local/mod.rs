@@ -1,6 +1,10 @@
 //! What one worker owns of the upstreams: pools of idle connections and its place in the balancers. Nothing here
 //! is shared, so nothing is locked.
 
+mod muxes;
+
+pub use muxes::{Joined, Opened, Opening};
+
 use super::conn::{Behalf, Conn, Dial};
 use super::shared::admission::Admission;
 use super::shared::balancer::Balancer;
@@ -12,6 +16,7 @@ use crate::base::clock::Millis;
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
 use crate::telemetry::metrics::WorkerMetrics;
+use muxes::Muxes;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -30,8 +35,12 @@ pub struct LocalEndpoint {
     /// Boxed, because they come and go with every request: moving them costs 600 instructions each time.
     #[expect(clippy::vec_box, reason = "moved more often than made")]
     idle: RefCell<Vec<Box<Conn>>>,
+    /// Connections that requests share.
+    muxes: Muxes,
     /// Whom to tell of room here; `None` where there is always room.
     line: RefCell<Option<Arc<Admission>>>,
+    /// What is left of the last slice of tunnels that were asked to go.
+    pub shed_credit: Cell<f64>,
 }
 
 impl LocalEndpoint {
@@ -53,7 +62,7 @@ impl LocalEndpoint {
     /// Keeps a connection whose exchange ended whole, if the pool has room for it.
     pub fn checkin(&self, mut conn: Box<Conn>, now: Instant) {
         let pool = self.pool.get();
-        let worn_out = pool.max_requests > 0 && conn.requests >= pool.max_requests;
+        let worn_out = is_worn_out(pool, conn.requests, conn.opened, now);
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= pool.idle_per_worker {
             let before = idle.len();
@@ -93,10 +102,17 @@ impl LocalEndpoint {
             let wanted = !conn.is_orphan() && Arc::ptr_eq(&conn.dial, &self.dial.borrow());
             wanted && young && conn.is_usable() && self.is_reached_by(conn)
         });
+        self.sweep_muxes(timeout, now);
         self.series
             .connections_idle
             .add(idle.len() as i64 - before as i64);
     }
+}
+
+/// Whether a connection takes no more requests: it had as many as it may, or is too old.
+fn is_worn_out(pool: Pool, requests: u64, opened: Instant, now: Instant) -> bool {
+    pool.max_requests > 0 && requests >= pool.max_requests
+        || !pool.max_age.is_zero() && now.saturating_duration_since(opened) >= pool.max_age
 }
 
 impl LocalEndpoint {
@@ -106,6 +122,7 @@ impl LocalEndpoint {
             return;
         }
         *self.dial.borrow_mut() = dial.clone();
+        self.muxes.leave();
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.series.connections_idle.add(-(idle.len() as i64));
     }
@@ -120,6 +137,7 @@ impl LocalEndpoint {
 
 impl Drop for LocalEndpoint {
     fn drop(&mut self) {
+        self.muxes.leave();
         self.series
             .connections_idle
             .add(-(self.idle.borrow().len() as i64));
@@ -277,7 +295,9 @@ impl Endpoints {
                         pool: Cell::new(plan.pool),
                         dial: RefCell::new(plan.dial.clone()),
                         idle: RefCell::default(),
+                        muxes: Muxes::default(),
                         line: RefCell::default(),
+                        shed_credit: Cell::default(),
                     })
                 });
                 local.pool.set(plan.pool);
@@ -308,8 +328,16 @@ impl Endpoints {
                 .connections_idle
                 .add(-(gone.idle.borrow().len() as i64));
             gone.idle.borrow_mut().clear();
+            gone.muxes.leave();
         }
         upstreams
+    }
+
+    /// Ends connections that requests share in order, when those that run on them have ended.
+    pub fn leave(&self) {
+        for endpoint in self.known.values() {
+            endpoint.muxes.leave();
+        }
     }
 
     pub fn sweep(&self, now: Instant) {

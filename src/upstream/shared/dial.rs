@@ -1,19 +1,18 @@
 //! How connections to the endpoints of an upstream begin, as the configuration says it.
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{DnsName, EndpointAddress, ProxyVersion, Upstream};
+use crate::config::model::{
+    DnsName, EndpointAddress, ProxyVersion, Upstream, UpstreamHttp2, UpstreamProtocol,
+};
 use crate::net::proxy_protocol::Version;
 use crate::tls::client::{self, ClientTls};
-use crate::upstream::conn::Dial;
+use crate::upstream::conn::{ALPN_HTTP2, ALPN_HTTP11, Dial, Http2, Speaks};
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The dials of all upstreams, by name.
 pub type Dials = BTreeMap<Arc<str>, Arc<Dial>>;
-
-/// What HTTP/1.1 is called in a TLS handshake (RFC 7301 section 6).
-const ALPN_HTTP11: &[u8] = b"http/1.1";
 
 /// What is the same for all connections of an upstream. Files are read. `None`: something was found wrong, and told.
 #[must_use]
@@ -26,7 +25,7 @@ pub fn load(name: &str, upstream: &Upstream, found: &mut Vec<Diagnostic>) -> Opt
                 .discover
                 .as_ref()
                 .map(|discover| discover.name.to_string());
-            let tls = ClientTls::load(tls, discovered, &[ALPN_HTTP11], &key, found)?;
+            let tls = ClientTls::load(tls, discovered, alpn(upstream.protocol), &key, found)?;
             if tls.is_verified() && !tls.names_all() && !every_endpoint_is_named(upstream, &key, found) {
                 return None;
             }
@@ -37,7 +36,64 @@ pub fn load(name: &str, upstream: &Upstream, found: &mut Vec<Diagnostic>) -> Opt
         ProxyVersion::V1 => Version::V1,
         ProxyVersion::V2 => Version::V2,
     });
-    Some(Dial { announce, tls })
+    let speaks = match (upstream.protocol, &tls) {
+        (UpstreamProtocol::H2, _) => Speaks::Http2,
+        (UpstreamProtocol::Auto, Some(_)) => Speaks::Either,
+        (UpstreamProtocol::Auto, None) | (UpstreamProtocol::H1, _) => Speaks::Http1,
+    };
+    let apart = match speaks {
+        Speaks::Either => Some(apart(name, upstream)?),
+        Speaks::Http1 | Speaks::Http2 => None,
+    };
+    Some(Dial {
+        announce,
+        tls,
+        speaks,
+        apart,
+        http2: match speaks {
+            // What is not used makes no difference between connections.
+            Speaks::Http1 => Http2::default(),
+            Speaks::Http2 | Speaks::Either => http2(upstream.http2),
+        },
+    })
+}
+
+/// How connections begin that must be of HTTP/1.1. What is wrong with it was told before.
+fn apart(name: &str, upstream: &Upstream) -> Option<Arc<Dial>> {
+    let upstream = Upstream {
+        protocol: UpstreamProtocol::H1,
+        ..upstream.clone()
+    };
+    load(name, &upstream, &mut Vec::new()).map(Arc::new)
+}
+
+const fn alpn(protocol: UpstreamProtocol) -> &'static [&'static [u8]] {
+    match protocol {
+        UpstreamProtocol::H1 => &[ALPN_HTTP11],
+        UpstreamProtocol::H2 => &[ALPN_HTTP2],
+        UpstreamProtocol::Auto => &[ALPN_HTTP2, ALPN_HTTP11],
+    }
+}
+
+const fn http2(bounds: UpstreamHttp2) -> Http2 {
+    let UpstreamHttp2 {
+        streams,
+        window,
+        connection_window,
+        send_buffer,
+        frame_bytes,
+        ping,
+        ping_timeout,
+    } = bounds;
+    Http2 {
+        streams,
+        window,
+        connection_window,
+        send_buffer,
+        frame_bytes,
+        ping,
+        ping_timeout,
+    }
 }
 
 fn every_endpoint_is_named(upstream: &Upstream, key: &str, found: &mut Vec<Diagnostic>) -> bool {

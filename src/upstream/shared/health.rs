@@ -42,6 +42,9 @@ pub enum Failure {
     Body,
     #[error("the answer's body is larger than {0} bytes")]
     TooLarge(u64),
+    /// What the service of gRPC for it said.
+    #[error("{0}")]
+    Grpc(String),
     #[error("the WebSocket handshake went wrong: {0}")]
     Handshake(&'static str),
 }
@@ -65,12 +68,13 @@ impl Failure {
             Self::TooLarge(_) => 8,
             Self::Handshake(_) => 9,
             Self::Tls { .. } => 10,
+            Self::Grpc(_) => 11,
         }
     }
 }
 
 /// What a probe can come to, in one word.
-pub const RESULTS: [&str; 11] = [
+pub const RESULTS: [&str; 12] = [
     "passed",
     "connect_failed",
     "connect_timeout",
@@ -82,6 +86,7 @@ pub const RESULTS: [&str; 11] = [
     "too_large",
     "handshake",
     "tls_failed",
+    "grpc",
 ];
 
 fn short(time: Duration) -> String {

@@ -16,6 +16,7 @@ pub mod queue;
 pub mod rate;
 pub mod registry;
 pub mod resilience;
+pub mod shed;
 pub mod slow_start;
 pub mod standing;
 pub mod state;

@@ -7,6 +7,8 @@
 
 use super::plan::UpstreamPlan;
 use crate::base::clock::Millis;
+use crate::message::causes::Causes;
+use crate::message::grpc::Code;
 use crate::message::token::Token;
 use arc_swap::ArcSwapOption;
 use std::fmt;
@@ -22,6 +24,20 @@ const MOST_DOUBLINGS: u32 = 20;
 pub enum Fault {
     Failed(Token),
     Answered(u16),
+    /// A call of gRPC got nothing but this status.
+    Grpc(Code),
+}
+
+impl Fault {
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn is_of(self, causes: Causes) -> bool {
+        match self {
+            Self::Failed(token) => causes.has_token(token),
+            Self::Answered(status) => causes.has_status(status),
+            Self::Grpc(status) => causes.has_grpc(status),
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -29,6 +45,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Failed(token) => f.write_str(token.name()),
             Self::Answered(status) => write!(f, "status {status}"),
+            Self::Grpc(status) => write!(f, "gRPC status {}", status.name()),
         }
     }
 }
@@ -39,12 +56,15 @@ pub struct LastFault(AtomicU64);
 
 /// Marks a token; statuses are below.
 const TOKEN: u64 = 1 << 15;
+/// Marks a status of gRPC.
+const GRPC: u64 = 1 << 14;
 
 impl LastFault {
     pub fn note(&self, fault: Fault, now: Millis) {
         let what = match fault {
             Fault::Failed(token) => TOKEN | token as u64,
             Fault::Answered(status) => u64::from(status),
+            Fault::Grpc(status) => GRPC | u64::from(status.number()),
         };
         self.0.store(now.0 << 16 | what, Relaxed);
     }
@@ -53,10 +73,12 @@ impl LastFault {
     pub fn get(&self) -> Option<(Fault, Millis)> {
         let noted = self.0.load(Relaxed);
         let what = noted & 0xffff;
-        let fault = if what & TOKEN == 0 {
-            Fault::Answered(what as u16)
-        } else {
+        let fault = if what & TOKEN != 0 {
             Fault::Failed(*Token::ALL.get((what & !TOKEN) as usize)?)
+        } else if what & GRPC != 0 {
+            Fault::Grpc(Code::of_number((what & !GRPC) as u32))
+        } else {
+            Fault::Answered(what as u16)
         };
         (noted != 0).then_some((fault, Millis(noted >> 16)))
     }

@@ -157,7 +157,13 @@ mod tests {
     #[test]
     fn connections_begin_the_same_way_until_that_changes() {
         let registry = Registry::default();
-        let dial = |announce| registry.dial(&"api".into(), Dial { announce, tls: None });
+        let dial = |announce| {
+            let dial = Dial {
+                announce,
+                ..Dial::default()
+            };
+            registry.dial(&"api".into(), dial)
+        };
         let plain = dial(None);
         assert!(Arc::ptr_eq(&plain, &dial(None)));
         let announced = dial(Some(Version::V2));

@@ -4,10 +4,11 @@ use super::check::HOLD;
 use super::health::Checks;
 use super::latency::Latency;
 use super::outlier::{Ejections, LastFault};
+use super::shed::Shed;
 use super::standing::{Health, Standing};
 use crate::base::clock::Millis;
 use crate::upstream::conn::Target;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub struct EndpointState {
     pub ejections: Ejections,
     /// Where the next connection starts among several targets.
     next_target: AtomicU64,
+    /// Its tunnels are asked to go.
+    shed: ArcSwapOption<Shed>,
 }
 
 impl EndpointState {
@@ -82,6 +85,7 @@ impl EndpointState {
             last_fault: LastFault::default(),
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
+            shed: ArcSwapOption::empty(),
         }
     }
 
@@ -93,6 +97,23 @@ impl EndpointState {
             other => self.standing.set_health(other),
         }
         self
+    }
+
+    /// How its tunnels are asked to go, if they are.
+    #[must_use]
+    pub fn shed(&self) -> Option<Arc<Shed>> {
+        self.shed.load_full()
+    }
+
+    /// Whether its tunnels are asked to go.
+    #[must_use]
+    pub fn is_shedding(&self) -> bool {
+        self.shed.load().is_some()
+    }
+
+    /// Has its tunnels asked to go, or lets them stay.
+    pub fn set_shed(&self, shed: Option<Shed>) {
+        self.shed.store(shed.map(Arc::new));
     }
 
     #[must_use]

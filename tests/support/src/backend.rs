@@ -36,6 +36,11 @@ impl Gate {
         self.0.changed.notify_all();
     }
 
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self.0.open.lock().expect("gate")
+    }
+
     /// How many wait at it now.
     #[must_use]
     pub fn waiting(&self) -> usize {

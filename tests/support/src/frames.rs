@@ -103,6 +103,114 @@ pub fn get(path: &str) -> Vec<u8> {
     ])
 }
 
+fn try_next(conn: &mut Conn) -> Result<Frame, Broken> {
+    let head = conn.try_read(9)?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    let payload = if length > 0 {
+        conn.try_read(length)?
+    } else {
+        Vec::new()
+    };
+    Ok(Frame {
+        kind: head[3],
+        flags: head[4],
+        stream: u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]),
+        payload,
+    })
+}
+
+/// The fields of a response.
+#[must_use]
+pub fn status(status: u16, fields: &[(&str, &str)]) -> Vec<u8> {
+    let status = status.to_string();
+    let mut all = vec![(":status", status.as_str())];
+    all.extend_from_slice(fields);
+    block(&all)
+}
+
+/// The server's end of a connection, for a script.
+#[derive(Debug)]
+pub struct Served<'a> {
+    pub conn: &'a mut Conn,
+}
+
+impl<'a> Served<'a> {
+    /// Reads the preface, and says what it allows.
+    ///
+    /// # Errors
+    /// The client is gone, or speaks something else.
+    pub fn accept(conn: &'a mut Conn, settings: &[(u16, u32)]) -> Result<Self, Broken> {
+        let preface = conn.try_read(PREFACE.len())?;
+        if preface != PREFACE {
+            return Err(Broken::Malformed(format!("no preface: {preface:?}")));
+        }
+        let mut served = Self { conn };
+        let payload: Vec<u8> = settings
+            .iter()
+            .flat_map(|(key, value)| {
+                let mut bytes = key.to_be_bytes().to_vec();
+                bytes.extend_from_slice(&value.to_be_bytes());
+                bytes
+            })
+            .collect();
+        served.send(&Frame::new(SETTINGS, 0, 0, payload));
+        Ok(served)
+    }
+
+    /// Sends a frame, if somebody is there to take it.
+    pub fn send(&mut self, frame: &Frame) -> &mut Self {
+        let _gone = self.conn.try_send(frame.bytes());
+        self
+    }
+
+    /// A whole answer.
+    pub fn answer(&mut self, stream: u32, code: u16, body: &[u8]) -> &mut Self {
+        self.send(&Frame::new(HEADERS, END_HEADERS, stream, status(code, &[])));
+        self.send(&Frame::new(DATA, END_STREAM, stream, body))
+    }
+
+    pub fn reset(&mut self, stream: u32, code: u32) -> &mut Self {
+        self.send(&Frame::new(RST_STREAM, 0, stream, code.to_be_bytes()))
+    }
+
+    pub fn goaway(&mut self, last: u32, code: u32) -> &mut Self {
+        let payload = [last.to_be_bytes(), code.to_be_bytes()].concat();
+        self.send(&Frame::new(GOAWAY, 0, 0, payload))
+    }
+
+    /// The next frame; SETTINGS are acknowledged and PINGs answered.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn try_next(&mut self) -> Result<Frame, Broken> {
+        let frame = try_next(self.conn)?;
+        match (frame.kind, frame.flags & ACK) {
+            (SETTINGS, 0) => drop(self.send(&Frame::new(SETTINGS, ACK, 0, ""))),
+            (PING, 0) => drop(self.send(&Frame::new(PING, ACK, 0, frame.payload.clone()))),
+            _ => {}
+        }
+        Ok(frame)
+    }
+
+    /// The next frame of this kind.
+    ///
+    /// # Errors
+    /// The connection ended before.
+    pub fn next_of(&mut self, kind: u8) -> Result<Frame, Broken> {
+        loop {
+            let frame = self.try_next()?;
+            if frame.kind == kind {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// Reads to the end.
+    pub fn drain(&mut self) {
+        while self.try_next().is_ok() {}
+    }
+}
+
 /// A connection that speaks HTTP/2.
 #[derive(Debug)]
 pub struct Peer {
@@ -139,19 +247,7 @@ impl Peer {
     /// # Errors
     /// The connection ended.
     pub fn try_next(&mut self) -> Result<Frame, Broken> {
-        let head = self.conn.try_read(9)?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let payload = if length > 0 {
-            self.conn.try_read(length)?
-        } else {
-            Vec::new()
-        };
-        Ok(Frame {
-            kind: head[3],
-            flags: head[4],
-            stream: u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]),
-            payload,
-        })
+        try_next(&mut self.conn)
     }
 
     /// The next frame that this holds for; others are passed over.

@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// An authority that lives as long as the test.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Kind<'a> {
     pub rsa: bool,
     /// Year in which it runs out.
     pub until: i32,
+    /// How long it is good for from now on, whatever `until` says.
+    pub lasts: Option<Duration>,
     pub common_name: &'a str,
     pub serial: u64,
 }
@@ -49,6 +52,7 @@ impl Default for Kind<'_> {
             names: &[],
             rsa: false,
             until: 4000,
+            lasts: None,
             common_name: "test",
             serial: 7,
         }
@@ -122,7 +126,13 @@ impl Ca {
         params
             .distinguished_name
             .push(DnType::CommonName, kind.common_name);
-        params.not_after = date_time_ymd(kind.until, 1, 1);
+        params.not_after = match kind.lasts {
+            None => date_time_ymd(kind.until, 1, 1),
+            Some(lasts) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("clock");
+                date_time_ymd(1970, 1, 1) + now + lasts
+            }
+        };
         params.serial_number = Some(SerialNumber::from(kind.serial));
         let cert = params.signed_by(&key, &self.issuer).expect("certificate").pem();
         Leaf {

@@ -36,6 +36,7 @@ pub struct TlsFrontBuilder {
     leaf: Leaf,
     client_ca: Option<String>,
     tls12: bool,
+    alpn: Vec<Vec<u8>>,
 }
 
 impl TlsFront {
@@ -46,6 +47,7 @@ impl TlsFront {
             leaf: leaf.clone(),
             client_ca: None,
             tls12: false,
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         }
     }
 
@@ -69,6 +71,13 @@ impl TlsFrontBuilder {
     #[must_use]
     pub fn wanting(mut self, ca: &Ca) -> Self {
         self.client_ca = Some(ca.pem().to_owned());
+        self
+    }
+
+    /// Agrees by ALPN on these alone.
+    #[must_use]
+    pub fn speaking(mut self, protocols: &[&str]) -> Self {
+        self.alpn = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         self
     }
 
@@ -125,7 +134,7 @@ impl TlsFrontBuilder {
         let mut config = builder
             .with_single_cert(chain.expect("chain"), key)
             .expect("certificate");
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols.clone_from(&self.alpn);
         config.ticketer = aws_lc_rs::Ticketer::new().expect("ticketer");
         config
     }

@@ -4,7 +4,7 @@ use super::acme::ACME;
 use super::process::ACCESS_LOG;
 use super::route::HEADER_EDITS;
 use super::tls::TLS;
-use super::{COUNT, DEADLINE, KIB, MIB, TIME};
+use super::{COUNT, DEADLINE, H2_LARGEST_WINDOW, KIB, MIB, TIME};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::{Key, MapKey, Shape};
@@ -12,9 +12,6 @@ use crate::config::model::{DotSegments, DoubleSlash, EncodedSlash, Protocol, Req
 
 /// A head that passes can be held: one less than the fields a head has room for, with some for the gateway's own.
 const MAX_HEADERS: i64 = 1000;
-
-/// RFC 9113 section 6.9.1.
-const H2_LARGEST_WINDOW: u64 = i32::MAX as u64;
 
 pub(super) const LISTENER: &[Key] = &[
     Key::required(
@@ -46,7 +43,7 @@ pub(super) const LISTENER: &[Key] = &[
     Key::optional_table(
         "proxy_protocol",
         PROXY_PROTOCOL,
-        "Every connection begins with a PROXY protocol header, version 1 or 2, in which a proxy in front says whose it is; that address counts as the client's from then on. Connections without it, or from peers that are not trusted, are closed unserved. Absent: none is expected, and one that comes is refused as any request that makes no sense.",
+        "Every connection begins with a PROXY protocol header, version 1 or 2, in which a proxy in front says whose it is; that address counts as the client's from then on, and HTTPS as how it came if the proxy says that it spoke TLS to it (version 2). Connections without it, or from peers that are not trusted, are closed unserved. Absent: none is expected, and one that comes is refused as any request that makes no sense.",
     ),
     Key::table("limits", LIMITS, "Limits for clients."),
     Key::table(
@@ -90,7 +87,7 @@ pub(super) const LISTENER: &[Key] = &[
         "redirect_https",
         Form::Bool,
         "false",
-        "On a listener without TLS: answer every request with 308 to the same over HTTPS, on its usual port. What a trusted proxy received over HTTPS is served.",
+        "On a listener without TLS: answer every request with 308 to the same over HTTPS, on its usual port. What a trusted proxy received over HTTPS, by X-Forwarded-Proto or by the PROXY protocol, is served.",
     ),
     Key::optional(
         "hsts",
@@ -196,7 +193,7 @@ const LIMITS: &[Key] = &[
         "send_timeout",
         DEADLINE,
         "60s",
-        "Longest time in which a client takes nothing of its response.",
+        "Longest time in which a client takes nothing of its response. Meanwhile the gateway holds 256 KiB of it at most (and 64 KiB over TLS); once a worker holds 64 MiB so, each connection adds 4 KiB and no more.",
     ),
     Key::new(
         "keep_alive",
@@ -238,6 +235,12 @@ const LIMITS: &[Key] = &[
         "Connections of one client address (a /64 for IPv6); beyond it they are closed. 0: no limit.",
     ),
     Key::new(
+        "tunnels",
+        COUNT,
+        "0",
+        "Tunnels open at the same time that came by this listener, over HTTP/1.1 and HTTP/2; one more is answered with 503 `overloaded`. 0: no limit.",
+    ),
+    Key::new(
         "max_connection_age",
         TIME,
         "0s",
@@ -247,7 +250,7 @@ const LIMITS: &[Key] = &[
         "h2_streams",
         Form::Integer { min: 1, max: 65_535 },
         "128",
-        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, and the heads of its requests.",
+        "Requests at once on an HTTP/2 connection. A connection holds at most `h2_connection_window` of bodies from the client, `h2_streams` × `h2_send_buffer` of responses, the heads of its requests, and what `retry.body` has kept of bodies that may have to be sent again.",
     ),
     Key::new(
         "h2_window",

@@ -46,7 +46,7 @@ pub(super) const HEALTH: &[Key] = &[
         "kind",
         Form::Choice(HealthKind::NAMES),
         "http",
-        "What passes: an answer as `status` and `body` want it, a connection, or a WebSocket handshake that is answered with 101.",
+        "What passes: an answer as `status` and `body` want it (`http`), a connection (`tcp`), SERVING from the service `grpc.health.v1.Health` (`grpc`, for an upstream that is spoken to in HTTP/2), or a WebSocket handshake that is answered with 101.",
     ),
     Key::new(
         "path",
@@ -69,6 +69,12 @@ pub(super) const HEALTH: &[Key] = &[
         "Further headers of the question.",
     )
     .example("{ Authorization = \"Basic aGk6aG8=\" }"),
+    Key::optional(
+        "service",
+        Form::Word,
+        "\"shop.v1.Orders\"",
+        "Which service a probe of kind grpc asks for. Default: the empty name, which stands for the server as a whole.",
+    ),
     Key::new(
         "status",
         Form::StatusSet,
@@ -174,7 +180,7 @@ pub(super) const OUTLIER: &[Key] = &[
         "on",
         Form::Choice(Cause::NAMES),
         "connect,reset,timeout,invalid,5xx",
-        "What is a failure: no connection, one that ended before the answer did, no answer in time, one that makes no sense, or a status. `5xx` leaves out 501 and 505, which speak of the request.",
+        "What is a failure: no connection, one that ended before the answer did, no answer in time, one that makes no sense, or a status. `5xx` leaves out 501 and 505, which speak of the request. `grpc_unavailable` and its like: calls of gRPC that are answered by nothing but this status (the breaker counts it behind messages too).",
     )
     .example("[\"connect\", \"reset\", \"timeout\"]"),
 ];
@@ -198,7 +204,7 @@ pub(super) const RETRY: &[Key] = &[
         "on",
         Form::Choice(Cause::NAMES),
         "connect,reset,timeout,502,503,504",
-        "After what: no connection (or no byte sent), one that ended before an answer, no answer within `timeouts.response`, one that makes no sense, or a status. Empty: after nothing.",
+        "After what: no connection (or no byte sent), one that ended before an answer, no answer within `timeouts.response`, one that makes no sense, or a status. Calls of gRPC are POST: for `grpc_unavailable` and its like, which mean an answer that is nothing but this status, set `non_idempotent` too where calls may be made twice. Empty: after nothing.",
     )
     .example("[\"connect\", \"503\"]"),
     Key::new(

@@ -1,7 +1,7 @@
 //! Keys of which requests go where, and what is changed on the way.
 
-use super::TIME;
 use super::upstream::WEIGHT;
+use super::{COUNT, TIME};
 use crate::config::form::Form;
 use crate::config::keys::legacy;
 use crate::config::keys::{Key, MapKey, Shape};
@@ -238,4 +238,89 @@ const WEBSOCKET: &[Key] = &[
         "Longest silence in both directions; then the tunnel is closed.",
     ),
     Key::new("max_age", TIME, "0s", "Longest life of a tunnel, busy or not."),
+    Key::new(
+        "client_idle",
+        TIME,
+        "0s",
+        "Longest silence of the client, however much the endpoint sends.",
+    ),
+    Key::new(
+        "endpoint_idle",
+        TIME,
+        "0s",
+        "Longest silence of the endpoint, however much the client sends.",
+    ),
+    Key::new(
+        "handshake_timeout",
+        TIME,
+        "10s",
+        "From the handshake sent to the endpoint's answer, in place of `timeouts.response`; then 504 `response_timeout`.",
+    ),
+    Key::new(
+        "accept_rate",
+        COUNT,
+        "0",
+        "Handshakes per second that go to endpoints, evenly spread. One more waits, up to a second; if its turn is further away it is answered with 503 `overloaded` and a Retry-After. 0: any number.",
+    ),
+    Key::new(
+        "connections",
+        COUNT,
+        "0",
+        "Tunnels of the route open at the same time; one more is answered with 503 `overloaded`. 0: no limit.",
+    ),
+    Key::new(
+        "connections_per_ip",
+        COUNT,
+        "0",
+        "Those of one client address (a /64 for IPv6); one more is answered with 429 `rate_limited`. 0: no limit.",
+    ),
+    Key::list(
+        "origins",
+        Form::Origin,
+        "",
+        "Pages that may open WebSockets here, by their origin; others are answered with 403 `denied`. A client that sends no Origin is no page, and let in. Empty: all.",
+    )
+    .example("[\"https://app.example.com\", \"https://*.example.com\"]"),
+    Key::new(
+        "inspect",
+        Form::Bool,
+        "false",
+        "Frames of WebSockets are looked at, their payloads are not: messages are counted, close codes noted, and when the gateway ends the tunnel it says so in a close frame. Implied by the four keys that follow.",
+    ),
+    Key::new(
+        "ping",
+        TIME,
+        "0s",
+        "A client that is silent for so long is sent a ping, between the frames of the endpoint; one that is silent for as long again is taken for gone. Its answer goes on to the endpoint, to which it is a pong that nobody asked for (RFC 6455 allows them). 0s: none.",
+    ),
+    Key::new(
+        "max_message",
+        Form::Size {
+            min: 0,
+            max: i64::MAX as u64,
+        },
+        "0",
+        "Largest message, all its frames together, as sent (compressed, where the peers agreed on that). A larger one ends the tunnel with 1009 before it is passed on beyond that. 0: no limit.",
+    ),
+    Key::new(
+        "message_rate",
+        COUNT,
+        "0",
+        "Messages per second of a client, a second's worth of them at once; more end the tunnel with 1008. 0: any number.",
+    ),
+    Key::new(
+        "byte_rate",
+        Form::Size {
+            min: 0,
+            max: i64::MAX as u64,
+        },
+        "0",
+        "Bytes of messages per second of a client, a second's worth of them at once; more end the tunnel with 1008. 0: any number.",
+    ),
+    Key::new(
+        "log_open",
+        Form::Bool,
+        "false",
+        "An access record when the tunnel opens, too; `ended` says `open` there. The one at its end is always written.",
+    ),
 ];

@@ -3,12 +3,12 @@
 use super::resilience::{BREAKER, HEALTH, OUTLIER, RETRY};
 use super::sticky::STICKY;
 use super::tls::UPSTREAM_TLS;
-use super::{COUNT, DEADLINE, TIME};
+use super::{COUNT, DEADLINE, H2_LARGEST_WINDOW, KIB, MIB, TIME};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::legacy;
 use crate::config::keys::{Key, Shape};
-use crate::config::model::{Balance, ProxyVersion};
+use crate::config::model::{Balance, ProxyVersion, ShedOrder, UpstreamProtocol};
 
 pub(super) const WEIGHT: Form = Form::Integer {
     min: 0,
@@ -51,6 +51,13 @@ pub(super) const UPSTREAM: &[Key] = &[
         DISCOVER,
         "Endpoints that DNS names: each address of the answer is one of its own, beside those of `endpoints`. They come and go with the answers; what runs on one that goes is finished.",
     ),
+    Key::new(
+        "protocol",
+        Form::Choice(UpstreamProtocol::NAMES),
+        "h1",
+        "What endpoints are spoken to in, probes included. `h1`: HTTP/1.1. `h2`: HTTP/2, over TLS by ALPN, in the clear by prior knowledge. `auto`: over TLS what ALPN comes to, in the clear HTTP/1.1. Over HTTP/2 many requests share a connection; a request for a switch of protocols (WebSocket) can't go there.",
+    ),
+    Key::table("http2", HTTP2, "HTTP/2 connections to endpoints."),
     Key::optional_table(
         "proxy_protocol",
         SEND_PROXY,
@@ -175,6 +182,63 @@ const SEND_PROXY: &[Key] = &[Key::required(
     "Which version: `v1`, a line of text, or `v2`, binary.",
 )];
 
+const HTTP2: &[Key] = &[
+    Key::new(
+        "streams",
+        Form::Integer { min: 1, max: 65_535 },
+        "100",
+        "Requests at once on a connection, where the endpoint does not allow fewer; for more, another connection is opened. A connection holds at most `connection_window` of responses that clients have not taken, `streams` × `send_buffer` of requests, and the heads of its responses.",
+    ),
+    Key::new(
+        "window",
+        Form::Size {
+            min: 16 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "128KiB",
+        "Bytes of one response that an endpoint may send before the client has taken them.",
+    ),
+    Key::new(
+        "connection_window",
+        Form::Size {
+            min: 64 * KIB,
+            max: H2_LARGEST_WINDOW,
+        },
+        "16MiB",
+        "The same for all responses of a connection together. Below `streams` × `window`, clients that take nothing can hold up the others.",
+    ),
+    Key::new(
+        "send_buffer",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB,
+        },
+        "64KiB",
+        "Bytes of one request that wait for the connection, within what the endpoint's windows allow.",
+    ),
+    Key::new(
+        "frame_bytes",
+        Form::Size {
+            min: 16 * KIB,
+            max: 16 * MIB - 1,
+        },
+        "16KiB",
+        "Largest frame taken.",
+    ),
+    Key::new(
+        "ping",
+        TIME,
+        "0s",
+        "Silence of an endpoint after which it is sent a PING while requests run; the connection is given up when the answer takes longer than `ping_timeout`. 0s: none is sent.",
+    ),
+    Key::new(
+        "ping_timeout",
+        DEADLINE,
+        "20s",
+        "Longest wait for the answer to a PING.",
+    ),
+];
+
 const POOL: &[Key] = &[
     Key::new(
         "idle_per_worker",
@@ -194,6 +258,12 @@ const POOL: &[Key] = &[
         "0",
         "Requests on one connection. 0: no limit.",
     ),
+    Key::new(
+        "max_age",
+        TIME,
+        "0s",
+        "Age at which a connection takes no more requests. 0s: none.",
+    ),
 ];
 
 const QUEUE: &[Key] = &[
@@ -209,9 +279,29 @@ const QUEUE: &[Key] = &[
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
 ];
 
-const DRAIN: &[Key] = &[Key::new(
-    "deadline",
-    TIME,
-    "0s",
-    "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
-)];
+const DRAIN: &[Key] = &[
+    Key::new(
+        "deadline",
+        TIME,
+        "0s",
+        "When what still runs there is cut, unless whoever drains it says something else. 0s: never.",
+    ),
+    Key::new(
+        "rate",
+        COUNT,
+        "0",
+        "Tunnels per second that are asked to go, over all workers: with close code 1012 where frames are known (`websocket.inspect`), by the end of the connection otherwise. 0: as many as it takes to be done by the deadline, if that is 5s away or more; without a deadline nobody is asked.",
+    ),
+    Key::new(
+        "jitter",
+        Form::Ratio,
+        "0.5",
+        "How much the slices in which tunnels are asked to go vary in size, as a part of it.",
+    ),
+    Key::new(
+        "order",
+        Form::Choice(ShedOrder::NAMES),
+        "least_active",
+        "Whom to ask first: those open for longest, or those silent for longest.",
+    ),
+];

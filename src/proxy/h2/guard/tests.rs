@@ -81,8 +81,8 @@ fn answered_requests_pay_for_resets() {
         guard.sent(&frame(1, END_HEADERS | END_STREAM, b"h"));
     }
     assert_eq!(guard.found(), None);
-    assert_eq!(guard.take_resets().unwrap().0[8], 10_000);
-    assert!(guard.take_resets().is_none());
+    assert_eq!(guard.take_codes().unwrap().resets_received[8], 10_000);
+    assert!(guard.take_codes().is_none());
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn resets_that_the_client_provokes_are_told_from_our_own() {
     }
     assert_eq!(ours.found(), None);
     assert_eq!(provoked.found(), Some(Abuse::MadeYouReset));
-    assert_eq!(provoked.take_resets().unwrap().1[1], 1000);
+    assert_eq!(provoked.take_codes().unwrap().resets_sent[1], 1000);
 }
 
 #[test]
@@ -135,6 +135,35 @@ fn the_engines_words_for_what_it_had_enough_of_are_understood() {
 }
 
 #[test]
+fn requests_that_ran_for_long_pay_for_being_taken_back() {
+    let now = Instant::now();
+    let mut guard = guard(now);
+    for _ in 0..10_000 {
+        guard.received(&frame(3, 0, &[0, 0, 0, 8]), now);
+        guard.excuse_reset();
+    }
+    assert_eq!(guard.found(), None);
+}
+
+#[test]
+fn an_end_is_counted_by_its_code_and_by_who_said_it_unless_it_is_in_order() {
+    let now = Instant::now();
+    let mut guard = guard(now);
+    let end = |code: u8, text: &[u8]| frame(7, 0, &[&[0, 0, 0, 9, 0, 0, 0, code], text].concat());
+    guard.received(&end(2, b"short"), now);
+    guard.sent(&end(11, b"quite a long text"));
+    guard.sent(&end(1, b""));
+    let codes = guard.take_codes().unwrap();
+    assert_eq!(
+        (codes.ends_received[2], codes.ends_sent[11], codes.ends_sent[1]),
+        (1, 1, 1)
+    );
+    guard.sent(&end(0, b""));
+    guard.received(&frame(7, 0, &[0; 7]), now);
+    assert_eq!(guard.take_codes(), None);
+}
+
+#[test]
 fn a_head_is_incomplete_until_its_end() {
     let now = Instant::now();
     let mut guard = guard(now);
@@ -151,7 +180,10 @@ fn an_unknown_code_is_counted_among_the_last() {
     let now = Instant::now();
     let mut guard = guard(now);
     guard.received(&frame(3, 0, &[0xff; 4]), now);
-    assert_eq!(guard.take_resets().unwrap().0[RESET_CODES.len() - 1], 1);
+    assert_eq!(
+        guard.take_codes().unwrap().resets_received[RESET_CODES.len() - 1],
+        1
+    );
 }
 
 proptest! {

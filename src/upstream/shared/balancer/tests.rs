@@ -45,6 +45,7 @@ pub(crate) fn plan_of(balance: Balance, bounded_load: f64, endpoints: Vec<Endpoi
             idle_per_worker: 1,
             idle_timeout: Duration::from_secs(1),
             max_requests: 0,
+            max_age: Duration::ZERO,
         },
         dial: Default::default(),
         sticky: None,

@@ -132,6 +132,7 @@ fn every_failure_has_a_word_of_its_own() {
             fault: TlsFault::Expired,
             reason: String::new(),
         },
+        Failure::Grpc(String::new()),
     ];
     let mut words: Vec<&str> = all.iter().map(Failure::token).collect();
     words.dedup();

@@ -35,6 +35,7 @@ fn plan(endpoints: usize) -> UpstreamPlan {
             idle_per_worker: 1,
             idle_timeout: Duration::from_secs(1),
             max_requests: 0,
+            max_age: Duration::ZERO,
         },
         dial: Default::default(),
         resilience: Default::default(),
@@ -161,7 +162,9 @@ fn the_latest_fault_is_remembered_with_its_moment() {
     let last = LastFault::default();
     assert_eq!(last.get(), None);
     let tokens = Token::ALL.iter().map(|token| Fault::Failed(*token));
-    for (second, fault) in tokens.chain([100, 503, 599].map(Fault::Answered)).enumerate() {
+    let statuses = [100, 503, 599].map(Fault::Answered).into_iter();
+    let of_grpc = Code::ALL.iter().map(|code| Fault::Grpc(*code));
+    for (second, fault) in tokens.chain(statuses).chain(of_grpc).enumerate() {
         let at = Millis(1000 * second as u64 + 1);
         last.note(fault, at);
         assert_eq!(last.get(), Some((fault, at)));
