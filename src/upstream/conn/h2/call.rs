@@ -121,6 +121,12 @@ impl Call {
         Poll::Ready(Ok(parts))
     }
 
+    /// Whether its response, begun, has ended: a head may be all of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.inbound.as_ref().is_some_and(Inbound::is_end)
+    }
+
     /// Bytes of the request so far, its head as text.
     #[must_use]
     pub const fn bytes_written(&self) -> u64 {
