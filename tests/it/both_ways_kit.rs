@@ -456,11 +456,11 @@ pub fn front(speaks: Speaks, back: &Back, more: &str) -> Gateway {
     .start()
 }
 
-/// What is asked of each of the four, given a way to ask and the back.
-type Behaviour = fn(&dyn Fn(&Message) -> Answer, &Back);
+/// A behaviour: asks, and looks at what came of it, on both sides.
+pub type Behaves = fn(&dyn Fn(&Message) -> Answer, &Back);
 
 /// Runs a behaviour over the four.
-pub fn over_all(act: fn(&Message) -> Act, more: &str, behaves: Behaviour) {
+pub fn over_all(act: fn(&Message) -> Act, more: &str, behaves: Behaves) {
     for (inner, outer) in COMBINATIONS {
         eprintln!("{inner:?} in, {outer:?} out");
         let back = Back::start(outer, act);
