@@ -181,11 +181,18 @@ fn an_opaque_tunnel_is_ended_cleanly_and_what_the_client_still_says_arrives() {
 fn an_endpoint_that_leaves_the_file_drains_and_without_rules_its_tunnels_stay() {
     for (rules, goes) in [("rate = 100", true), ("rate = 0", false)] {
         let (a, b) = (ws::echo_backend(), ws::echo_backend());
-        let gateway = started(&[&a, &b], rules);
+        // One worker, so that they are given one each.
+        let config = CONFIG.replace("workers = 2", "workers = 1");
+        let gateway = gateway(&config)
+            .env("OPERATOR", OPERATOR)
+            .token(OPERATOR)
+            .with("list", list(&[&a, &b]))
+            .with("drain", rules)
+            .start();
         let mut first = Client::connect(gateway.connect(), "/");
         let mut second = Client::connect(gateway.connect(), "/");
         let left = |backends: &[&Backend]| {
-            CONFIG
+            config
                 .replace("@list@", &list(backends))
                 .replace("@drain@", rules)
         };
