@@ -15,7 +15,7 @@ use crate::upstream::shared::{AdminState, EndpointKey, EndpointState};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -191,15 +191,12 @@ fn look_at_removed(gateway: &Gateway, told: impl Fn(&EndpointKey) -> bool) -> bo
         running.config.upstreams.contains_key(&**name)
             || all.iter().any(|endpoint| endpoint.key.upstream == *name)
     });
+    let plans = snapshot.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+    let present: HashSet<*const EndpointState> = plans.map(|plan| Arc::as_ptr(&plan.state)).collect();
     let mut unfinished = false;
     let before = std::mem::take(&mut removed.since);
     for endpoint in all.iter().filter(|endpoint| !told(&endpoint.key)) {
-        let present = snapshot
-            .upstreams
-            .iter()
-            .flat_map(|upstream| &upstream.endpoints)
-            .any(|plan| Arc::ptr_eq(&plan.state, endpoint));
-        if present {
+        if present.contains(&Arc::as_ptr(endpoint)) {
             if endpoint.is_shedding() {
                 endpoint.set_shed(None);
             }

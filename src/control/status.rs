@@ -20,6 +20,7 @@ use crate::telemetry::metrics::{
     EndpointSeries, HistogramCounts, ListenerSeries, RouteSeries, Totals, WorkerSeries,
 };
 use crate::telemetry::process::ProcessStats;
+use crate::upstream::conn::Speaks;
 use crate::upstream::shared::balancer::score::scores;
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::{AdminState, EndpointPlan, Target, UpstreamPlan};
@@ -245,6 +246,11 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         balance: plan.balance_name(),
         balance_override: None,
         discovery: None,
+        protocol: match plan.dial.speaks {
+            Speaks::Http1 => "h1",
+            Speaks::Http2 => "h2",
+            Speaks::Either => "auto",
+        },
         tls: plan.dial.tls.as_ref().map(|tls| TlsStatus {
             verified: tls.is_verified(),
         }),

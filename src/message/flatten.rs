@@ -149,6 +149,10 @@ fn write(
         push(buf, most, b"host", Name::Host, &[host])?;
     }
     if let Some(Extended { protocol, key }) = extended {
+        // The engine takes any text for one; as a field it could end its line.
+        if !is_token(protocol.as_bytes()) {
+            return Err(Reject::new(Token::BadRequest, "a protocol that is none"));
+        }
         push(buf, most, b"connection", Name::Connection, &[b"upgrade"])?;
         push(buf, most, b"upgrade", Name::Upgrade, &[protocol.as_bytes()])?;
         push(

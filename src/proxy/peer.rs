@@ -37,6 +37,11 @@ pub(super) fn unanswered(ended: Ended) -> ProxyError {
             detail: Some(detail),
             ..ProxyError::new(Token::UpstreamReset, Side::Endpoint).unsent()
         },
+        Ended::Refused(detail) => ProxyError {
+            detail: Some(detail),
+            reset: true,
+            ..ProxyError::new(Token::UpstreamReset, Side::Endpoint).unsent()
+        },
         Ended::Reset(detail) => ProxyError {
             detail: Some(detail),
             reset: true,

@@ -23,6 +23,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
+/// Goodbyes that a request may come too late for, at one endpoint. Who says it after so many requests each time says it
+/// to others as well that wait for the same connection.
+const MOST_GOODBYES: u32 = 5;
+
 /// One endpoint. What it has not looked at, and what a connection that was there before did not live to answer, is sent
 /// once more, on another.
 pub(super) async fn try_endpoint(
@@ -31,12 +35,13 @@ pub(super) async fn try_endpoint(
     attempt: &mut Try<'_>,
     in_flight: InFlight,
 ) -> Result<Tried, ProxyError> {
-    let mut again = true;
+    let mut left = MOST_GOODBYES;
     loop {
         let peer = reach(client, context, attempt).await?;
         match forward::exchange(client, context, attempt, peer).await {
-            Err(stale) if stale.may_repeat && again => {
-                again = false;
+            Err(stale) if stale.may_repeat && left > 0 => {
+                let goodbye = stale.error.unsent && !stale.error.reset;
+                left = if goodbye { left - 1 } else { 0 };
                 context.end_attempt(Some(Outcome::Failed(stale.error.token)), Instant::now());
             }
             Err(failed) => return Err(failed.error),

@@ -73,16 +73,16 @@ fn check(head: &RequestHead) -> Result<(), ProxyError> {
     if head.method != Method::Get {
         return Err(malformed("a WebSocket handshake is a GET"));
     }
+    let mut keys = head.buf.all(Name::SecWebsocketKey);
+    if !keys.next().is_some_and(handshake::is_key) || keys.next().is_some() {
+        return Err(malformed("Sec-WebSocket-Key is not 16 bytes in base64"));
+    }
     let mut versions = head.buf.all(Name::SecWebsocketVersion);
     if versions.next() != Some(handshake::VERSION) || versions.next().is_some() {
         return Err(ProxyError::refused(Reject::new(
             Token::UpgradeRequired,
             "Sec-WebSocket-Version is not 13",
         )));
-    }
-    let mut keys = head.buf.all(Name::SecWebsocketKey);
-    if !keys.next().is_some_and(handshake::is_key) || keys.next().is_some() {
-        return Err(malformed("Sec-WebSocket-Key is not 16 bytes in base64"));
     }
     Ok(())
 }

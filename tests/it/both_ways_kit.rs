@@ -350,7 +350,7 @@ pub fn ask_h1(gateway: &Gateway, message: &Message) -> Answer {
                 fields: answer.headers.0.clone(),
                 body: answer.body.clone(),
                 announced: answer.headers.has("content-length"),
-                trailers: answer.trailers.0.clone(),
+                trailers: answer.trailers.0,
                 ..Message::default()
             },
             hints,
@@ -456,8 +456,11 @@ pub fn front(speaks: Speaks, back: &Back, more: &str) -> Gateway {
     .start()
 }
 
+/// A behaviour: asks, and looks at what came of it, on both sides.
+pub type Behaves = fn(&dyn Fn(&Message) -> Answer, &Back);
+
 /// Runs a behaviour over the four.
-pub fn over_all(act: fn(&Message) -> Act, more: &str, behaves: fn(&dyn Fn(&Message) -> Answer, &Back)) {
+pub fn over_all(act: fn(&Message) -> Act, more: &str, behaves: Behaves) {
     for (inner, outer) in COMBINATIONS {
         eprintln!("{inner:?} in, {outer:?} out");
         let back = Back::start(outer, act);

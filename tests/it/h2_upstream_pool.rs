@@ -20,6 +20,7 @@ fn a_burst_shares_a_connection_that_is_opened_once() {
     let conns = burst(&gateway, 60);
     eventually("all are there", || server.hits() == 60);
     assert_eq!((server.connections(), server.running()), (1, 60));
+    assert_eq!(gateway.stats()["upstreams"][0]["protocol"], "h2");
     let endpoint = gateway.endpoint(&server.address());
     assert_eq!(endpoint["in_flight"], 60);
     let pool = &endpoint["connections"];

@@ -328,6 +328,23 @@ fn what_another_parser_could_read_in_another_way_reaches_no_endpoint() {
         peer.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, 1, block(&fields)));
         assert_eq!(&came(&mut peer), end, "{what}");
     }
+    // The engine takes any text for a protocol (RFC 8441).
+    let connect = |protocol: &'static str| {
+        let extended = [(":method", "CONNECT"), (":protocol", protocol)];
+        [&extended[..], &usual[1..], &[("sec-websocket-version", "13")]].concat()
+    };
+    for protocol in [
+        "websocket\r\nx-y: 1",
+        "websocket\r\n\r\nGET /admin HTTP/1.1",
+        "web socket",
+        "",
+        " websocket",
+        "a\0",
+    ] {
+        let mut peer = Peer::connect(gateway.web());
+        peer.send(&Frame::new(HEADERS, END_HEADERS, 1, block(&connect(protocol))));
+        assert_eq!(came(&mut peer), answered, "{protocol:?}");
+    }
     assert_eq!(backend.hits(), 0);
     // A trailer may come into a head on its way.
     let mut peer = Peer::connect(gateway.web());

@@ -229,6 +229,30 @@ fn frames_are_looked_at_on_streams_too() {
 }
 
 #[test]
+fn a_stream_is_told_to_go_by_a_close_frame_and_its_end() {
+    let backend = ws::echo_backend();
+    let config = BOTH.replace(
+        "[[routes]]",
+        "[[routes]]\nwebsocket = { inspect = true, max_age = \"1s\" }",
+    );
+    let gateway = gateway(&config).with("app", backend.address()).start();
+    let client = Client::connect(&gateway.web());
+    let mut socket = Socket::open(&client, "/");
+    socket.echo(TEXT, b"hello");
+    assert_eq!(socket.hear(), Some((CLOSE, 1001_u16.to_be_bytes().to_vec())));
+    assert_eq!(socket.hear(), None);
+    socket.say(&ws::frame(CLOSE, &1001_u16.to_be_bytes(), true));
+    eventually("the endpoint hears the goodbye and ends", || {
+        client.turn();
+        backend.open_connections() == 0
+    });
+    eventually("it is counted", || {
+        client.turn();
+        gateway.metric("tidegate_ws_closed_total", &["reason=\"age\""]) == 1.0
+    });
+}
+
+#[test]
 fn requests_are_served_beside_a_tunnel_and_a_plain_connect_is_none() {
     let backend = ws::echo_backend();
     let config = BOTH.replace(

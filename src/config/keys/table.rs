@@ -41,7 +41,7 @@ pub const ROOT: &[Key] = &[
     .example("[\"conf.d/*.toml\"]"),
     Key::table("runtime", RUNTIME, "The process."),
     Key::table("log", LOG, "Logs. The application log goes to standard error."),
-    Key::table("dns", DNS, "Names of endpoints are resolved again when their answers expire. The last good answer stays in use when a look-up fails or finds nothing."),
+    Key::table("dns", DNS, "Names of endpoints are resolved again when their answers expire. The last good answer stays in use when a look-up fails or finds nothing. Authorities of `acme` are looked up in the same way, when they are asked."),
     Key {
         shape: Shape::Named(LISTENER, "web"),
         ..Key::table("listeners", LISTENER, "Where clients connect, by name.")

@@ -15,7 +15,7 @@ const MAX_UNASKED: u64 = 4096;
 /// What the last probe left open.
 #[derive(Debug)]
 pub(super) enum Kept {
-    Http1(Conn),
+    Http1(Box<Conn>),
     Http2(Box<Asked>),
 }
 
@@ -70,7 +70,10 @@ mod tests {
         let dial = Default::default();
         let target = Target::Tcp(listener.local_addr().unwrap());
         let (conn, accepted) = tokio::join!(Conn::open(&target, &dial), listener.accept());
-        (Line(Some(Kept::Http1(conn.unwrap()))), accepted.unwrap().0)
+        (
+            Line(Some(Kept::Http1(Box::new(conn.unwrap())))),
+            accepted.unwrap().0,
+        )
     }
 
     #[tokio::test]

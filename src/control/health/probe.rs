@@ -153,7 +153,7 @@ impl Question {
         match answered {
             Ok(Ok((status, kept))) => Ok(Passed {
                 status: Some(status),
-                line: kept.then_some(Kept::Http1(conn)),
+                line: kept.then_some(Kept::Http1(Box::new(conn))),
             }),
             Ok(Err(failed)) => Err(failed),
             Err(_) => Err(late(within, &conn.wire).into()),

@@ -114,6 +114,8 @@ pub struct UpstreamStatus {
     pub discovery: Option<DiscoveryStatus>,
     /// Where that is not the file's.
     pub balance_override: Option<BalanceStatus>,
+    /// What endpoints are spoken to in: `h1`, `h2`, or what each agrees on.
+    pub protocol: &'static str,
     /// `null` where endpoints are spoken to in the clear.
     pub tls: Option<TlsStatus>,
     /// `null` where each request is balanced by itself.

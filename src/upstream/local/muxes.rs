@@ -107,8 +107,9 @@ impl LocalEndpoint {
         let (pool, now) = (self.pool.get(), Instant::now());
         let mut seat = None;
         self.muxes.open.borrow_mut().retain(|mux| {
-            if is_worn_out(pool, mux.requests(), mux.opened, now) || !mux.is_open() || !self.is_led_to_by(mux)
-            {
+            // Whom it was opened for it serves, however long that took.
+            let worn_out = mux.requests() > 0 && is_worn_out(pool, mux.requests(), mux.opened, now);
+            if worn_out || !mux.is_open() || !self.is_led_to_by(mux) {
                 mux.leave();
                 return false;
             }

@@ -46,7 +46,7 @@ pub(super) const TLS: &[Key] = &[
         "h2,http/1.1",
         "Protocols that clients may agree on, preferred ones first; clients that offer none speak HTTP/1.1. `protocols` is for listeners without TLS.",
     ),
-    Key::optional_table("client_auth", CLIENT_AUTH, "Certificates of clients. Absent: none is asked for."),
+    Key::optional_table("client_auth", CLIENT_AUTH, "Certificates of clients. Absent: none is asked for. A session is resumed no longer than what was shown for it is good: the client's chain, and the lists."),
     Key {
         shape: Shape::Tables(NAMED_CLIENT_AUTH, None),
         ..Key::table(

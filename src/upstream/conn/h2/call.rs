@@ -14,8 +14,10 @@ use std::task::{Context, Poll, ready};
 /// Why a stream ended before its response did.
 #[derive(Debug)]
 pub enum Ended {
-    /// The endpoint has not looked at the request: it refused the stream, or said goodbye before its turn.
+    /// The endpoint has not looked at the request: it said goodbye before its turn.
     Unprocessed(&'static str),
+    /// The same, because it takes no more of them now.
+    Refused(&'static str),
     /// The endpoint took the stream back.
     Reset(&'static str),
     /// What came on the stream breaks the rules of HTTP/2.
@@ -146,7 +148,7 @@ impl Call {
             return Ended::Unprocessed("the endpoint said goodbye (GOAWAY) before the request's turn");
         }
         if error.is_remote() && reason == Some(Reason::REFUSED_STREAM) {
-            return Ended::Unprocessed(frames::detail(&error));
+            return Ended::Refused(frames::detail(&error));
         }
         if error.is_remote() {
             return Ended::Reset(frames::detail(&error));
