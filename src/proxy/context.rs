@@ -190,6 +190,7 @@ impl RequestContext {
     }
 
     /// The head has arrived.
+    #[inline]
     pub fn begin(&mut self, head: RequestHead) {
         self.grpc = head.buf.get(Name::ContentType).is_some_and(grpc::is_grpc);
         self.request = Some(head);

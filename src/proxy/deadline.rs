@@ -22,14 +22,20 @@ impl Deadline {
     /// # Errors
     /// `deadline` where it has passed already, so that no endpoint is bothered; `bad_request` for a `grpc-timeout`
     /// that is none.
+    #[inline]
     pub fn of(context: &RequestContext, timeouts: &Timeouts) -> Result<Option<Self>, ProxyError> {
         let own = (!timeouts.total.is_zero()).then(|| Self {
             at: context.start + timeouts.total,
             key: "routes.timeouts.total",
         });
-        if !context.grpc {
-            return Ok(own);
+        if context.grpc {
+            Self::of_call(context, own)
+        } else {
+            Ok(own)
         }
+    }
+
+    fn of_call(context: &RequestContext, own: Option<Self>) -> Result<Option<Self>, ProxyError> {
         let allowed = grpc::timeout(&context.head()?.buf)?;
         // What is beyond the clock's end is no deadline.
         let given = allowed

@@ -2,6 +2,7 @@
 //! gRPC's terms, because they would make something vaguer of an error page.
 
 use super::context::RequestContext;
+use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::prepare::Prepared;
 use crate::message::grpc::{self, Code};
@@ -16,10 +17,19 @@ use std::time::Instant;
 const TOKEN: HeaderName = HeaderName::from_static("x-tidegate-error");
 
 /// Tells an endpoint how much of the time allowed is left for it, where the request has a deadline.
+#[inline]
 pub(super) fn allow(context: &RequestContext, prepared: &mut Prepared) -> Result<(), ProxyError> {
-    let Some(deadline) = context.deadline.filter(|_| context.grpc) else {
-        return Ok(());
-    };
+    match context.deadline {
+        Some(deadline) if context.grpc => allow_until(deadline, context, prepared),
+        _ => Ok(()),
+    }
+}
+
+fn allow_until(
+    deadline: Deadline,
+    context: &RequestContext,
+    prepared: &mut Prepared,
+) -> Result<(), ProxyError> {
     let left = deadline.at.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(deadline.late());
@@ -33,11 +43,17 @@ pub(super) fn allow(context: &RequestContext, prepared: &mut Prepared) -> Result
 }
 
 /// What an endpoint's answer says, by its head: a call of gRPC may be over with it, whatever its status is.
+#[inline]
 pub(super) fn said(context: &RequestContext, response: &ResponseHead) -> Fault {
-    let status = match context.grpc {
-        true => response.buf.find(grpc::STATUS.as_bytes()).next(),
-        false => None,
-    };
+    if context.grpc {
+        said_by_head(response)
+    } else {
+        Fault::Answered(response.status)
+    }
+}
+
+fn said_by_head(response: &ResponseHead) -> Fault {
+    let status = response.buf.find(grpc::STATUS.as_bytes()).next();
     match status.map(Code::of_text) {
         Some(code) if code != Code::Ok => Fault::Grpc(code),
         _ => Fault::Answered(response.status),
@@ -45,10 +61,14 @@ pub(super) fn said(context: &RequestContext, response: &ResponseHead) -> Fault {
 }
 
 /// Notes how a call ended whose answer is complete: by its trailers, or by the head where that was all.
+#[inline]
 pub(super) fn ended(context: &mut RequestContext, by_trailers: Option<Code>) {
-    if !context.grpc {
-        return;
+    if context.grpc {
+        note_end(context, by_trailers);
     }
+}
+
+fn note_end(context: &mut RequestContext, by_trailers: Option<Code>) {
     let Some(head) = &context.response else { return };
     let by_head = || head.buf.find(grpc::STATUS.as_bytes()).next().map(Code::of_text);
     let status = by_trailers.or_else(by_head);
