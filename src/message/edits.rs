@@ -162,6 +162,12 @@ impl Edits {
         self.arena.len()
     }
 
+    /// How many bytes of text there is room for, used or not.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.arena.capacity()
+    }
+
     /// Appends the added lines in order, neighbours in one copy.
     pub fn write_lines(&self, out: &mut Vec<u8>) {
         let mut run = Span::default();

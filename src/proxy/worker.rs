@@ -8,6 +8,7 @@ use super::board::{Board, Peer, WorkerStatus};
 use super::connection;
 use super::explain::{self, Explanation, Question};
 use super::handshake::Handshakes;
+use super::heads;
 use super::tunnel::book::{Book, Told, Which};
 use super::view::{ListenerKey, View, Views};
 use crate::base::clock::Millis;
@@ -431,6 +432,7 @@ impl Worker {
             }
             if turn % SWEEP_TICKS == 0 {
                 self.views.borrow().sweep(now);
+                heads::trim();
             }
             let everybody = self.context.board.shed();
             if turn % TUNNEL_TICKS == 0 {

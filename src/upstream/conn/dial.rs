@@ -11,7 +11,7 @@ use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -117,6 +117,20 @@ impl From<rustls::Error> for BeginError {
 pub struct Behalf {
     /// `None` where nobody knows them, as on unix sockets.
     pub addresses: Option<Addresses>,
+}
+
+impl Behalf {
+    /// Whether a connection that was begun for `own` may be used for `client`: it is announced for the same, or for
+    /// nobody.
+    #[must_use]
+    #[inline]
+    pub fn fits(own: Option<&Weak<Self>>, client: Option<&Arc<Self>>) -> bool {
+        match (own, client) {
+            (None, None) => true,
+            (Some(own), Some(client)) => std::ptr::eq(own.as_ptr(), Arc::as_ptr(client)),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
 }
 
 /// Who wants a connection.

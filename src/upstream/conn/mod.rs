@@ -104,14 +104,7 @@ impl Conn {
     /// Whether requests may go on it: it was begun in this way, and announced for nobody else.
     #[must_use]
     pub fn is_for(&self, dial: &Arc<Dial>, client: Option<&Arc<Behalf>>) -> bool {
-        if !Arc::ptr_eq(&self.dial, dial) {
-            return false;
-        }
-        match (&self.client, client) {
-            (None, None) => true,
-            (Some(own), Some(client)) => std::ptr::eq(own.as_ptr(), Arc::as_ptr(client)),
-            (None, Some(_)) | (Some(_), None) => false,
-        }
+        Arc::ptr_eq(&self.dial, dial) && Behalf::fits(self.client.as_ref(), client)
     }
 
     /// Whether it was announced for a client that has gone.

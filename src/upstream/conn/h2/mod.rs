@@ -117,12 +117,7 @@ impl Mux {
     /// Whether requests of this client may go on it, begun in this way.
     #[must_use]
     pub fn is_for(&self, dial: &Arc<Dial>, client: Option<&Arc<Behalf>>) -> bool {
-        Arc::ptr_eq(&self.dial, dial)
-            && match (&self.client, client) {
-                (None, None) => true,
-                (Some(own), Some(client)) => std::ptr::eq(own.as_ptr(), Arc::as_ptr(client)),
-                (None, Some(_)) | (Some(_), None) => false,
-            }
+        Arc::ptr_eq(&self.dial, dial) && Behalf::fits(self.client.as_ref(), client)
     }
 
     /// Whether it was announced for a client that has gone.
