@@ -214,8 +214,10 @@ impl Secure {
             let read = CIPHER.with(|buffer| self.read_into(cx, &mut buffer.borrow_mut(), into));
             let Poll::Ready(read) = read else {
                 // What waited for company goes alone: nobody may write for a long time.
-                if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
-                    return Poll::Ready(Err(error));
+                if let Poll::Ready(Err(_)) = self.poll_drain(cx) {
+                    // A peer that left may have said something before: the next read tells.
+                    self.write_no_more();
+                    continue;
                 }
                 return Poll::Pending;
             };
@@ -403,6 +405,15 @@ impl Secure {
         self.held.is(0);
         self.refused = false;
         Poll::Ready(Ok(()))
+    }
+
+    /// The socket takes nothing any more: whoever writes from here on is told.
+    fn write_no_more(&mut self) {
+        self.outgoing = Vec::new();
+        self.sent = 0;
+        self.held.is(0);
+        self.refused = false;
+        self.closing = true;
     }
 
     /// Says that nothing more comes, and ends our direction of the socket.

@@ -98,6 +98,33 @@ async fn reads_of_every_size_give_the_same_bytes() {
     }
 }
 
+/// The session tickets that wait for the first response can't be sent to a client that takes nothing more, which
+/// is no reason to lose what it says.
+#[tokio::test]
+async fn a_client_that_takes_nothing_more_is_still_heard() {
+    let (near, far) = pair();
+    let (speak, may_speak) = std::sync::mpsc::sync_channel(1);
+    let (deaf, is_deaf) = std::sync::mpsc::sync_channel(1);
+    let peer = client(far, move |session, socket| {
+        socket.shutdown(std::net::Shutdown::Read).unwrap();
+        deaf.send(()).unwrap();
+        may_speak.recv().unwrap();
+        session.writer().write_all(b"last words").unwrap();
+        session.send_close_notify();
+        session.write_tls(socket).unwrap();
+    });
+    let mut secure = accepted(near).await;
+    is_deaf.recv().unwrap();
+    let mut first = [0; 4];
+    let early = poll_fn(|cx| Poll::Ready(secure.poll_read(cx, &mut first))).await;
+    assert!(early.is_pending(), "{early:?}");
+    speak.send(()).unwrap();
+    assert!(read_all(&mut secure, 100).await.unwrap() == b"last words");
+    let late = poll_fn(|cx| secure.poll_write(cx, b"too late")).await;
+    assert_eq!(late.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    peer.join().unwrap();
+}
+
 #[tokio::test]
 async fn an_idle_session_owns_no_buffer() {
     let (near, far) = pair();
