@@ -3,6 +3,7 @@
 //! Nothing here is compiled or resolved: references between objects are names, files are paths. `snapshot`
 //! turns it into something that can serve.
 
+mod http2;
 mod listener;
 mod process;
 mod resilience;
@@ -13,9 +14,10 @@ mod upstream;
 
 pub use crate::message::causes::{Cause, Causes};
 pub use crate::message::path::{DotSegments, DoubleSlash, EncodedSlash, PathPolicy};
+pub use http2::Http2Bounds;
 pub use listener::{
-    AcceptProxy, Forwarded, H2Limits, Limits, ListenAddress, Listener, Passthrough, Protocol, Protocols,
-    ProxyVersion, RequestIdPolicy,
+    AcceptProxy, Forwarded, Limits, ListenAddress, Listener, Passthrough, Protocol, Protocols, ProxyVersion,
+    RequestIdPolicy,
 };
 pub use process::{
     AccessFormat, AccessLog, AddressFamily, Admin, AdminToken, Dns, Log, LogFormat, LogLevel, Role, Runtime,
@@ -34,7 +36,7 @@ pub use tls::{
 };
 pub use upstream::{
     Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, ShedOrder, Upstream,
-    UpstreamHttp2, UpstreamProtocol,
+    UpstreamProtocol,
 };
 
 /// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.

@@ -5,10 +5,10 @@ use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
-    Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded, H2Limits,
-    HeaderEdits, Health, Learn, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough, PathPolicy,
-    Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, SessionName, Sticky, StickyBy,
-    StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamHttp2, UpstreamTls, WebSocket,
+    Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded,
+    HeaderEdits, Health, Http2Bounds, Learn, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough,
+    PathPolicy, Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, SessionName, Sticky,
+    StickyBy, StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -231,19 +231,21 @@ fn limits(t: &Table) -> Option<Limits> {
         connections_per_ip: t.get("connections_per_ip")?,
         tunnels: t.get("tunnels")?,
         max_connection_age: t.get("max_connection_age")?,
-        h2: h2_limits(t)?,
+        h2: http2_bounds(t, "h2_")?,
     })
 }
 
-fn h2_limits(t: &Table) -> Option<H2Limits> {
-    Some(H2Limits {
-        streams: t.get("h2_streams")?,
-        window: size(t, "h2_window")?,
-        connection_window: size(t, "h2_connection_window")?,
-        send_buffer: usize::try_from(t.get::<u64>("h2_send_buffer")?).ok()?,
-        frame_bytes: size(t, "h2_frame_bytes")?,
-        ping: t.get("h2_ping")?,
-        ping_timeout: t.get("h2_ping_timeout")?,
+/// The bounds of HTTP/2 connections, of which the keys begin like this.
+fn http2_bounds(t: &Table, prefix: &str) -> Option<Http2Bounds> {
+    let key = |name: &str| format!("{prefix}{name}");
+    Some(Http2Bounds {
+        streams: t.get(&key("streams"))?,
+        window: size(t, &key("window"))?,
+        connection_window: size(t, &key("connection_window"))?,
+        send_buffer: usize::try_from(t.get::<u64>(&key("send_buffer"))?).ok()?,
+        frame_bytes: size(t, &key("frame_bytes"))?,
+        ping: t.get(&key("ping"))?,
+        ping_timeout: t.get(&key("ping_timeout"))?,
     })
 }
 
@@ -380,7 +382,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         endpoints: t.tables("endpoints").iter().filter_map(endpoint).collect(),
         discover: t.table("discover").and_then(discover),
         protocol: chosen(t, "protocol")?,
-        http2: upstream_http2(t.table("http2")?)?,
+        http2: http2_bounds(t.table("http2")?, "")?,
         proxy_protocol: t.table("proxy_protocol").and_then(|t| chosen(t, "send")),
         tls: t.table("tls").and_then(upstream_tls),
         pool: pool(t.table("pool")?)?,
@@ -392,18 +394,6 @@ fn upstream(t: &Table) -> Option<Upstream> {
         queue: queue(t.table("queue")?)?,
         drain: drain(t.table("drain")?)?,
         slow_start: t.get("slow_start")?,
-    })
-}
-
-fn upstream_http2(t: &Table) -> Option<UpstreamHttp2> {
-    Some(UpstreamHttp2 {
-        streams: t.get("streams")?,
-        window: size(t, "window")?,
-        connection_window: size(t, "connection_window")?,
-        send_buffer: usize::try_from(t.get::<u64>("send_buffer")?).ok()?,
-        frame_bytes: size(t, "frame_bytes")?,
-        ping: t.get("ping")?,
-        ping_timeout: t.get("ping_timeout")?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Where clients connect.
 
-use super::{AccessLog, Acme, HeaderEdits, HostPattern, Name, PathPolicy, Tls, TunnelBounds};
+use super::{AccessLog, Acme, HeaderEdits, HostPattern, Http2Bounds, Name, PathPolicy, Tls, TunnelBounds};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -126,25 +126,7 @@ pub struct Limits {
     /// Tunnels open at the same time; 0: any number.
     pub tunnels: usize,
     pub max_connection_age: Duration,
-    pub h2: H2Limits,
-}
-
-/// Bounds of HTTP/2 connections.
-#[derive(Clone, Debug, PartialEq)]
-pub struct H2Limits {
-    /// Requests at once on a connection.
-    pub streams: u32,
-    /// Bytes of a request body ahead of the endpoint.
-    pub window: u32,
-    /// The same for all of a connection.
-    pub connection_window: u32,
-    /// Bytes of a response that wait for the connection.
-    pub send_buffer: usize,
-    /// Largest frame taken.
-    pub frame_bytes: u32,
-    /// Silence after which a PING is sent; zero: never.
-    pub ping: Duration,
-    pub ping_timeout: Duration,
+    pub h2: Http2Bounds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

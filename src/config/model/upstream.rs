@@ -1,6 +1,6 @@
 //! Groups of endpoints, and how connections to them are made.
 
-use super::{Breaker, Health, Outlier, ProxyVersion, Retry, Sticky, UpstreamTls};
+use super::{Breaker, Health, Http2Bounds, Outlier, ProxyVersion, Retry, Sticky, UpstreamTls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -120,7 +120,7 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     pub discover: Option<Discover>,
     pub protocol: UpstreamProtocol,
-    pub http2: UpstreamHttp2,
+    pub http2: Http2Bounds,
     /// The PROXY protocol header that connections begin with; `None`: none.
     pub proxy_protocol: Option<ProxyVersion>,
     /// `None`: endpoints are spoken to in the clear.
@@ -149,24 +149,6 @@ pub enum UpstreamProtocol {
     H2,
     /// What ALPN says; in the clear HTTP/1.1.
     Auto,
-}
-
-/// Bounds of HTTP/2 connections to endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UpstreamHttp2 {
-    /// Requests at once on a connection.
-    pub streams: u32,
-    /// Bytes of a response ahead of the client.
-    pub window: u32,
-    /// The same for all of a connection.
-    pub connection_window: u32,
-    /// Bytes of a request that wait for the connection.
-    pub send_buffer: usize,
-    /// Largest frame taken.
-    pub frame_bytes: u32,
-    /// Silence after which a PING is sent; zero: never.
-    pub ping: Duration,
-    pub ping_timeout: Duration,
 }
 
 /// How endpoints leave that are told to.

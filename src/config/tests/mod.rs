@@ -89,7 +89,7 @@ fn defaults_are_those_of_the_field() {
         connections_per_ip: 0,
         tunnels: 0,
         max_connection_age: Duration::ZERO,
-        h2: model::H2Limits {
+        h2: model::Http2Bounds {
             streams: 128,
             window: 256 << 10,
             connection_window: 1 << 20,

@@ -120,6 +120,12 @@ pub struct Behalf {
 }
 
 impl Behalf {
+    /// Whether the client has gone that a connection was begun for.
+    #[must_use]
+    pub fn has_gone(own: Option<&Weak<Self>>) -> bool {
+        own.is_some_and(|client| client.strong_count() == 0)
+    }
+
     /// Whether a connection that was begun for `own` may be used for `client`: it is announced for the same, or for
     /// nobody.
     #[must_use]

@@ -110,9 +110,7 @@ impl Conn {
     /// Whether it was announced for a client that has gone.
     #[must_use]
     pub fn is_orphan(&self) -> bool {
-        self.client
-            .as_ref()
-            .is_some_and(|client| client.strong_count() == 0)
+        Behalf::has_gone(self.client.as_ref())
     }
 
     /// Whether an idle connection can carry another request: nothing was sent to it unasked, it was not closed.

@@ -1,9 +1,7 @@
 //! How connections to the endpoints of an upstream begin, as the configuration says it.
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{
-    DnsName, EndpointAddress, ProxyVersion, Upstream, UpstreamHttp2, UpstreamProtocol,
-};
+use crate::config::model::{DnsName, EndpointAddress, Http2Bounds, ProxyVersion, Upstream, UpstreamProtocol};
 use crate::net::proxy_protocol::Version;
 use crate::tls::client::{self, ClientTls};
 use crate::upstream::conn::{ALPN_HTTP2, ALPN_HTTP11, Dial, Http2, Speaks};
@@ -75,8 +73,8 @@ const fn alpn(protocol: UpstreamProtocol) -> &'static [&'static [u8]] {
     }
 }
 
-const fn http2(bounds: UpstreamHttp2) -> Http2 {
-    let UpstreamHttp2 {
+const fn http2(bounds: Http2Bounds) -> Http2 {
+    let Http2Bounds {
         streams,
         window,
         connection_window,

@@ -123,9 +123,7 @@ impl Mux {
     /// Whether it was announced for a client that has gone.
     #[must_use]
     pub fn is_orphan(&self) -> bool {
-        self.client
-            .as_ref()
-            .is_some_and(|client| client.strong_count() == 0)
+        Behalf::has_gone(self.client.as_ref())
     }
 
     /// A place on it for one request, if it takes one more: by the endpoint's word, and by ours.
