@@ -19,7 +19,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: bench-tool origin --port P [--port P2]
        bench-tool relay  --port P --to P [--buffer BYTES]
-       bench-tool load   --port P [--kind small|down|up|echo] [--connections 64] [--seconds 1] [--warm 0.3]
+       bench-tool load   --port P [--kind small|down|up|echo|upgrade] [--connections 64] [--seconds 1] [--warm 0.3]
                          [--rate R] [--requests N] [--new-connections] [--pids 1,2]
        bench-tool request --kind small|down|up   (writes the request's bytes)
        bench-tool idle   --port P --kind websocket|keep-alive --connections N [--settle 1] [--pids 1,2]";
