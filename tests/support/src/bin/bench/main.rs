@@ -13,6 +13,7 @@ mod procfs;
 mod relay;
 mod requests;
 mod slots;
+mod storm;
 
 use std::process::ExitCode;
 
@@ -22,7 +23,8 @@ usage: bench-tool origin --port P [--port P2]
        bench-tool load   --port P [--kind small|down|up|echo|upgrade] [--connections 64] [--seconds 1] [--warm 0.3]
                          [--rate R] [--requests N] [--new-connections] [--pids 1,2]
        bench-tool request --kind small|down|up   (writes the request's bytes)
-       bench-tool idle   --port P --kind websocket|keep-alive --connections N [--settle 1] [--pids 1,2]";
+       bench-tool idle   --port P --kind websocket|keep-alive --connections N [--settle 1] [--pids 1,2]
+       bench-tool storm  --port P --connections N [--opening-rate 1000] [--seconds 20]";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         "relay" => relay::run(&args),
         "load" => load::run(&args),
         "idle" => idle::run(&args),
+        "storm" => storm::run(&args),
         "request" => load::write_request(&args),
         _ => Err(USAGE.into()),
     });
