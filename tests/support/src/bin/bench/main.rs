@@ -24,7 +24,7 @@ usage: bench-tool origin --port P [--port P2]
                          [--rate R] [--requests N] [--new-connections] [--pids 1,2]
        bench-tool request --kind small|down|up   (writes the request's bytes)
        bench-tool idle   --port P --kind websocket|keep-alive --connections N [--settle 1] [--pids 1,2]
-       bench-tool storm  --port P --connections N [--opening-rate 1000] [--seconds 20]";
+       bench-tool storm  --port P --connections N [--opening-rate 1000] [--seconds 20] [--at-once]";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);

@@ -1,7 +1,8 @@
 //! Many WebSockets whose clients come back as soon as they are closed, without any wait: what a drain or a reload does
 //! to everybody when nobody is polite.
 //!
-//! Opens them at a steady rate, prints `open`, waits for a line on its input, and then watches.
+//! Opens them at a steady rate, prints `open`, waits for a line on its input, and then watches; with `--at-once` it
+//! watches from the beginning.
 
 use crate::args::Args;
 use crate::exchange::{Kind, Plan, Progress};
@@ -67,6 +68,11 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let opening_rate: f64 = args.get_or("opening-rate", 1000.0)?;
     let window = Duration::from_secs_f64(args.get_or("seconds", 20.0)?);
     let mut storm = Storm::new(port, wanted, opening_rate)?;
+    if args.switch("at-once") {
+        storm.drive(|storm| storm.begun.elapsed() > window)?;
+        storm.report();
+        return Ok(());
+    }
     let patience = Instant::now() + Duration::from_secs_f64(wanted as f64 / opening_rate) + window;
     storm.drive(|storm| storm.open == wanted || Instant::now() > patience)?;
     if storm.open < wanted {
@@ -238,7 +244,7 @@ impl Storm {
         };
         let sample = json!({
             "closed": closed, "close_codes": close_codes, "handshakes": done.len(), "failed": failed,
-            "not_back": self.clients.len() - self.open, "most_in_a_second": most_in_a_second(done),
+            "open": self.open, "not_back": self.clients.len() - self.open, "most_in_a_second": most_in_a_second(done),
             "last_seconds": done.last().map(|(at, _)| at.as_secs_f64()),
             "p50_ms": quantile(0.5), "p99_ms": quantile(0.99), "max_ms": quantile(1.0),
         });
