@@ -9,6 +9,7 @@ use super::handshake::{self, Unopened};
 use super::retry::Tries;
 use super::service::Begun;
 use super::tunnel::Tunnel;
+use super::upgrade::Places;
 use super::view::{ListenerKey, ListenerView};
 use super::worker::Worker;
 use super::{forward, hash_key, hold, room};
@@ -81,6 +82,9 @@ async fn endpoint(
     plan: &Arc<PassthroughPlan>,
     upstream: &Rc<LocalUpstream>,
 ) -> Result<(Box<Conn>, OpenTunnel), ProxyError> {
+    let mut places = Places::default();
+    places.enter_listener(context)?;
+    context.places = Some(Box::new(places));
     let mut now = Millis::of(context.head_done);
     upstream.note_request(now);
     let policies = &upstream.plan.resilience;

@@ -123,6 +123,21 @@ pub(super) struct Places {
     _client: Option<ClientPermit>,
 }
 
+impl Places {
+    /// A place among the tunnels of the listener that it came by.
+    pub fn enter_listener(&mut self, context: &RequestContext) -> Result<(), ProxyError> {
+        let listener = &context.listener.plan;
+        let most = listener.limits.tunnels;
+        if most > 0 {
+            let board = &context.worker.context.board;
+            let place = board.tally("listener", &listener.name).enter(most);
+            self._counted
+                .push(place.ok_or_else(|| full("`limits.tunnels` are open"))?);
+        }
+        Ok(())
+    }
+}
+
 /// Lets a handshake in: its page may, there is room for one more, and its turn has come.
 pub(super) async fn admit(
     client: &mut Client,
@@ -141,26 +156,12 @@ pub(super) async fn admit(
         )));
     }
     let board = context.worker.context.board.clone();
-    let listener = &context.listener.plan;
     let mut places = Places::default();
-    for (limit, kind, name, detail) in [
-        (
-            listener.limits.tunnels,
-            "listener",
-            &listener.name,
-            "`limits.tunnels` are open",
-        ),
-        (
-            rules.connections,
-            "route",
-            &route.name,
-            "`websocket.connections` are open",
-        ),
-    ] {
-        if limit > 0 {
-            let place = board.tally(kind, name).enter(limit);
-            places._counted.push(place.ok_or_else(|| full(detail))?);
-        }
+    places.enter_listener(context)?;
+    if rules.connections > 0 {
+        let place = board.tally("route", &route.name).enter(rules.connections);
+        let place = place.ok_or_else(|| full("`websocket.connections` are open"))?;
+        places._counted.push(place);
     }
     if rules.connections_per_ip > 0 {
         let permit = board.admit_tunnel(&route.name, context.client_ip, rules.connections_per_ip);

@@ -110,6 +110,7 @@ impl Tunnel {
             listener: context.listener.plan.name.clone(),
             route,
             endpoint: self.open.endpoint().clone(),
+            held: context.has_home(),
         };
         let id = context.worker.context.board.number_tunnel();
         let card = Card::new(
@@ -351,7 +352,7 @@ pub(super) async fn run<T>(tunnel: Box<Tunnel>, mut client: Box<Client>, entry: 
 /// A tunnel that was told to go, as its record has it.
 fn left(leave: Leave) -> ProxyError {
     let token = match leave.why {
-        Closed::Drain | Closed::Deadline => Token::Draining,
+        Closed::Drain | Closed::Rebalance | Closed::Deadline => Token::Draining,
         _ => Token::AbortedClient,
     };
     ProxyError {

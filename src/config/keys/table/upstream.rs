@@ -105,6 +105,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         DRAIN,
         "How an endpoint leaves that is told to drain, or put into maintenance: it gets nothing new, and what runs there is finished.",
     ),
+    Key::optional_table(
+        "rebalance",
+        REBALANCE,
+        "When an endpoint is added, or comes back, and has its full share (`slow_start`), tunnels of those that have more than theirs are asked to go, the newest first, as in a drain: with close code 1012 where frames are known, by the end of the connection otherwise. Clients that come back find the new one by `balance`. None is asked that a session of `sticky` would bring back, or that was opened since; backups take no part. Absent: what is uneven stays so.",
+    ),
     Key::table(
         "retry",
         RETRY,
@@ -277,6 +282,24 @@ const QUEUE: &[Key] = &[
         "Requests that may wait, over all workers. 0: none waits.",
     ),
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
+];
+
+const REBALANCE: &[Key] = &[
+    Key::new(
+        "rate",
+        Form::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
+        "10",
+        "Tunnels per second that are asked to go, over all endpoints and workers.",
+    ),
+    Key::new(
+        "threshold",
+        Form::Ratio,
+        "0.2",
+        "How far an endpoint may be above its share of the tunnels by weight, as a part of it: at 0.2, who has a fifth more than that keeps them.",
+    ),
 ];
 
 const DRAIN: &[Key] = &[
