@@ -6,6 +6,7 @@ use super::context::{RequestContext, Text};
 use super::ends::Ends;
 use super::error::{ProxyError, Side};
 use super::handshake::{self, Unopened};
+use super::peer::Peer;
 use super::retry::Tries;
 use super::service::Begun;
 use super::tunnel::Tunnel;
@@ -62,7 +63,7 @@ pub(super) async fn pass(
                 wire.carry(&hello);
                 wire.carry(&meanwhile);
             }
-            Some((Box::new(Tunnel::new(conn, open, context)), client))
+            Some((Box::new(Tunnel::new(Peer::H1(conn), open, context)), client))
         }
         Err(error) => {
             context.failed(&error);

@@ -8,12 +8,14 @@ use super::board::{ClientPermit, Tally, TunnelPermit};
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
+use crate::message::edits::Edits;
 use crate::message::framing::{connection_has, upgrade_protocol};
 use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::names::Name;
 use crate::message::token::{Reject, Token};
 use crate::snapshot::RoutePlan;
 use crate::ws::handshake;
+use h2::ext::Protocol;
 use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -114,6 +116,29 @@ pub(super) fn check_answer(asked: &RequestHead, response: &ResponseHead) -> Resu
         return Err(refused("Sec-WebSocket-Accept does not fit the key"));
     }
     Ok(())
+}
+
+/// The protocol that a request asks for, as an extended CONNECT has it.
+pub(super) fn protocol(asked: &RequestHead) -> Protocol {
+    let named = asked.buf.get(Name::Upgrade).unwrap_or_default();
+    match std::str::from_utf8(named) {
+        // Its name is that, however it is written (RFC 6455 section 11.2).
+        Ok(named) if !is_websocket(named.as_bytes()) => Protocol::from(named),
+        Ok(_) | Err(_) => Protocol::from_static("websocket"),
+    }
+}
+
+/// What an endpoint that took an extended CONNECT is to have said in HTTP/1.1: that it switched, and that it understood
+/// the handshake, whose key it never saw.
+pub(super) fn answer(asked: &RequestHead, edits: &mut Edits) {
+    let Some(protocol) = asked.buf.get(Name::Upgrade) else {
+        return;
+    };
+    edits.add(b"Upgrade", protocol);
+    if is_websocket(protocol) {
+        let key = asked.buf.get(Name::SecWebsocketKey).unwrap_or_default();
+        edits.add(b"Sec-WebSocket-Accept", handshake::accept_of(key).as_bytes());
+    }
 }
 
 /// A tunnel's places in the counts, given up when it ends.

@@ -78,6 +78,7 @@ mod routing;
 mod slow_start;
 mod sticky;
 mod sticky_gateways;
+mod sticky_h2;
 mod sticky_learn;
 mod sticky_moves;
 mod streaming;
@@ -99,6 +100,8 @@ mod websocket;
 mod websocket_browser;
 mod websocket_frames;
 mod websocket_h2;
+mod websocket_h2_upstream;
+mod websocket_h2_upstream_ends;
 mod workers;
 
 /// The binary under test: the one just built, or another one named by `TIDEGATE_TEST_BINARY`.

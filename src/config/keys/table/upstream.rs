@@ -55,7 +55,7 @@ pub(super) const UPSTREAM: &[Key] = &[
         "protocol",
         Form::Choice(UpstreamProtocol::NAMES),
         "h1",
-        "What endpoints are spoken to in, probes included. `h1`: HTTP/1.1. `h2`: HTTP/2, over TLS by ALPN, in the clear by prior knowledge. `auto`: over TLS what ALPN comes to, in the clear HTTP/1.1. Over HTTP/2 many requests share a connection; a request for a switch of protocols (WebSocket) can't go there.",
+        "What endpoints are spoken to in, probes included. `h1`: HTTP/1.1. `h2`: HTTP/2, over TLS by ALPN, in the clear by prior knowledge. `auto`: over TLS what ALPN comes to, in the clear HTTP/1.1. Over HTTP/2 many requests share a connection; one for a switch of protocols (WebSocket) goes there as an extended CONNECT (RFC 8441) if the endpoint offers that, else with `auto` in HTTP/1.1, and with `h2` it is answered with 502 `upgrade_refused`.",
     ),
     Key::table("http2", HTTP2, "HTTP/2 connections to endpoints."),
     Key::optional_table(
