@@ -6,6 +6,7 @@ use super::drains::Drains;
 use super::failover::FailOvers;
 use super::journal::Journal;
 use super::listeners::{BoundListener, Listeners, Moves};
+use super::rebalance::Rebalances;
 use super::workers::{WorkerView, Workers};
 use crate::config::Loaded;
 use crate::net::listen::{Address, Socket, SocketFile};
@@ -130,6 +131,7 @@ pub struct Gateway {
     /// What operators changed, laid over it. The mutator alone stores it.
     pub overrides: ArcSwap<Overrides>,
     pub drains: Drains,
+    pub rebalances: Rebalances,
     pub failovers: FailOvers,
     /// Rung when endpoints may have changed.
     pub endpoints_changed: Notify,
@@ -178,6 +180,7 @@ impl Gateway {
             names: Names::default(),
             overrides: ArcSwap::from_pointee(parts.overrides),
             drains: Drains::default(),
+            rebalances: Rebalances::default(),
             failovers: parts.failovers,
             endpoints_changed: Notify::new(),
             upstreams_changed: Notify::new(),
