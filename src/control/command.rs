@@ -1,9 +1,11 @@
 //! What can be asked of the gateway, by whom, and what can come of it.
 
 use super::change::Change;
+use super::drills::{DrillWish, Mode};
 use super::overrides::{BalanceWish, EndpointWish, ThresholdWish};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{LogLevel, Role};
+use crate::config::form::quantity;
+use crate::config::model::{Grant, LogLevel};
 use crate::proxy::tunnel::book::Which;
 use crate::upstream::shared::EndpointKey;
 use jiff::Timestamp;
@@ -24,7 +26,7 @@ pub enum Actor {
     /// A user of the admin API, by the name of the token.
     Token {
         name: String,
-        role: Role,
+        role: Grant,
     },
     /// Somebody on the same host who may open the control socket.
     ControlSocket {
@@ -76,6 +78,20 @@ pub enum Action {
         code: u16,
         reason: Option<String>,
     },
+    /// A service says where it is; `told` is all it says. It is done already when it is written down: heartbeats
+    /// don't wait for anybody's reload.
+    RegisterService {
+        service: String,
+        id: String,
+        told: String,
+        anew: bool,
+    },
+    DeregisterService {
+        service: String,
+        id: String,
+    },
+    /// A fail-over drill; it is begun already when it is written down.
+    Drill(DrillWish),
     /// Changes whose time is over are taken back: those that were to end at these moments.
     Expire(BTreeSet<Timestamp>),
 }
@@ -93,6 +109,9 @@ impl Action {
             Self::ChangeBalance(_) => "balance.change",
             Self::ChangeThresholds(_) => "thresholds.change",
             Self::CloseTunnels { .. } => "tunnels.close",
+            Self::RegisterService { .. } => "service.register",
+            Self::DeregisterService { .. } => "service.deregister",
+            Self::Drill(_) => "failover.test",
             Self::Expire(_) => "overrides.expire",
         }
     }
@@ -110,6 +129,10 @@ impl Action {
             Self::ChangeBalance(wish) => wish.upstreams.join(", "),
             Self::ChangeThresholds(wish) => wish.upstreams.join(", "),
             Self::CloseTunnels { which, .. } => which.to_string(),
+            Self::RegisterService { service, id, .. } | Self::DeregisterService { service, id } => {
+                format!("{service}/{id}")
+            }
+            Self::Drill(wish) => wish.endpoint.to_string(),
         }
     }
 
@@ -121,7 +144,19 @@ impl Action {
             | Self::ReloadTls
             | Self::SetLogLevel { .. }
             | Self::ReopenLogs
+            | Self::DeregisterService { .. }
             | Self::Expire(_) => None,
+            Self::RegisterService { told, .. } => Some((told.clone(), None)),
+            Self::Drill(wish) => {
+                let mut told = format!("drill: {}", wish.mode.name());
+                if wish.mode != Mode::Simulate {
+                    told += &format!(" for {}", quantity::write_duration(wish.duration));
+                }
+                if wish.share > 0.0 {
+                    told += &format!(", share {}", wish.share);
+                }
+                Some((told, wish.reason.as_deref()))
+            }
             Self::ChangeEndpoint { wish, .. } => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeBalance(wish) => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeThresholds(wish) => Some((wish.to_string(), wish.reason.as_deref())),

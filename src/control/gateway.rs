@@ -3,9 +3,11 @@
 use super::acme::view::OrderView;
 use super::dns::Names;
 use super::drains::Drains;
+use super::drills::Drills;
 use super::failover::FailOvers;
 use super::journal::Journal;
 use super::listeners::{BoundListener, Listeners, Moves};
+use super::services::Services;
 use super::workers::{WorkerView, Workers};
 use crate::config::Loaded;
 use crate::net::listen::{Address, Socket, SocketFile};
@@ -130,6 +132,9 @@ pub struct Gateway {
     /// What operators changed, laid over it. The mutator alone stores it.
     pub overrides: ArcSwap<Overrides>,
     pub drains: Drains,
+    pub drills: Drills,
+    /// What registered itself.
+    pub services: Services,
     pub failovers: FailOvers,
     /// Rung when endpoints may have changed.
     pub endpoints_changed: Notify,
@@ -156,6 +161,7 @@ pub struct Parts {
     pub loaded: Loaded,
     pub overrides: Overrides,
     pub failovers: FailOvers,
+    pub services: Services,
     pub listeners: Listeners,
     pub workers: Workers,
     pub admin: Option<AdminSocket>,
@@ -178,6 +184,8 @@ impl Gateway {
             names: Names::default(),
             overrides: ArcSwap::from_pointee(parts.overrides),
             drains: Drains::default(),
+            drills: Drills::default(),
+            services: parts.services,
             failovers: parts.failovers,
             endpoints_changed: Notify::new(),
             upstreams_changed: Notify::new(),

@@ -15,7 +15,9 @@
 //! | [`health`] | probes endpoints |
 //! | [`drain`] | the orderly end |
 //! | [`overrides`] | endpoints and balancers changed at run time, kept over reloads and restarts |
+//! | [`services`] | what application servers register themselves |
 //! | [`drains`] | endpoints that were told to leave: what is left there, and the deadline |
+//! | [`drills`] | fail-over tried out, on purpose and for a while |
 //! | [`failover`] | the history of endpoints that went and came |
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`unverified`] | tells whose certificates nobody looks at |
@@ -33,6 +35,7 @@ pub mod discovery;
 pub mod dns;
 pub mod drain;
 pub mod drains;
+pub mod drills;
 pub mod explain;
 pub mod failover;
 pub mod gateway;
@@ -46,6 +49,7 @@ pub mod overrides;
 pub mod overriding;
 pub mod process;
 pub mod reload;
+pub mod services;
 pub mod state_dir;
 pub mod status;
 pub mod sticky_key;

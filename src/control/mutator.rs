@@ -151,8 +151,11 @@ impl Mutator {
             Action::CloseTunnels { which, code, .. } => Outcome::Closed {
                 tunnels: tunnels::close(&self.gateway, which, *code, next.command.dry_run).await,
             },
-            // Nobody asks for it: the mutator does it by itself.
-            Action::Expire(_) => Outcome::Done,
+            // Nobody asks for them here: the mutator does the one by itself, the others are done already.
+            Action::Expire(_)
+            | Action::RegisterService { .. }
+            | Action::DeregisterService { .. }
+            | Action::Drill(_) => Outcome::Done,
             Action::SetLogLevel { level, revert_after } => {
                 if !next.command.dry_run {
                     self.set_level(*level, *revert_after);

@@ -35,7 +35,10 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         | Action::ReloadTls
         | Action::SetLogLevel { .. }
         | Action::ReopenLogs
-        | Action::CloseTunnels { .. } => return Outcome::Done,
+        | Action::CloseTunnels { .. }
+        | Action::RegisterService { .. }
+        | Action::Drill(_)
+        | Action::DeregisterService { .. } => return Outcome::Done,
     };
     let after = match after {
         Ok(after) => after,
@@ -158,9 +161,14 @@ fn note(
             continue;
         };
         if old.admin != new.admin {
+            let trigger = if gateway.drills.is_held(&key) {
+                Trigger::Test
+            } else {
+                Trigger::Manual
+            };
             gateway.failovers.record(FailOver {
                 key,
-                trigger: Trigger::Manual,
+                trigger,
                 from: status::condition(old).name(),
                 to: status::condition(new).name(),
                 reason: format!("by {}: {why}", command.actor),

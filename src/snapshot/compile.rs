@@ -540,13 +540,13 @@ fn sticky_keys(
     Ok(secrets.map(|secret| StickyKey::new(secret, name)).collect())
 }
 
-/// The endpoints that DNS names, but for those that the configuration names itself: what it says of them stands.
+/// The endpoints that are discovered, but for those that the configuration names itself: what it says of them stands.
 fn discovered(upstream: &model::Upstream, directory: &Directory) -> Vec<model::Endpoint> {
     let Some(discover) = &upstream.discover else {
         return Vec::new();
     };
     let written: HashSet<&EndpointAddress> = upstream.endpoints.iter().map(|e| &e.address).collect();
-    let places = directory.places(&discover.name);
+    let places = directory.discovered(&discover.from);
     places
         .iter()
         .map(|place| model::Endpoint {

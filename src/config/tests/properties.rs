@@ -128,7 +128,7 @@ fn everything_on() -> impl Iterator<Item = String> {
         let other_action = ["[routes.redirect]", "[routes.respond]"].contains(&table.as_str());
         // Their files and names are examples, and are nowhere.
         let tls = [".tls", ".acme"].iter().any(|it| table.contains(it));
-        let learn = table.contains(".sticky.learn");
+        let learn = table.contains(".sticky.learn") || table.contains(".discover.registry");
         let other_choice = ["split =", "srv =", "hash ="]
             .iter()
             .any(|it| line.starts_with(it));

@@ -153,6 +153,7 @@ families! {
         START_TIME "tidegate_process_start_time_seconds" Gauge [] "When the process started, in Unix time.";
     }
     Live {
+        SERVICES "tidegate_services" Gauge ["service" "health"] "Services that registered themselves, by what they say of their health: healthy, warning, critical.";
         ENDPOINT_READY "tidegate_endpoint_ready" Gauge ["upstream" "endpoint"] "1 when the endpoint may be picked.";
         ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
         ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";

@@ -1,6 +1,7 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
 use super::check::HOLD;
+use super::drill::Drill;
 use super::health::Checks;
 use super::latency::Latency;
 use super::outlier::{Ejections, LastFault};
@@ -12,7 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Identity of an endpoint: its upstream, and its address as written. The same address in two upstreams is two
 /// endpoints, because their health and load are told apart.
@@ -64,6 +65,9 @@ pub struct EndpointState {
     next_target: AtomicU64,
     /// Its tunnels are asked to go.
     shed: ArcSwapOption<Shed>,
+    /// A fail-over drill, and whether there is one: a load that costs those nothing who hold none.
+    drilled: AtomicBool,
+    drill: ArcSwapOption<Drill>,
 }
 
 impl EndpointState {
@@ -86,6 +90,8 @@ impl EndpointState {
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
             shed: ArcSwapOption::empty(),
+            drilled: AtomicBool::new(false),
+            drill: ArcSwapOption::empty(),
         }
     }
 
@@ -114,6 +120,23 @@ impl EndpointState {
     /// Has its tunnels asked to go, or lets them stay.
     pub fn set_shed(&self, shed: Option<Shed>) {
         self.shed.store(shed.map(Arc::new));
+    }
+
+    /// The drill that is held here, if one is.
+    #[must_use]
+    pub fn drill(&self) -> Option<Arc<Drill>> {
+        if self.drilled.load(Ordering::Relaxed) {
+            self.drill.load_full()
+        } else {
+            None
+        }
+    }
+
+    /// Holds a drill here, or ends it.
+    pub fn set_drill(&self, drill: Option<Arc<Drill>>) {
+        let held = drill.is_some();
+        self.drill.store(drill);
+        self.drilled.store(held, Ordering::Relaxed);
     }
 
     #[must_use]
