@@ -1,6 +1,7 @@
 //! What the tasks of the control runtime share: the way to everything that runs.
 
 use super::acme::view::OrderView;
+use super::cluster::Cluster;
 use super::dns::Names;
 use super::drains::Drains;
 use super::failover::FailOvers;
@@ -131,6 +132,8 @@ pub struct Gateway {
     pub overrides: ArcSwap<Overrides>,
     pub drains: Drains,
     pub failovers: FailOvers,
+    /// The gateways that this one is among.
+    pub cluster: Cluster,
     /// Rung when endpoints may have changed.
     pub endpoints_changed: Notify,
     /// Rung when the upstreams of the configuration in force are to be compiled anew.
@@ -156,6 +159,7 @@ pub struct Parts {
     pub loaded: Loaded,
     pub overrides: Overrides,
     pub failovers: FailOvers,
+    pub cluster: Cluster,
     pub listeners: Listeners,
     pub workers: Workers,
     pub admin: Option<AdminSocket>,
@@ -179,6 +183,7 @@ impl Gateway {
             overrides: ArcSwap::from_pointee(parts.overrides),
             drains: Drains::default(),
             failovers: parts.failovers,
+            cluster: parts.cluster,
             endpoints_changed: Notify::new(),
             upstreams_changed: Notify::new(),
             admin: watch::Sender::new(parts.admin.map(Arc::new)),
