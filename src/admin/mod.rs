@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`endpoints`] | the table of everything that can be asked; router and OpenAPI document are made from it |
 //! | [`auth`] | who asks, and whether they may |
-//! | [`reads`], [`writes`], [`changes`], [`clustering`], [`tunnels`], [`services`], [`drills`] | the answers |
+//! | [`reads`], [`writes`], [`changes`], [`cluster`], [`clustering`], [`tunnels`], [`services`], [`drills`] | the answers |
 //! | [`events`] | what happened, to ask for and to follow |
 //! | [`health`] | is it alive, may it have traffic |
 //! | [`problem`] | errors as JSON |
@@ -18,6 +18,7 @@
 
 pub mod auth;
 pub mod changes;
+pub mod cluster;
 pub mod clustering;
 pub mod drills;
 pub mod endpoints;

@@ -36,6 +36,10 @@ pub enum Actor {
     Anonymous,
     /// The time that somebody gave a change is over.
     Expiry,
+    /// Another gateway of the cluster.
+    Cluster {
+        node: String,
+    },
 }
 
 impl fmt::Display for Actor {
@@ -47,8 +51,19 @@ impl fmt::Display for Actor {
             Self::ControlSocket { uid } => write!(f, "control socket uid {uid}"),
             Self::Anonymous => f.write_str("anonymous"),
             Self::Expiry => f.write_str("expiry"),
+            Self::Cluster { node } => write!(f, "cluster {node}"),
         }
     }
+}
+
+/// One override in another gateway's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedPiece {
+    pub key: String,
+    /// What it was here when that was heard; if it is something else by now, it stays.
+    pub before: Option<String>,
+    /// `None`: it was taken back.
+    pub after: Option<String>,
 }
 
 /// What is asked for.
@@ -90,6 +105,8 @@ pub enum Action {
         service: String,
         id: String,
     },
+    /// Overrides as other gateways have them.
+    ShareOverrides(Vec<SharedPiece>),
     /// A fail-over drill; it is begun already when it is written down.
     Drill(DrillWish),
     /// Changes whose time is over are taken back: those that were to end at these moments.
@@ -111,6 +128,7 @@ impl Action {
             Self::CloseTunnels { .. } => "tunnels.close",
             Self::RegisterService { .. } => "service.register",
             Self::DeregisterService { .. } => "service.deregister",
+            Self::ShareOverrides(_) => "overrides.share",
             Self::Drill(_) => "failover.test",
             Self::Expire(_) => "overrides.expire",
         }
@@ -124,6 +142,7 @@ impl Action {
             | Self::ReloadTls
             | Self::SetLogLevel { .. }
             | Self::ReopenLogs
+            | Self::ShareOverrides(_)
             | Self::Expire(_) => String::new(),
             Self::ChangeEndpoint { endpoint, .. } => endpoint.to_string(),
             Self::ChangeBalance(wish) => wish.upstreams.join(", "),
@@ -145,6 +164,7 @@ impl Action {
             | Self::SetLogLevel { .. }
             | Self::ReopenLogs
             | Self::DeregisterService { .. }
+            | Self::ShareOverrides(_)
             | Self::Expire(_) => None,
             Self::RegisterService { told, .. } => Some((told.clone(), None)),
             Self::Drill(wish) => {

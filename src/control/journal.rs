@@ -191,6 +191,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         (Action::RegisterService { anew: true, .. }, _) => "service.registered",
         (Action::RegisterService { anew: false, .. }, _) => "service.changed",
         (Action::DeregisterService { .. }, _) => "service.deregistered",
+        (Action::ShareOverrides(_), _) => "overrides.shared",
         (Action::Drill(_), _) => "failover.test",
         (Action::Expire(_), _) => "overrides.expired",
     }

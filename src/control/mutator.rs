@@ -143,7 +143,10 @@ impl Mutator {
                 }
                 outcome
             }
-            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) | Action::ChangeThresholds(_) => {
+            Action::ChangeEndpoint { .. }
+            | Action::ChangeBalance(_)
+            | Action::ChangeThresholds(_)
+            | Action::ShareOverrides(_) => {
                 let outcome = overriding::carry_out(&self.gateway, &next.command).await;
                 self.follow_ends();
                 outcome

@@ -11,7 +11,7 @@ pub mod register;
 use crate::upstream::shared::names::{Offer, Place};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -173,6 +173,9 @@ pub struct Instance {
     pub last_heartbeat: Timestamp,
     #[serde(with = "text")]
     pub expires_at: Timestamp,
+    /// The gateway that heard its last heartbeat; `None`: this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_by: Option<String>,
 }
 
 /// Why something can't be registered.
@@ -218,6 +221,8 @@ struct Table {
     /// Something is different from what the file has, and from what was offered to the upstreams.
     unkept: bool,
     unoffered: bool,
+    /// Taken away here, and not told to other gateways yet.
+    removed: BTreeSet<String>,
 }
 
 /// All registrations.
@@ -226,6 +231,8 @@ pub struct Services {
     table: Mutex<Table>,
     /// Rung when there is something to tell: endpoints, expiry.
     pub(super) changed: Notify,
+    /// Rung when there is something to tell other gateways.
+    pub(super) to_share: Notify,
 }
 
 impl Services {
@@ -282,15 +289,17 @@ impl Services {
             registered_at: known.map_or(now, |known| known.registered_at),
             last_heartbeat: now,
             expires_at: end(now, service.ttl),
+            heard_by: None,
             service,
         };
+        table.removed.remove(&instance.service.id);
         table
             .instances
             .insert(instance.service.id.clone(), instance.clone());
         table.unkept = true;
         table.unoffered |= what != Registered::Renewed;
         drop(table);
-        self.changed.notify_one();
+        self.ring();
         Ok((what, instance))
     }
 
@@ -312,11 +321,12 @@ impl Services {
         instance.service.health = health.unwrap_or(before);
         instance.last_heartbeat = now;
         instance.expires_at = end(now, instance.service.ttl);
+        instance.heard_by = None;
         let instance = instance.clone();
         table.unkept = true;
         table.unoffered |= instance.service.health != before;
         drop(table);
-        self.changed.notify_one();
+        self.ring();
         Ok((instance, before))
     }
 
@@ -329,14 +339,76 @@ impl Services {
         let gone = table.instances.remove(id);
         let gone = gone.ok_or_else(|| Refused::Unknown(id.to_owned()))?;
         (table.unkept, table.unoffered) = (true, true);
+        if table.removed.len() < MAX_INSTANCES {
+            table.removed.insert(id.to_owned());
+        }
         drop(table);
-        self.changed.notify_one();
+        self.ring();
         Ok(gone)
     }
 
-    /// Takes away those whose time is over, and gives them.
-    pub fn expire(&self, now: Timestamp) -> Vec<Instance> {
+    /// Another gateway heard a heartbeat, just now as far as this one knows.
+    pub fn heard(&self, mut instance: Instance, by: &str, now: Timestamp) {
         let mut table = self.table();
+        let known = table.instances.get(&instance.service.id);
+        if known.is_none() && table.instances.len() >= MAX_INSTANCES {
+            return;
+        }
+        let news = known.is_none_or(|known| known.service != instance.service);
+        instance.heard_by = Some(by.to_owned());
+        instance.expires_at = end(now, instance.service.ttl);
+        table.removed.remove(&instance.service.id);
+        table.instances.insert(instance.service.id.clone(), instance);
+        table.unkept = true;
+        table.unoffered |= news;
+        drop(table);
+        self.changed.notify_one();
+    }
+
+    /// It was taken away, or ended, at another gateway.
+    pub fn gone_elsewhere(&self, id: &str) {
+        let mut table = self.table();
+        if table.instances.remove(id).is_some() {
+            (table.unkept, table.unoffered) = (true, true);
+        }
+        drop(table);
+        self.changed.notify_one();
+    }
+
+    /// Those whose last heartbeat was heard here.
+    #[must_use]
+    pub fn own(&self) -> Vec<Instance> {
+        let table = self.table();
+        table
+            .instances
+            .values()
+            .filter(|instance| instance.heard_by.is_none())
+            .cloned()
+            .collect()
+    }
+
+    /// Those that were taken away here since this was last asked.
+    pub fn take_removed(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.table().removed)
+    }
+
+    fn ring(&self) {
+        self.changed.notify_one();
+        self.to_share.notify_one();
+    }
+
+    /// Takes away those whose time is over, and gives them; while other gateways can't be heard, not what they hear of.
+    pub fn expire(&self, now: Timestamp, deaf: bool) -> Vec<Instance> {
+        let mut table = self.table();
+        if deaf {
+            let heard_of = table
+                .instances
+                .values_mut()
+                .filter(|instance| instance.heard_by.is_some());
+            for instance in heard_of.filter(|instance| instance.expires_at <= now) {
+                instance.expires_at = end(now, instance.service.ttl);
+            }
+        }
         let over: Vec<String> = table
             .instances
             .values()
@@ -345,7 +417,15 @@ impl Services {
             .collect();
         table.unkept |= !over.is_empty();
         table.unoffered |= !over.is_empty();
-        over.iter().filter_map(|id| table.instances.remove(id)).collect()
+        let over = over
+            .iter()
+            .filter_map(|id| table.instances.remove(id))
+            .collect::<Vec<_>>();
+        drop(table);
+        if !over.is_empty() {
+            self.to_share.notify_one();
+        }
+        over
     }
 
     /// When the next one ends.

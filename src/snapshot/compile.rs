@@ -534,7 +534,11 @@ fn sticky_keys(
         return Ok(Vec::new());
     };
     if cookie.keys.is_empty() {
-        return Ok(vec![StickyKey::new(registry.own_key().secret()?, name)]);
+        let secrets = registry.own_key().secrets()?;
+        return Ok(secrets
+            .iter()
+            .map(|secret| StickyKey::new(secret, name))
+            .collect());
     }
     let secrets = cookie.keys.iter().map(|secret| secret.0.as_bytes());
     Ok(secrets.map(|secret| StickyKey::new(secret, name)).collect())

@@ -62,6 +62,25 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// The same for an event as another gateway told it.
+    #[must_use]
+    pub fn admits_told(&self, event: &Value) -> bool {
+        let text = |key: &str| event[key].as_str().unwrap_or_default();
+        let kind =
+            self.kinds.is_empty() || self.kinds.iter().any(|kind| is_or_below(text("type"), kind, '.'));
+        let severity = Severity::from_name(text("severity"));
+        let target = self.target.as_ref();
+        kind && self
+            .severity
+            .is_none_or(|least| severity.is_some_and(|severity| severity >= least))
+            && target.is_none_or(|target| is_or_below(text("target"), target, '/'))
+            && self
+                .since
+                .is_none_or(|since| text("ts").parse::<Timestamp>().is_ok_and(|at| at > since))
+    }
+}
+
 fn is_or_below(name: &str, wanted: &str, separator: char) -> bool {
     name.strip_prefix(wanted)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))

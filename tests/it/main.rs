@@ -26,6 +26,7 @@ mod breaker;
 mod changes;
 mod check;
 mod cli;
+mod cluster_sharing;
 mod clustering_api;
 mod compose;
 mod config_examples;

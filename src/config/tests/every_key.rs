@@ -44,6 +44,11 @@ endpoints = ['127.0.0.1:5432']
 sticky = { learn = { cookie = 'sid' } }
 [upstreams.own]
 discover = { registry = { service = 'api' } }
+[cluster]
+redis = 'rediss://:secret@localhost'
+[cluster.redis_tls]
+cert = 'Cargo.toml'
+key = 'Cargo.toml'
 [admin]
 address = '127.0.0.1:9900'
 tokens = [{ name = 'a', token = 'env:T' }]
@@ -76,6 +81,7 @@ fn other(form: Form) -> &'static str {
         Form::Prefix | Form::Target => "/other",
         Form::Secret => "env:OTHER",
         Form::Grant => "operator",
+        Form::Redis => "redis://other:6380/2",
         Form::Name if true => "app",
         Form::Method => "OTHER",
         Form::Body | Form::Word | Form::Path | Form::Regex | Form::Name => "other",

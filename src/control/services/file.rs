@@ -76,6 +76,7 @@ mod tests {
             registered_at: Timestamp::UNIX_EPOCH,
             last_heartbeat: Timestamp::UNIX_EPOCH,
             expires_at: Timestamp::UNIX_EPOCH,
+            heard_by: None,
         };
         let mut bad = good.clone();
         bad.service.port = 0;

@@ -31,7 +31,8 @@ pub async fn run(gateway: Arc<Gateway>) {
     let services = &gateway.services;
     let mut write_at: Option<Instant> = None;
     loop {
-        let over = services.expire(Timestamp::now());
+        let deaf = !gateway.cluster.bus.state().works();
+        let over = services.expire(Timestamp::now(), deaf);
         tell(&gateway, &over);
         offer(&gateway);
         let idle = Instant::now() + sleep(services);

@@ -28,10 +28,10 @@ fn a_registration_holds_until_its_time_and_longer_when_it_is_renewed() {
     let (what, instance) = services.register(service("a", "10.0.0.1"), "ops", at(0)).unwrap();
     assert_eq!((what, instance.expires_at), (Registered::New, at(10)));
     services.register(service("b", "10.0.0.2"), "ops", at(0)).unwrap();
-    assert!(services.expire(at(9)).is_empty());
+    assert!(services.expire(at(9), false).is_empty());
     let (renewed, before) = services.renew("a", Some(Condition::Warning), at(9)).unwrap();
     assert_eq!((renewed.expires_at, before), (at(19), Condition::Healthy));
-    let over = services.expire(at(10));
+    let over = services.expire(at(10), false);
     assert_eq!(over.len(), 1);
     assert_eq!(over[0].service.id, "b");
     assert_eq!(services.next_end(), Some(at(19)));
@@ -74,6 +74,26 @@ fn what_says_it_is_critical_is_not_offered() {
     assert!(services.offers().is_none(), "nothing came since");
     assert_eq!(offers.len(), 1);
     assert_eq!(offers[0].place.address.to_string(), "10.0.0.1:8080");
+}
+
+#[test]
+fn what_another_gateway_hears_of_ends_with_its_word_but_not_while_it_can_not_be_heard() {
+    let services = Services::default();
+    let elsewhere = Services::default();
+    let (_, instance) = elsewhere
+        .register(service("a", "10.0.0.1"), "ops", at(0))
+        .unwrap();
+    services.heard(instance.clone(), "gw-2", at(3));
+    assert_eq!(services.next_end(), Some(at(13)), "counted on our own clock");
+    assert!(services.own().is_empty() && services.offers().unwrap().len() == 1);
+    assert!(services.expire(at(20), true).is_empty());
+    assert_eq!(services.next_end(), Some(at(30)));
+    assert_eq!(services.expire(at(30), false).len(), 1);
+    services.heard(instance, "gw-2", at(31));
+    services.renew("a", None, at(32)).unwrap();
+    assert_eq!(services.own().len(), 1, "its last heartbeat was heard here");
+    services.deregister("a").unwrap();
+    assert!(services.take_removed().contains("a") && services.take_removed().is_empty());
 }
 
 #[test]
@@ -205,7 +225,7 @@ proptest! {
                 2 => drop(services.deregister(&id)),
                 _ => {}
             }
-            services.expire(at(now));
+            services.expire(at(now), false);
             let all = services.find(&Query::default());
             prop_assert!(all.iter().all(|one| one.expires_at > at(now) && one.expires_at <= at(now + 10)));
             prop_assert_eq!(services.next_end(), all.iter().map(|one| one.expires_at).min());
