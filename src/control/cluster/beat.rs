@@ -131,12 +131,18 @@ impl<'a> Beats<'a> {
 
     /// A tick came so late.
     fn late(&mut self, by: Duration) {
-        if by < LATE {
-            return;
+        if by >= LATE {
+            self.late_until = Some(Instant::now() + self.cluster.pace.gone_after);
         }
-        let pace = self.cluster.pace;
-        self.late_until = Some(Instant::now() + pace.gone_after);
-        if by >= pace.gone_after {
+    }
+
+    /// Looks at how long ago the last beat was: a process that was stopped does not know it otherwise.
+    fn wake(&mut self) {
+        let Some(by) = self.last.map(|last| last.elapsed()) else {
+            return;
+        };
+        if by >= self.cluster.pace.gone_after {
+            self.late(by);
             let text = format!(
                 "the gateway stood still for {:.1} s: others have taken it for gone",
                 by.as_secs_f64()
@@ -191,6 +197,7 @@ impl<'a> Beats<'a> {
     }
 
     async fn beat(&mut self) {
+        self.wake();
         self.last = Some(Instant::now());
         let record = self.record();
         let bytes = record.encode();
