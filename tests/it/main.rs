@@ -26,7 +26,6 @@ mod breaker;
 mod changes;
 mod check;
 mod cli;
-mod cluster_clock;
 mod cluster_kit;
 mod cluster_members;
 mod cluster_redis;

@@ -122,7 +122,7 @@ impl<'a> Beats<'a> {
             leases: Vec::new(),
             config: 0,
             late_until: None,
-            cpu: (Instant::now(), ProcessStats::read().cpu.unwrap_or_default()),
+            cpu: (Instant::now(), ProcessStats::cpu_time().unwrap_or_default()),
             load: 0.0,
             told: (Condition::Down, Some(Reason::Starting)),
             refused: None,
@@ -154,7 +154,7 @@ impl<'a> Beats<'a> {
     fn record(&mut self) -> Record {
         let now = Instant::now();
         let workers = self.gateway.workers().len();
-        let cpu = ProcessStats::read().cpu.unwrap_or_default();
+        let cpu = ProcessStats::cpu_time().unwrap_or_default();
         let passed = now.duration_since(self.cpu.0);
         if passed >= Duration::from_millis(500) {
             let used = cpu.saturating_sub(self.cpu.1).as_secs_f64();
@@ -281,6 +281,7 @@ impl<'a> Beats<'a> {
 
     fn missed(&mut self, error: StoreError) {
         self.missed = true;
+        self.membership.interrupt();
         // The state of the bus tells of the others.
         if matches!(
             error,
