@@ -126,6 +126,14 @@ def cpu_seconds(pids):
     return total / 1e9
 
 
+def sockets_kib():
+    """What the kernel holds for all sockets of the machine: their structures, counted with all of its small objects, and
+    the pages of what waits in them."""
+    slab = next(line for line in pathlib.Path("/proc/meminfo").read_text().splitlines() if line.startswith("Slab:"))
+    tcp = next(line for line in pathlib.Path("/proc/net/sockstat").read_text().splitlines() if line.startswith("TCP:"))
+    return int(slab.split()[1]) + int(tcp.split()[-1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
 def resident_kib(pids):
     """Memory that these processes hold, as the kernel counts pages."""
     total = 0

@@ -38,7 +38,9 @@ PROXIES = {
     "tidegate": ("tidegate.toml", {}, TIDEGATE),
     "tidegate-unguarded": ("tidegate.toml", UNGUARDED, TIDEGATE),
     "tidegate-guarded": ("tidegate.toml", GUARDED, TIDEGATE),
+    "tidegate-inspect": ("tidegate.toml", {"TIDEGATE_ROUTE": "websocket = { inspect = true }"}, TIDEGATE),
     "nginx": ("nginx.conf", {}, ["nginx", "-c", "@FILE@"]),
+    "nginx-default": ("nginx.conf", {"NGINX_BODY_BUFFER": "16k"}, ["nginx", "-c", "@FILE@"]),
     "haproxy": ("haproxy.cfg", {}, ["haproxy", "-db", "-f", "@FILE@"]),
     "haproxy-splice": ("haproxy.cfg", SPLICING, ["haproxy", "-db", "-f", "@FILE@"]),
     "envoy": ("envoy.json", {}, ["@ENVOY@", "-c", "@FILE@", "--concurrency", "1", "--disable-hot-restart", "-l", "error"]),
@@ -72,7 +74,7 @@ def substitutions(run, logged, secure, port):
         "NGINX_SERVERS": " ".join(f"server {server};" for server in servers),
         "HAPROXY_SERVERS": "\n  ".join(
             f"server s{n} {server} pool-max-conn -1 pool-purge-delay 300s" for n, server in enumerate(servers)),
-        "TIDEGATE_LOG": tidegate_log, "TIDEGATE_GUARDS": "",
+        "TIDEGATE_LOG": tidegate_log, "TIDEGATE_GUARDS": "", "TIDEGATE_ROUTE": "", "NGINX_BODY_BUFFER": "256k",
         "TIDEGATE_ENDPOINTS": ", ".join(f'{{ address = "{server}" }}' for server in servers),
     }
 

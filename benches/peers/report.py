@@ -34,7 +34,7 @@ def table(name, samples):
     latency = any("p50_us" in sample for taken in rows.values() for sample in taken)
     idle = workload.load.startswith("idle")
     titles = ["proxy", workload.unit, "ratio to nginx", "median", "ratio of medians", "clean rounds"]
-    titles += ["requests/s", "p50 µs", "p99 µs"] if latency else ["RSS MiB" if idle else "requests/s"]
+    titles += ["requests/s", "p50 µs", "p99 µs"] if latency else ["RSS MiB", "kernel KiB"] if idle else ["requests/s"]
     lines += ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1)]
     for proxy, taken in rows.items():
         lines.append("| " + " | ".join(cells(proxy, rows, best, key, latency)) + " |")
@@ -55,8 +55,9 @@ def cells(proxy, rows, best, key, latency):
     row = [proxy, f"{chosen[key]:.{digits}f}", ratio, f"{middle:.{digits}f}", of_medians, f"{clean}/{len(taken)}"]
     if latency:
         return row + [f"{chosen['requests_per_second']:.0f}", f"{chosen['p50_us']:.0f}", f"{chosen['p99_us']:.0f}"]
-    last = chosen["rss_after_kib"] / 1024 if "rss_after_kib" in chosen else chosen["requests_per_second"]
-    return row + [f"{last:.1f}"]
+    if "rss_after_kib" in chosen:
+        return row + [f"{chosen['rss_after_kib'] / 1024:.1f}", f"{chosen['kernel_kib_per_connection']:.1f}"]
+    return row + [f"{chosen['requests_per_second']:.1f}"]
 
 
 def median(taken, key):

@@ -88,20 +88,41 @@ def h2load(port, path, request, connections, streams, seconds):
     return {"requests": succeeded, "errors": errors, "seconds": float(took.group(1)) / (1000 if took.group(2) == "ms" else 1)}
 
 
-def idle(port, pids, connections, settle=1.0):
-    """TLS connections that have carried one request and then say nothing: how much memory each is to the proxy."""
-    before, held, made = machine.resident_kib(pids), [], context()
+def idle(port, pids, connections, kind, settle=1.0):
+    """TLS connections that have carried one exchange and then say nothing: how much memory each is to the proxy."""
+    say = {"keep-alive": request_once, "websocket": upgrade}[kind]
+    held, made = [], context()
+    before, kernel_before = machine.resident_kib(pids), machine.sockets_kib()
     try:
         for _ in range(connections):
             stream = made.wrap_socket(socket.create_connection(("127.0.0.1", port), 10), server_hostname="bench.test")
-            stream.sendall(b"GET /small?id=42&page=7 HTTP/1.1\r\nHost: bench.test\r\n\r\n")
-            if not stream.recv(4096).startswith(b"HTTP/1.1 200"):
-                raise RuntimeError("an idle connection was not served")
+            say(stream)
             held.append(stream)
         time.sleep(settle)
-        after = machine.resident_kib(pids)
+        after, kernel_after = machine.resident_kib(pids), machine.sockets_kib()
     finally:
         for stream in held:
             stream.close()
     return {"errors": 0, "connections": connections, "rss_before_kib": before, "rss_after_kib": after,
-            "kib_per_connection": (after - before) / connections}
+            "kib_per_connection": (after - before) / connections,
+            "kernel_kib_per_connection": (kernel_after - kernel_before) / connections}
+
+
+def request_once(stream):
+    stream.sendall(b"GET /small?id=42&page=7 HTTP/1.1\r\nHost: bench.test\r\n\r\n")
+    if not stream.recv(4096).startswith(b"HTTP/1.1 200"):
+        raise RuntimeError("an idle connection was not served")
+
+
+def upgrade(stream):
+    """A WebSocket that has echoed one message."""
+    stream.sendall(b"GET /ws HTTP/1.1\r\nHost: bench.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                   b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+    head = stream.recv(4096)
+    if not head.startswith(b"HTTP/1.1 101") or not head.endswith(b"\r\n\r\n"):
+        raise RuntimeError("an upgrade was refused")
+    # The one message that the origin echoes.
+    payload, mask = b"q" * 64, (0x12, 0x34, 0x56, 0x78)
+    stream.sendall(bytes([0x82, 0x80 | len(payload), *mask]) + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload)))
+    if stream.recv(4096) != bytes([0x82, len(payload)]) + payload:
+        raise RuntimeError("a message was not echoed")

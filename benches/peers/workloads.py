@@ -34,6 +34,8 @@ class Workload:
 
 BODIES = ("tidegate", "nginx", "haproxy", "haproxy-splice", "relay")
 SECURE = ("tidegate", "nginx", "haproxy", "envoy")
+# Envoy is not told to let upgrades through.
+SECURE_TUNNELS = ("tidegate", "nginx", "haproxy")
 WORKLOADS = {
     "small-64": Workload("830 B request, 128 B answer, 64 kept connections", "wrk", goal="≤ 0.80 × nginx"),
     "small-512": Workload("the same over 512 kept connections", "wrk", connections=512, goal="≤ 0.80 × nginx"),
@@ -45,7 +47,10 @@ WORKLOADS = {
                      goal="≤ 1.0 × haproxy-splice, or ≤ 0.75 × nginx"),
     "up": Workload("1 MiB uploads, 16 connections", "wrk", "up", 16, unit="s/GB", proxies=BODIES,
                    goal="≤ 1.0 × haproxy-splice, or ≤ 0.75 × nginx"),
-    "echo": Workload("64 B echo on 1,000 WebSockets", "load", "echo", 1000, goal="≤ 1.05 × nginx"),
+    "echo": Workload("64 B echo on 1,000 WebSockets", "load", "echo", 1000, goal="≤ 1.05 × nginx",
+                     proxies=("tidegate", "tidegate-inspect", "nginx", "haproxy", "relay")),
+    "upgrade": Workload("WebSocket handshake, then the end; 16 at a time", "load", "upgrade", 16, unit="µs/connection",
+                        arguments=("--new-connections",)),
     "small-64-logged": Workload("as small-64, with an access log and two upstream servers", "wrk", logged=True,
                                 proxies=("tidegate", "nginx"), goal="≤ 0.80 × nginx"),
     "guards": Workload("as small-64: health checks, outlier ejection, retries, breaker and slow start off, as by default "
@@ -67,9 +72,11 @@ WORKLOADS = {
     "tls-down": Workload("1 MiB answers over TLS 1.3, 16 connections", "wrk", "down", 16, unit="s/GB", secure=True,
                          proxies=SECURE, goal="≤ 0.50 × nginx"),
     "tls-up": Workload("1 MiB uploads over TLS 1.3, 16 connections", "wrk", "up", 16, unit="s/GB", secure=True,
-                       proxies=SECURE, goal="≤ 0.55 × nginx"),
-    "idle-tls": Workload("idle kept TLS connections", "idle_tls", connections=2000, unit="KiB/connection", secure=True,
+                       proxies=(*SECURE, "nginx-default"), goal="≤ 0.55 × nginx-default"),
+    "idle-tls": Workload("idle kept TLS connections", "idle_tls", "keep-alive", 2000, unit="KiB/connection", secure=True,
                          proxies=SECURE, goal="≤ 20 KiB"),
+    "idle-websocket-tls": Workload("idle WebSockets over TLS 1.3", "idle_tls", "websocket", 5000, unit="KiB/connection",
+                                   secure=True, proxies=SECURE_TUNNELS, goal="≤ 20 KiB"),
 }
 PATHS = {"small": "/small?id=42&page=7", "down": "/down?id=42&page=7", "up": "/upload?id=42"}
 
@@ -175,7 +182,7 @@ class Bench:
         return sample
 
     def idle_tls(self, workload, proxy):
-        return tls.idle(PORT, proxy.pids(), workload.connections)
+        return tls.idle(PORT, proxy.pids(), workload.connections, workload.kind)
 
     def run_tool(self, mode, workload, proxy, *arguments):
         pids = ",".join(map(str, proxy.pids()))

@@ -69,6 +69,7 @@ pub struct Membership {
     /// Beats of those that are not members, as they were last seen.
     old: BTreeMap<NodeId, (u64, u64)>,
     heard: Option<Instant>,
+    interrupted: bool,
 }
 
 impl Membership {
@@ -82,7 +83,13 @@ impl Membership {
             members: BTreeMap::new(),
             old: BTreeMap::new(),
             heard: None,
+            interrupted: false,
         }
+    }
+
+    /// The store did not answer: others may not have heard it either.
+    pub const fn interrupt(&mut self) {
+        self.interrupted = true;
     }
 
     #[must_use]
@@ -94,7 +101,7 @@ impl Membership {
     #[must_use]
     pub fn fresh(&self, now: Instant) -> bool {
         self.heard
-            .is_some_and(|heard| now.saturating_duration_since(heard) <= self.heartbeat * 2)
+            .is_some_and(|heard| now.saturating_duration_since(heard) <= self.heartbeat * 3 / 2)
     }
 
     /// From when on a member is suspected.
@@ -105,7 +112,7 @@ impl Membership {
     /// Takes what the store said just now.
     pub fn hear(&mut self, now: Instant, seen: &[Seen]) -> Vec<Change> {
         let before = self.heard;
-        if !self.fresh(now) {
+        if !self.fresh(now) || std::mem::take(&mut self.interrupted) {
             // Others were cut off too, or we slept: those who live have the time to come back.
             for member in self.members.values_mut() {
                 member.last = member.last.max(now + WAY_BACK);

@@ -15,6 +15,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A dead client is looked for after this silence.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// How long bytes sent to a client may stay unacknowledged before the kernel gives the connection up.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -172,7 +178,10 @@ pub fn bind(address: &Address, count: usize, options: Options) -> io::Result<Bou
 /// The descriptor is not a listening stream socket with an address.
 pub fn adopt(socket: Socket) -> io::Result<Bound> {
     match &socket {
-        Socket::Tcp(socket) => socket.set_nonblocking(true)?,
+        Socket::Tcp(socket) => {
+            socket.set_nonblocking(true)?;
+            bequeath(&socket2::SockRef::from(socket))?;
+        }
         Socket::Unix(socket) => socket.set_nonblocking(true)?,
     }
     if !rustix::net::sockopt::socket_acceptconn(&socket)? {
@@ -219,7 +228,16 @@ fn tcp_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }
+    bequeath(&socket)?;
     Ok(socket)
+}
+
+/// Sets the options of clients' connections. On Linux an accepted socket begins with what the listening one has, so
+/// they cost a connection no system call.
+fn bequeath(socket: &socket2::Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 fn bind_unix(path: &Path, options: Options) -> io::Result<Bound> {

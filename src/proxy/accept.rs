@@ -25,11 +25,6 @@ const MOST_QUEUED: usize = 65_536;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often a full listener looks for room; connections wait in the kernel's queue meanwhile.
 const ROOM_CHECK: Duration = Duration::from_millis(10);
-/// A dead client is looked for after this silence.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
-/// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// An accepted connection that no worker serves yet. It belongs to no runtime: any worker may take it.
 #[derive(Debug)]
 pub struct Accepted {
@@ -61,22 +56,12 @@ impl Accepted {
     /// Joins the calling worker's runtime.
     pub(super) fn into_transport(self) -> io::Result<(Transport, CountedConnection)> {
         let transport = if self.peer.is_some() {
-            let stream = TcpStream::from_std(self.socket.into())?;
-            tune(&stream)?;
-            Transport::Tcp(stream)
+            Transport::Tcp(TcpStream::from_std(self.socket.into())?)
         } else {
             Transport::Unix(UnixStream::from_std(self.socket.into())?)
         };
         Ok((transport, self.count))
     }
-}
-
-/// Options of a client's TCP connection.
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 /// The accept loop of one socket. When it is aborted, what the kernel has queued is still accepted before the

@@ -66,6 +66,7 @@ fn a_node_joins_once_and_is_gone_once_after_its_time() {
 fn a_late_beat_is_suspicious_and_then_forgiven() {
     let (mut members, t) = (membership(), Instant::now());
     members.hear(t, &[seen("b", 5, 1, 0)]);
+    members.hear(t + ms(1000), &[seen("b", 5, 1, 1000)]);
     members.hear(t + ms(1900), &[seen("b", 5, 1, 1900)]);
     assert_eq!(names(&members.lapse(t + ms(2000))), ["?b"]);
     assert_eq!(
@@ -161,6 +162,21 @@ fn who_is_cut_off_judges_nobody_and_gives_others_time_to_come_back() {
         changes.extend(members.lapse(at + ms(n * 1000)));
     }
     assert_eq!(names(&changes), ["xc"]);
+}
+
+#[test]
+fn a_short_interruption_gives_others_their_time_too() {
+    let (mut members, t) = (membership(), Instant::now());
+    members.hear(t, &[seen("b", 5, 1, 900)]);
+    members.interrupt();
+    // Back at once; the other one takes as long as it may.
+    members.hear(t + ms(1400), &[seen("b", 5, 1, 2300)]);
+    for at in [2400, 3400, 4400, 5400] {
+        assert!(members.hear(t + ms(at), &[seen("b", 5, 1, at + 900)]).is_empty());
+        assert!(members.lapse(t + ms(at - 100)).is_empty(), "{at}");
+    }
+    assert!(members.hear(t + ms(5400), &[seen("b", 5, 2, 0)]).is_empty());
+    assert!(members.lapse(t + ms(6400)).is_empty());
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use crate::config::model::{RedisAddress, RedisKind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// Longest wait before the second attempt; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -133,7 +133,7 @@ async fn commands(plane: &Arc<Plane>, raw: Raw, address: &RedisAddress) -> Fault
         if may_move && looked.elapsed() > LOOK {
             looked = Instant::now();
             // A master that came back from a pause does not know that another took its place.
-            if let Ok(now) = plane.resolver.resolve(&plane.options).await
+            if let Ok(Ok(now)) = timeout(PONG, plane.resolver.resolve(&plane.options)).await
                 && now != *address
             {
                 plane.move_on();

@@ -39,15 +39,13 @@ impl Checker<'_> {
         };
         let passwordless = url.password.is_none() && cluster.redis_password.is_none();
         if passwordless && (url.user.is_some() || cluster.redis_user.is_some()) {
-            let message = "there is a user without a password".to_owned();
-            self.error(
-                at(if cluster.redis_user.is_some() {
-                    "redis_user"
-                } else {
-                    "redis"
-                }),
-                message,
-            );
+            let message = "there is a user without a password: the gateway logs in as nobody".to_owned();
+            let key = if cluster.redis_user.is_some() {
+                "redis_user"
+            } else {
+                "redis"
+            };
+            self.warning(at(key), message, None);
         }
         let tls = &cluster.redis_tls;
         let under = |key: &str| join("cluster.redis_tls", key);

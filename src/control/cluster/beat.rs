@@ -122,7 +122,7 @@ impl<'a> Beats<'a> {
             leases: Vec::new(),
             config: 0,
             late_until: None,
-            cpu: (Instant::now(), ProcessStats::read().cpu.unwrap_or_default()),
+            cpu: (Instant::now(), ProcessStats::cpu_time().unwrap_or_default()),
             load: 0.0,
             told: (Condition::Down, Some(Reason::Starting)),
             refused: None,
@@ -131,12 +131,18 @@ impl<'a> Beats<'a> {
 
     /// A tick came so late.
     fn late(&mut self, by: Duration) {
-        if by < LATE {
-            return;
+        if by >= LATE {
+            self.late_until = Some(Instant::now() + self.cluster.pace.gone_after);
         }
-        let pace = self.cluster.pace;
-        self.late_until = Some(Instant::now() + pace.gone_after);
-        if by >= pace.gone_after {
+    }
+
+    /// Looks at how long ago the last beat was: a process that was stopped does not know it otherwise.
+    fn wake(&mut self) {
+        let Some(by) = self.last.map(|last| last.elapsed()) else {
+            return;
+        };
+        if by >= self.cluster.pace.gone_after {
+            self.late(by);
             let text = format!(
                 "the gateway stood still for {:.1} s: others have taken it for gone",
                 by.as_secs_f64()
@@ -148,7 +154,7 @@ impl<'a> Beats<'a> {
     fn record(&mut self) -> Record {
         let now = Instant::now();
         let workers = self.gateway.workers().len();
-        let cpu = ProcessStats::read().cpu.unwrap_or_default();
+        let cpu = ProcessStats::cpu_time().unwrap_or_default();
         let passed = now.duration_since(self.cpu.0);
         if passed >= Duration::from_millis(500) {
             let used = cpu.saturating_sub(self.cpu.1).as_secs_f64();
@@ -191,6 +197,7 @@ impl<'a> Beats<'a> {
     }
 
     async fn beat(&mut self) {
+        self.wake();
         self.last = Some(Instant::now());
         let record = self.record();
         let bytes = record.encode();
@@ -274,6 +281,7 @@ impl<'a> Beats<'a> {
 
     fn missed(&mut self, error: StoreError) {
         self.missed = true;
+        self.membership.interrupt();
         // The state of the bus tells of the others.
         if matches!(
             error,

@@ -147,6 +147,32 @@ fn a_socket_file_that_somebody_else_made_since_stays() {
 }
 
 #[test]
+fn accepted_connections_have_their_options_from_the_listening_socket() {
+    let ours = bind(&any_port(), 2, OPTIONS).unwrap();
+    let given = adopt(Socket::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap())).unwrap();
+    for bound in [ours, given] {
+        let clients: Vec<_> = (0..20)
+            .map(|_| TcpStream::connect(tcp(&bound.address)).unwrap())
+            .collect();
+        let mut accepted = 0;
+        for socket in &bound.sockets {
+            let Socket::Tcp(socket) = socket else {
+                panic!("tcp")
+            };
+            while let Ok((stream, _)) = socket.accept() {
+                let stream = socket2::SockRef::from(&stream);
+                assert!(stream.tcp_nodelay().unwrap());
+                assert!(stream.keepalive().unwrap());
+                assert_eq!(stream.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+                assert_eq!(stream.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+                accepted += 1;
+            }
+        }
+        assert_eq!(accepted, clients.len());
+    }
+}
+
+#[test]
 fn an_adopted_socket_must_listen() {
     let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let expected = listening.local_addr().unwrap();

@@ -20,6 +20,8 @@ pub enum Kind {
     Down,
     Up,
     Echo,
+    /// A WebSocket handshake, and the connection's end.
+    Upgrade,
 }
 
 impl FromStr for Kind {
@@ -31,6 +33,7 @@ impl FromStr for Kind {
             "down" => Ok(Self::Down),
             "up" => Ok(Self::Up),
             "echo" => Ok(Self::Echo),
+            "upgrade" => Ok(Self::Upgrade),
             _ => Err(()),
         }
     }
@@ -47,6 +50,8 @@ enum Expected {
     Body(usize),
     /// Exactly these bytes.
     Bytes(Vec<u8>),
+    /// A 101 with the right answer to the key.
+    Switch,
 }
 
 /// How much of an answer has come.
@@ -76,6 +81,10 @@ impl Plan {
                     expected: Expected::Bytes(answer),
                 }
             }
+            Kind::Upgrade => Self {
+                request: websocket(),
+                expected: Expected::Switch,
+            },
         }
     }
 
@@ -89,8 +98,21 @@ impl Plan {
                 right.then_some(end == answer.len())
             }
             Expected::Body(length) => take_response(*length, progress, bytes),
+            Expected::Switch => {
+                progress.head.extend_from_slice(bytes);
+                match head_end(&progress.head) {
+                    Some(end) => (end == progress.head.len() && switches(&progress.head)).then_some(true),
+                    None => (progress.head.len() < MAX_HEAD).then_some(false),
+                }
+            }
         }
     }
+}
+
+/// Whether this head accepts our handshake.
+fn switches(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head);
+    head.starts_with("HTTP/1.1 101 ") && head.contains(WEBSOCKET_ACCEPT)
 }
 
 fn take_response(length: usize, progress: &mut Progress, bytes: &[u8]) -> Option<bool> {
@@ -132,7 +154,8 @@ pub fn open(port: u16, as_websocket: bool) -> io::Result<TcpStream> {
         stream.set_read_timeout(Some(OPENING))?;
         stream.write_all(&websocket())?;
         let head = read_head(&mut stream)?;
-        if !head.starts_with("HTTP/1.1 101 ") || !head.contains(WEBSOCKET_ACCEPT) {
+        if !switches(&head) {
+            let head = String::from_utf8_lossy(&head);
             let line = head.lines().next().unwrap_or_default();
             return Err(io::Error::other(format!("upgrade refused: {line:?}")));
         }
@@ -156,7 +179,7 @@ pub fn exchange_once(stream: &mut TcpStream, plan: &Plan) -> io::Result<()> {
     }
 }
 
-fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
     while head_end(&head).is_none() {
@@ -165,5 +188,5 @@ fn read_head(stream: &mut TcpStream) -> io::Result<String> {
             count => head.extend_from_slice(&buffer[..count]),
         }
     }
-    Ok(String::from_utf8_lossy(&head).into_owned())
+    Ok(head)
 }

@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::exchange::{Kind, Plan, exchange_once, open};
-use crate::procfs::rss_kib;
+use crate::procfs::{rss_kib, sockets_kib};
 use serde_json::json;
 use std::error::Error;
 use std::thread::sleep;
@@ -23,7 +23,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     // One exchange first: what is set up once is not the price of a connection.
     exchange_once(&mut open(port, as_websocket)?, &plan)?;
     sleep(settle);
-    let before = rss_kib(&pids);
+    let (before, kernel_before) = (rss_kib(&pids), sockets_kib());
     let mut streams = Vec::with_capacity(wanted);
     for _ in 0..wanted {
         let mut stream = open(port, as_websocket)?;
@@ -31,16 +31,17 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         streams.push(stream);
     }
     sleep(settle);
-    let after = rss_kib(&pids);
+    let (after, kernel_after) = (rss_kib(&pids), sockets_kib());
     // Idle means alive: every connection must still answer.
     let dead = streams
         .iter_mut()
         .filter_map(|stream| exchange_once(stream, &plan).err())
         .count();
-    let per_connection = (after as f64 - before as f64) / wanted as f64;
+    let per_connection = |after: u64, before: u64| (after as f64 - before as f64) / wanted as f64;
     let sample = json!({
         "connections": wanted, "errors": dead, "rss_before_kib": before, "rss_after_kib": after,
-        "kib_per_connection": per_connection,
+        "kib_per_connection": per_connection(after, before),
+        "kernel_kib_per_connection": per_connection(kernel_after, kernel_before),
     });
     println!("{sample}");
     Ok(())

@@ -13,16 +13,18 @@ mod procfs;
 mod relay;
 mod requests;
 mod slots;
+mod storm;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: bench-tool origin --port P [--port P2]
        bench-tool relay  --port P --to P [--buffer BYTES]
-       bench-tool load   --port P [--kind small|down|up|echo] [--connections 64] [--seconds 1] [--warm 0.3]
+       bench-tool load   --port P [--kind small|down|up|echo|upgrade] [--connections 64] [--seconds 1] [--warm 0.3]
                          [--rate R] [--requests N] [--new-connections] [--pids 1,2]
        bench-tool request --kind small|down|up   (writes the request's bytes)
-       bench-tool idle   --port P --kind websocket|keep-alive --connections N [--settle 1] [--pids 1,2]";
+       bench-tool idle   --port P --kind websocket|keep-alive --connections N [--settle 1] [--pids 1,2]
+       bench-tool storm  --port P --connections N [--opening-rate 1000] [--seconds 20] [--at-once]";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         "relay" => relay::run(&args),
         "load" => load::run(&args),
         "idle" => idle::run(&args),
+        "storm" => storm::run(&args),
         "request" => load::write_request(&args),
         _ => Err(USAGE.into()),
     });

@@ -27,6 +27,24 @@ pub fn rss_kib(pids: &[u32]) -> u64 {
     status.filter_map(|text| field(&text, "VmRSS:")).sum()
 }
 
+/// What the kernel holds for all sockets of the machine, in KiB: their own structures (counted with all of its small
+/// objects) and the pages of what waits in them.
+pub fn sockets_kib() -> u64 {
+    const PAGE_KIB: u64 = 4;
+    let slab = fs::read_to_string("/proc/meminfo").ok();
+    let slab = slab.and_then(|text| field(&text, "Slab:")).unwrap_or(0);
+    let stat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    let tcp = stat
+        .lines()
+        .find(|line| line.starts_with("TCP:"))
+        .unwrap_or_default();
+    let pages = tcp
+        .split(" mem ")
+        .nth(1)
+        .and_then(|rest| rest.trim().parse::<u64>().ok());
+    slab + pages.unwrap_or(0) * PAGE_KIB
+}
+
 fn field(status: &str, name: &str) -> Option<u64> {
     status
         .lines()
