@@ -438,3 +438,6 @@ fn event_id(text: &str) -> Result<(u64, u64), StoreError> {
         _ => Err(StoreError::Name(text.chars().take(40).collect())),
     }
 }
+
+#[cfg(test)]
+mod tests;
