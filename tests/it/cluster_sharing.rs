@@ -397,9 +397,13 @@ fn events_of_all_gateways_are_in_one_log_also_those_from_while_redis_was_away() 
         let answer = node
             .gateway
             .admin_get(&format!("/api/v1/events?scope=cluster&{query}"));
+        if answer.status == 503 {
+            return Vec::new();
+        }
         assert_eq!(answer.status, 200, "{answer}");
         answer.json()["events"].as_array().expect("events").clone()
     };
+    one.bus_is("live");
     one.drain(&scene.a, "disk");
     let found = eventually_some("the other one's event", || {
         log(&two, "type=endpoint.draining").pop()

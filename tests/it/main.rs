@@ -30,6 +30,7 @@ mod cluster_kit;
 mod cluster_members;
 mod cluster_redis;
 mod cluster_sentinel;
+mod cluster_sessions;
 mod cluster_sharing;
 mod clustering_api;
 mod compose;
