@@ -52,7 +52,7 @@ pub async fn begin(
 ) -> Result<Response, Problem> {
     let wish = wish(read(&body, EXAMPLE)?)?;
     let begun = run::begin(&api.gateway, &api.commands, &actor, &wish, params.dry_run).await;
-    let Begun { report, mark } = begun.map_err(refused)?;
+    let Begun { report, mark } = begun.map_err(|error| refused(&error))?;
     let runs = mark.is_some() || report.mode != Mode::Simulate;
     let status = if runs {
         StatusCode::ACCEPTED
@@ -109,7 +109,7 @@ fn wish(asked: Asked) -> Result<DrillWish, Problem> {
     })
 }
 
-fn refused(refused: Refused) -> Problem {
+fn refused(refused: &Refused) -> Problem {
     let (status, code) = match refused {
         Refused::NoEndpoint => (StatusCode::NOT_FOUND, "not_found"),
         Refused::Held | Refused::TooMany | Refused::NotActive(_) | Refused::Alone => {
@@ -158,7 +158,10 @@ pub async fn stop(
     Path(id): Path<u64>,
 ) -> Result<Json<Report>, Problem> {
     let stopped = run::stop(&api.gateway, &api.commands, &actor, id).await;
-    stopped.map_err(refused)?.map(Json).ok_or_else(|| no_drill(id))
+    stopped
+        .map_err(|error| refused(&error))?
+        .map(Json)
+        .ok_or_else(|| no_drill(id))
 }
 
 fn no_drill(id: u64) -> Problem {

@@ -98,7 +98,8 @@ pub async fn put(
 fn take(api: &Api, actor: &Actor, dry_run: bool, said: Said) -> Result<Response, Problem> {
     let service = service(said)?;
     let id = service.id.clone();
-    let (what, instance) = register::register(&api.gateway, actor, service, dry_run).map_err(denied)?;
+    let (what, instance) =
+        register::register(&api.gateway, actor, service, dry_run).map_err(|error| denied(&error))?;
     let (status, outcome) = match what {
         Registered::New => (StatusCode::CREATED, "registered"),
         Registered::Changed => (StatusCode::OK, "changed"),
@@ -167,7 +168,7 @@ pub async fn heartbeat(
     } else {
         read(&body, "{\"health\":\"warning\"}, or nothing")?
     };
-    let instance = register::renew(&api.gateway, &actor, &id, beat.health).map_err(denied)?;
+    let instance = register::renew(&api.gateway, &actor, &id, beat.health).map_err(|error| denied(&error))?;
     Ok(Json(json!({ "outcome": "renewed", "service": shown(&instance) })))
 }
 
@@ -181,7 +182,8 @@ pub async fn deregister(
     Path(id): Path<String>,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    let gone = register::deregister(&api.gateway, &actor, &id, params.dry_run).map_err(denied)?;
+    let gone =
+        register::deregister(&api.gateway, &actor, &id, params.dry_run).map_err(|error| denied(&error))?;
     Ok(Json(
         json!({ "outcome": "deregistered", "dry_run": params.dry_run, "service": shown(&gone) }),
     ))
@@ -210,7 +212,7 @@ pub async fn list(
 /// 404 when there is none.
 pub async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
     let found = api.gateway.services.get(&id);
-    let found = found.ok_or_else(|| denied(Refused::Unknown(id).into()))?;
+    let found = found.ok_or_else(|| denied(&Refused::Unknown(id).into()))?;
     Ok(Json(shown(&found)))
 }
 
@@ -280,8 +282,8 @@ fn shown(instance: &Instance) -> Value {
     })
 }
 
-fn denied(denied: Denied) -> Problem {
-    let (status, code) = match &denied {
+fn denied(denied: &Denied) -> Problem {
+    let (status, code) = match denied {
         Denied::NotYours { .. } => (StatusCode::FORBIDDEN, "forbidden"),
         Denied::Refused(Refused::Unknown(_)) => (StatusCode::NOT_FOUND, "not_found"),
         Denied::Refused(Refused::Taken(_)) => (StatusCode::CONFLICT, "conflict"),

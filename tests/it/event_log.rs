@@ -148,7 +148,10 @@ fn a_follower_who_was_away_too_long_learns_how_many_it_missed() {
     let first = events(&gateway, "limit=1")[0]["id"].as_u64().expect("a number");
     // More than are kept.
     let log = |n: usize| {
-        let body = format!("{{\"level\":\"{}\"}}", if n % 2 == 0 { "info" } else { "warn" });
+        let body = format!(
+            "{{\"level\":\"{}\"}}",
+            if n.is_multiple_of(2) { "info" } else { "warn" }
+        );
         let request = format!(
             "PUT /api/v1/log HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()

@@ -228,7 +228,7 @@ impl Sharer {
                 .and_then(|value| std::str::from_utf8(value).ok());
             let wanted = text.filter(|piece| !has_ended(piece));
             let in_force = self.seen.get(&entry.key);
-            if wanted != in_force.map(String::as_str) && !in_force.is_some_and(|piece| text == Some(piece)) {
+            if wanted != in_force.map(String::as_str) && in_force.is_none_or(|piece| text != Some(piece)) {
                 tried.push((entry.clone(), wanted.map(str::to_owned)));
                 by_node.entry(entry.node.clone()).or_default().push(SharedPiece {
                     key: entry.key.clone(),

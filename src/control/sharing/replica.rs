@@ -192,7 +192,7 @@ mod tests {
         replica.merge(entry("a", Some("theirs"), 900, "z"));
         let mine = replica.set("a", bytes("mine"), 100, "b").unwrap();
         assert_eq!(mine.revision, 901);
-        assert_eq!(replica.unsent(), [mine.clone()]);
+        assert_eq!(replica.unsent(), std::slice::from_ref(&mine));
         assert!(
             replica.set("a", bytes("mine"), 5000, "b").is_none(),
             "it stands so already"
