@@ -3,7 +3,7 @@
 
 use super::auth::{self, Need, Peer};
 use super::problem::Problem;
-use super::{Api, changes, clustering, health, reads, tunnels, writes};
+use super::{Api, changes, cluster, clustering, health, reads, tunnels, writes};
 use crate::config::model::Role;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode};
@@ -105,6 +105,10 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     post "/api/v1/config/reload" ADMIN writes::reload, ["dry_run"], "Loads the configuration anew; with dry_run says what would change";
     get "/api/v1/tls" VIEWER reads::tls, [], "Certificates in use by listener, and how getting those goes that the gateway orders itself";
     post "/api/v1/tls/reload" ADMIN writes::reload_tls, ["dry_run"], "Reads certificates, keys and lists of revoked ones anew; bad ones are refused and the old ones kept";
+    get "/cluster/status" VIEWER cluster::status, [], "This gateway in the cluster, as older scripts know it: serverId, status, connections, uptime in ms, clusterSize";
+    get "/cluster/metrics" VIEWER cluster::metrics, [], "All gateways together, as older scripts know it: totalServers, totalConnections, averageLoad, recommendedAction, timestamp";
+    get "/api/v1/clustering/overview" VIEWER cluster::overview, [], "Gateways and endpoints together, their load, fail-overs, and how the bus is";
+    get "/api/v1/clustering/nodes" VIEWER cluster::nodes, LIST, "Gateways of the cluster and the endpoints that this one knows, each with its kind and state";
     get "/api/v1/clustering/load-balancer/config" VIEWER clustering::balancer_config, [], "How each upstream balances, and how it could";
     put "/api/v1/clustering/load-balancer/algorithm" OPERATOR clustering::balancer_algorithm, ["dry_run"], "Another algorithm for one upstream, or for all that there are";
     get "/api/v1/clustering/load-balancer/stats" VIEWER clustering::balancer_stats, [], "Picks and load of each endpoint";

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`endpoints`] | the table of everything that can be asked; router and OpenAPI document are made from it |
 //! | [`auth`] | who asks, and whether they may |
-//! | [`reads`], [`writes`], [`changes`], [`clustering`], [`tunnels`] | the answers |
+//! | [`reads`], [`writes`], [`changes`], [`cluster`], [`clustering`], [`tunnels`] | the answers |
 //! | [`health`] | is it alive, may it have traffic |
 //! | [`problem`] | errors as JSON |
 //! | [`paging`] | lists, piece by piece |
@@ -17,6 +17,7 @@
 
 pub mod auth;
 pub mod changes;
+pub mod cluster;
 pub mod clustering;
 pub mod endpoints;
 mod families;

@@ -2,7 +2,7 @@
 
 use super::paging::Params;
 use super::problem::Problem;
-use super::{Api, families, openapi};
+use super::{Api, cluster, families, openapi};
 use crate::config::{effective, schema};
 use crate::control::explain::{self, Explanation, Unanswered, Wondering};
 use crate::control::gateway::Phase;
@@ -104,6 +104,7 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
     families::resilience(&snapshot, encoder);
     families::orders(&api.gateway.orders.load(), encoder);
     families::certificates(&snapshot, encoder);
+    cluster::families(&api.gateway, encoder);
     health::view::families(&snapshot, encoder);
     encoder.family(&catalogue::DRAIN_SECONDS, |samples| {
         if let Some(deadline) = api.gateway.board.shed().and_then(|shed| shed.deadline) {

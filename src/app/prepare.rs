@@ -4,6 +4,7 @@ use super::ready::ReadyFile;
 use super::{RunOptions, StartError};
 use crate::config::Loaded;
 use crate::config::model::{ListenAddress, Workers as WorkerCount};
+use crate::control::cluster::Cluster;
 use crate::control::failover::{self, FailOvers};
 use crate::control::gateway::{AdminSocket, Node, Parts};
 use crate::control::journal::{Journal, one_line};
@@ -140,8 +141,12 @@ pub(super) fn prepare(
         Workers::start(count, context).map_err(StartError::system("a worker could not be started"))?;
     workers.apply(moves);
     metrics.control.serving(1);
+    let node = place.node();
+    let cluster =
+        Cluster::new(&loaded.config.cluster, &node.id, place.incarnation()).map_err(StartError::Config)?;
     let gateway = Gateway::new(Parts {
-        node: place.node(),
+        node,
+        cluster,
         live,
         tickets,
         acme,
@@ -290,6 +295,17 @@ impl Place {
             .as_ref()
             .and_then(|state| control_socket(&state.control_socket()));
         Ok(Self { state, control })
+    }
+
+    /// Higher with every start.
+    fn incarnation(&self) -> u64 {
+        let Some(state) = &self.state else {
+            return state_dir::incarnation_after(0);
+        };
+        state.incarnation().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the number of this start can't be kept");
+            state_dir::incarnation_after(0)
+        })
     }
 
     fn node(&self) -> Node {

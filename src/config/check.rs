@@ -1,5 +1,6 @@
 //! What only shows when keys are looked at together: references, contradictions, files that are named.
 
+mod cluster;
 mod connections;
 mod sticky;
 
@@ -68,6 +69,7 @@ pub fn check(config: &Config, root: &Table, sources: &Sources, files: &mut Files
     if !checker.lost && !routes_misread {
         checker.usage();
     }
+    checker.cluster(files);
     if let Some(admin) = &config.admin {
         checker.admin(admin);
     }

@@ -3,6 +3,7 @@
 //! Nothing here is compiled or resolved: references between objects are names, files are paths. `snapshot`
 //! turns it into something that can serve.
 
+mod cluster;
 mod http2;
 mod listener;
 mod process;
@@ -14,6 +15,7 @@ mod upstream;
 
 pub use crate::message::causes::{Cause, Causes};
 pub use crate::message::path::{DotSegments, DoubleSlash, EncodedSlash, PathPolicy};
+pub use cluster::{Cluster, DuplicateNode, Labels, RedisAddress, RedisKind, RedisUrl};
 pub use http2::Http2Bounds;
 pub use listener::{
     AcceptProxy, Forwarded, Limits, ListenAddress, Listener, Passthrough, Protocol, Protocols, ProxyVersion,
@@ -51,6 +53,7 @@ pub struct Config {
     /// In the order of the file; included files follow in theirs.
     pub routes: Vec<Route>,
     pub upstreams: BTreeMap<Name, Upstream>,
+    pub cluster: Cluster,
     pub admin: Option<Admin>,
 }
 

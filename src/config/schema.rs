@@ -145,7 +145,8 @@ fn scalar(form: Form) -> Value {
         | Form::Target
         | Form::Upgrade
         | Form::Origin
-        | Form::Secret => json!({ "type": "string" }),
+        | Form::Secret
+        | Form::Redis => json!({ "type": "string" }),
     }
 }
 

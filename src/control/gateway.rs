@@ -1,6 +1,7 @@
 //! What the tasks of the control runtime share: the way to everything that runs.
 
 use super::acme::view::OrderView;
+use super::cluster::Cluster;
 use super::dns::Names;
 use super::drains::Drains;
 use super::failover::FailOvers;
@@ -133,6 +134,8 @@ pub struct Gateway {
     pub drains: Drains,
     pub rebalances: Rebalances,
     pub failovers: FailOvers,
+    /// The gateways that this one is among.
+    pub cluster: Cluster,
     /// Rung when endpoints may have changed.
     pub endpoints_changed: Notify,
     /// Rung when the upstreams of the configuration in force are to be compiled anew.
@@ -158,6 +161,7 @@ pub struct Parts {
     pub loaded: Loaded,
     pub overrides: Overrides,
     pub failovers: FailOvers,
+    pub cluster: Cluster,
     pub listeners: Listeners,
     pub workers: Workers,
     pub admin: Option<AdminSocket>,
@@ -182,6 +186,7 @@ impl Gateway {
             drains: Drains::default(),
             rebalances: Rebalances::default(),
             failovers: parts.failovers,
+            cluster: parts.cluster,
             endpoints_changed: Notify::new(),
             upstreams_changed: Notify::new(),
             admin: watch::Sender::new(parts.admin.map(Arc::new)),

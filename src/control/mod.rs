@@ -17,6 +17,7 @@
 //! | [`overrides`] | endpoints and balancers changed at run time, kept over reloads and restarts |
 //! | [`drains`] | endpoints that were told to leave: what is left there, and the deadline |
 //! | [`rebalance`] | tunnels that are moved to endpoints that joined |
+//! | [`cluster`] | the gateway among others: its beats, who is there, what it tells |
 //! | [`failover`] | the history of endpoints that went and came |
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`unverified`] | tells whose certificates nobody looks at |
@@ -28,6 +29,7 @@ pub mod acme;
 mod breaker;
 pub mod certificates;
 pub mod change;
+pub mod cluster;
 pub mod command;
 pub mod cores;
 pub mod discovery;

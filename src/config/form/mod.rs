@@ -4,6 +4,7 @@ pub mod address;
 pub mod header;
 pub mod pattern;
 pub mod quantity;
+pub mod redis;
 pub mod status;
 
 use super::habits;
@@ -124,6 +125,8 @@ pub enum Form {
     Origin,
     /// Read from where it says by the caller, see [`super::secret`].
     Secret,
+    /// The URL of a Redis, which may have a password in it; read like a secret.
+    Redis,
 }
 
 /// Most workers that can be asked for.
@@ -188,6 +191,9 @@ impl Form {
                 "an origin such as \"https://app.example.com\" or \"https://*.example.com\", or \"null\""
             }
             Self::Secret => "\"env:NAME\" or \"file:/PATH\"",
+            Self::Redis => {
+                "a URL such as \"redis://HOST\", \"rediss://HOST\", \"redis+sentinel://HOST,HOST/MASTER\" or \"redis+cluster://HOST,HOST\", or where it is kept: \"env:NAME\" or \"file:/PATH\""
+            }
         };
         text.to_owned()
     }
@@ -284,7 +290,8 @@ impl Form {
             | Self::Factor
             | Self::Duration { .. }
             | Self::Size { .. }
-            | Self::Secret => Err(Complaint::wrong_type()),
+            | Self::Secret
+            | Self::Redis => Err(Complaint::wrong_type()),
         }
     }
 }

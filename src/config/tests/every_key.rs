@@ -43,6 +43,11 @@ send = 'v2'
 [upstreams.db]
 endpoints = ['127.0.0.1:5432']
 sticky = { learn = { cookie = 'sid' } }
+[cluster]
+redis = 'rediss://:secret@localhost'
+[cluster.redis_tls]
+cert = 'Cargo.toml'
+key = 'Cargo.toml'
 [admin]
 address = '127.0.0.1:9900'
 tokens = [{ name = 'a', token = 'env:T' }]
@@ -74,6 +79,7 @@ fn other(form: Form) -> &'static str {
         Form::AccessFormat => "$status",
         Form::Prefix | Form::Target => "/other",
         Form::Secret => "env:OTHER",
+        Form::Redis => "redis://other:6380/2",
         Form::Name if true => "app",
         Form::Method => "OTHER",
         Form::Body | Form::Word | Form::Path | Form::Regex | Form::Name => "other",
