@@ -38,7 +38,7 @@ pub use tls::{
 };
 pub use upstream::{
     Balance, Discover, DiscoverFrom, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue,
-    Services, ShedOrder, Upstream, UpstreamProtocol,
+    Rebalance, Services, ShedOrder, Upstream, UpstreamProtocol,
 };
 
 /// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.

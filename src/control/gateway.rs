@@ -8,6 +8,7 @@ use super::drills::Drills;
 use super::failover::FailOvers;
 use super::journal::Journal;
 use super::listeners::{BoundListener, Listeners, Moves};
+use super::rebalance::Rebalances;
 use super::services::Services;
 use super::sharing::health::Opinions;
 use super::workers::{WorkerView, Workers};
@@ -139,6 +140,7 @@ pub struct Gateway {
     pub opinions: Opinions,
     /// What registered itself.
     pub services: Services,
+    pub rebalances: Rebalances,
     pub failovers: FailOvers,
     /// The gateways that this one is among.
     pub cluster: Cluster,
@@ -196,6 +198,7 @@ impl Gateway {
             drills: Drills::default(),
             opinions: Opinions::default(),
             services: parts.services,
+            rebalances: Rebalances::default(),
             failovers: parts.failovers,
             cluster: parts.cluster,
             overrides_changed: Notify::new(),

@@ -19,7 +19,8 @@
 //! | [`drains`] | endpoints that were told to leave: what is left there, and the deadline |
 //! | [`sharing`] | what gateways have in common, and how their copies agree |
 //! | [`drills`] | fail-over tried out, on purpose and for a while |
-//! | [`cluster`] | the gateway among others: its beats, who is there, what it tells
+//! | [`rebalance`] | tunnels that are moved to endpoints that joined |
+//! | [`cluster`] | the gateway among others: its beats, who is there, what it tells |
 //! | [`failover`] | the history of endpoints that went and came |
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`unverified`] | tells whose certificates nobody looks at |
@@ -51,6 +52,7 @@ pub mod outlier;
 pub mod overrides;
 pub mod overriding;
 pub mod process;
+pub mod rebalance;
 pub mod reload;
 pub mod services;
 pub mod sharing;

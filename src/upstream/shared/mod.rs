@@ -15,6 +15,7 @@ pub mod overrides;
 pub mod plan;
 pub mod queue;
 pub mod rate;
+pub mod rebalance;
 pub mod registry;
 pub mod resilience;
 pub mod shed;
