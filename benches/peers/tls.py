@@ -71,13 +71,14 @@ def handshakes(port, path, seconds, resumed):
     return sum(int(found.group(1)) for found in counted), elapsed
 
 
-def h2load(port, path, request, connections, streams, seconds):
-    """Requests over HTTP/2 with the same fields as over HTTP/1.1."""
+def h2load(port, path, request, connections, streams, seconds=None, requests=None):
+    """Requests over HTTP/2 with the same fields as over HTTP/1.1: for so long, or so many."""
+    length = [f"-D{seconds}"] if requests is None else [f"-n{requests}"]
     fields = [line.split(": ", 1) for line in pathlib.Path(request).read_text().split("\r\n")[1:] if ": " in line]
     headers = [word for name, value in fields if name != "Host" for word in ("-H", f"{name.lower()}: {value}")]
-    command = ["taskset", "-c", machine.LOAD_CORE, "h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}",
+    command = ["taskset", "-c", machine.LOAD_CORE, "h2load", "-t1", f"-c{connections}", f"-m{streams}", *length,
                "--header-table-size=4096", *headers, f"https://127.0.0.1:{port}{path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=(seconds or 600) + 60)
     counts = re.search(r"requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
     statuses = re.search(r"status codes: (\d+) 2xx", done.stdout)
     took = re.search(r"finished in ([\d.]+)(ms|s)", done.stdout)

@@ -100,6 +100,7 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
             }
         }
     });
+    families::rebalance(&api.gateway.rebalances, &snapshot, encoder);
     families::resilience(&snapshot, encoder);
     families::orders(&api.gateway.orders.load(), encoder);
     families::certificates(&snapshot, encoder);

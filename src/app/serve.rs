@@ -13,8 +13,8 @@ use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
 use crate::control::{
-    Gateway, acme, certificates, cluster, discovery, dns, drains, health, outlier, systemd, unverified,
-    watch as files,
+    Gateway, acme, certificates, cluster, discovery, dns, drains, health, outlier, rebalance, systemd,
+    unverified, watch as files,
 };
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
@@ -79,6 +79,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     task::spawn(dns::run(Arc::clone(&gateway)));
     task::spawn(acme::run(Arc::clone(&gateway)));
     task::spawn(drains::run(Arc::clone(&gateway)));
+    task::spawn(rebalance::run(Arc::clone(&gateway)));
     task::spawn(health::run(Arc::clone(&gateway)));
     task::spawn(health::fail_open::run(Arc::clone(&gateway)));
     task::spawn(outlier::run(Arc::clone(&gateway)));

@@ -9,8 +9,9 @@ thread_local! {
     static PANICS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts the panic of the task that it lives in.
-struct PanicCount;
+/// Counts the panic of the task that it lives in, to its end.
+#[derive(Debug)]
+pub struct PanicCount(());
 
 impl Drop for PanicCount {
     fn drop(&mut self) {
@@ -22,11 +23,18 @@ impl Drop for PanicCount {
 
 /// Runs a future on this thread's runtime.
 pub fn spawn_local<F: Future<Output = ()> + 'static>(future: F) -> JoinHandle<()> {
-    #[allow(clippy::disallowed_methods)]
-    tokio::task::spawn_local(async move {
-        let _count = PanicCount;
+    spawn_local_counted(|count| async move {
+        let _count = count;
         future.await;
     })
+}
+
+/// The same for a future that holds the count itself, which spares a copy of it where many are short.
+pub fn spawn_local_counted<F: Future<Output = ()> + 'static>(
+    make: impl FnOnce(PanicCount) -> F,
+) -> JoinHandle<()> {
+    #[allow(clippy::disallowed_methods)]
+    tokio::task::spawn_local(make(PanicCount(())))
 }
 
 /// Runs a future on the runtime of the calling control task.

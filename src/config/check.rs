@@ -403,6 +403,7 @@ impl Checker<'_> {
             if let Some(sticky) = &upstream.sticky {
                 self.sticky(&at, upstream, sticky);
             }
+            self.rebalance(&at, upstream);
             self.upstream_protocol(&at, upstream);
             let outlier = &upstream.outlier;
             if outlier.max_eject < outlier.eject {

@@ -37,8 +37,8 @@ pub use tls::{
     NamedClientAuth, TLS_GROUPS, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UnknownName, UpstreamTls,
 };
 pub use upstream::{
-    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, ShedOrder, Upstream,
-    UpstreamProtocol,
+    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, Rebalance, ShedOrder,
+    Upstream, UpstreamProtocol,
 };
 
 /// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.

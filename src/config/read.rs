@@ -7,8 +7,9 @@ use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
     Cluster, Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded,
     HeaderEdits, Health, Http2Bounds, Labels, Learn, Limits, Listener, Log, NamedClientAuth, Outlier,
-    Passthrough, PathPolicy, Pool, Protocol, Protocols, Queue, Retry, Rewrite, Route, Runtime, SessionName,
-    Sticky, StickyBy, StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamTls, WebSocket,
+    Passthrough, PathPolicy, Pool, Protocol, Protocols, Queue, Rebalance, Retry, Rewrite, Route, Runtime,
+    SessionName, Sticky, StickyBy, StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamTls,
+    WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -54,6 +55,7 @@ fn runtime(t: &Table) -> Option<Runtime> {
         workers: t.get("workers")?,
         drain_delay: t.get("drain_delay")?,
         drain_timeout: t.get("drain_timeout")?,
+        drain: drain_until(t.table("drain")?, t.get("drain_timeout")?)?,
         state_dir: t.get("state_dir"),
         user: t.get("user"),
         group: t.get("group"),
@@ -394,6 +396,7 @@ fn upstream(t: &Table) -> Option<Upstream> {
         breaker: breaker(t.table("breaker")?)?,
         queue: queue(t.table("queue")?)?,
         drain: drain(t.table("drain")?)?,
+        rebalance: t.table("rebalance").and_then(rebalance),
         slow_start: t.get("slow_start")?,
     })
 }
@@ -501,11 +504,22 @@ fn breaker(t: &Table) -> Option<Breaker> {
 }
 
 fn drain(t: &Table) -> Option<Drain> {
+    drain_until(t, t.get("deadline")?)
+}
+
+fn drain_until(t: &Table, deadline: Duration) -> Option<Drain> {
     Some(Drain {
-        deadline: t.get("deadline")?,
+        deadline,
         rate: t.get("rate")?,
         jitter: t.get("jitter")?,
         order: chosen(t, "order")?,
+    })
+}
+
+fn rebalance(t: &Table) -> Option<Rebalance> {
+    Some(Rebalance {
+        rate: t.get("rate")?,
+        threshold: t.get("threshold")?,
     })
 }
 

@@ -7,6 +7,7 @@ use super::drains::Drains;
 use super::failover::FailOvers;
 use super::journal::Journal;
 use super::listeners::{BoundListener, Listeners, Moves};
+use super::rebalance::Rebalances;
 use super::workers::{WorkerView, Workers};
 use crate::config::Loaded;
 use crate::net::listen::{Address, Socket, SocketFile};
@@ -131,6 +132,7 @@ pub struct Gateway {
     /// What operators changed, laid over it. The mutator alone stores it.
     pub overrides: ArcSwap<Overrides>,
     pub drains: Drains,
+    pub rebalances: Rebalances,
     pub failovers: FailOvers,
     /// The gateways that this one is among.
     pub cluster: Cluster,
@@ -182,6 +184,7 @@ impl Gateway {
             names: Names::default(),
             overrides: ArcSwap::from_pointee(parts.overrides),
             drains: Drains::default(),
+            rebalances: Rebalances::default(),
             failovers: parts.failovers,
             cluster: parts.cluster,
             endpoints_changed: Notify::new(),

@@ -16,7 +16,8 @@
 //! | [`drain`] | the orderly end |
 //! | [`overrides`] | endpoints and balancers changed at run time, kept over reloads and restarts |
 //! | [`drains`] | endpoints that were told to leave: what is left there, and the deadline |
-//! | [`cluster`] | the gateway among others: its beats, who is there, what it tells
+//! | [`rebalance`] | tunnels that are moved to endpoints that joined |
+//! | [`cluster`] | the gateway among others: its beats, who is there, what it tells |
 //! | [`failover`] | the history of endpoints that went and came |
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`unverified`] | tells whose certificates nobody looks at |
@@ -47,6 +48,7 @@ pub mod outlier;
 pub mod overrides;
 pub mod overriding;
 pub mod process;
+pub mod rebalance;
 pub mod reload;
 pub mod state_dir;
 pub mod status;

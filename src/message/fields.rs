@@ -1,13 +1,14 @@
 //! Fields between our form and the map that HTTP/2 takes and gives: responses' heads, and trailers both ways.
 
 use super::edits::Edits;
+use super::field_names::field_name;
 use super::framing::{BodyKind, is_bodiless};
 use super::head::{RequestHead, ResponseHead};
 use super::hop::is_forwardable_trailer;
 use super::names::Name;
 use bytes::Bytes;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 /// Whether a field of this name has no place in HTTP/2: it speaks of the connection (RFC 9113 section 8.2.2).
 #[must_use]
@@ -35,7 +36,7 @@ pub fn of_response(head: &ResponseHead, edits: &Edits, body: BodyKind) -> (Heade
     let buf = &head.buf;
     // One copy for all values, which are pieces of it.
     let bytes = Bytes::copy_from_slice(&buf.bytes);
-    let mut fields = Fields::with_capacity(buf.fields.len() + 4);
+    let mut fields = Fields::with_capacity(buf.fields.len() + edits.lines().count());
     for (index, field) in buf.fields.iter().enumerate() {
         let stays = !edits.is_dropped(index)
             && !is_of_connection(field.id)
@@ -107,6 +108,16 @@ pub fn of_request(head: &RequestHead, edits: &Edits, body: BodyKind, secure: boo
     })
 }
 
+/// The same for one that asks for another protocol: the extended CONNECT that stands for its GET with Upgrade (RFC 8441
+/// section 5). The handshake's key has no meaning there.
+#[must_use]
+pub fn of_connect(head: &RequestHead, edits: &Edits, secure: bool) -> Option<RequestFields> {
+    let mut sent = of_request(head, edits, BodyKind::None, secure)?;
+    sent.method = Method::CONNECT;
+    sent.fields.remove(http::header::SEC_WEBSOCKET_KEY);
+    Some(sent)
+}
+
 /// Marks what is never to enter the table of a connection's compression, which requests of many clients share
 /// (RFC 7541 section 7.1.3).
 fn secret(id: Name, value: Option<HeaderValue>) -> Option<HeaderValue> {
@@ -165,6 +176,20 @@ pub fn trailer_lines(trailers: &HeaderMap) -> Vec<u8> {
     lines
 }
 
+/// Lines without their ends.
+fn each_line(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if lines.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', lines).map_or(lines.len(), |feed| feed + 1);
+        let (line, rest) = lines.split_at(end);
+        lines = rest;
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
+}
+
 /// A map that grows.
 struct Fields {
     map: HeaderMap,
@@ -190,7 +215,7 @@ impl Fields {
 
     /// What was checked when it was read, or was blanked when it was made, is a field: none is lost.
     fn append(&mut self, name: &[u8], value: Option<HeaderValue>) {
-        if let (Ok(name), Some(value)) = (HeaderName::from_bytes(name), value) {
+        if let (Some(name), Some(value)) = (field_name(name), value) {
             self.bytes += (name.as_str().len() + value.len() + 4) as u64;
             let _full = self.map.try_append(name, value);
         }
@@ -198,8 +223,7 @@ impl Fields {
 
     /// Lines of edits and trailers, without those that speak of a connection.
     fn add_lines(&mut self, lines: &[u8]) {
-        for line in lines.split(|&b| b == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+        for line in each_line(lines) {
             if let Some(colon) = memchr::memchr(b':', line) {
                 let (name, value) = (&line[..colon], super::bytes::trim(&line[colon + 1..]));
                 if !is_of_connection(Name::recognise(name)) {
@@ -211,8 +235,7 @@ impl Fields {
 
     /// The same of a request; Host goes where the authority is kept.
     fn add_request_lines(&mut self, lines: &[u8], authority: &mut Option<Bytes>) {
-        for line in lines.split(|&b| b == b'\n') {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+        for line in each_line(lines) {
             let Some(colon) = memchr::memchr(b':', line) else {
                 continue;
             };

@@ -9,6 +9,7 @@ use super::bytes::{is_target, is_token};
 use super::fields::is_of_connection;
 use super::head::{Field, HeadBuf, Method, RequestHead, ResponseHead, Span, Version};
 use super::names::Name;
+use super::scan::plain_name_len;
 use super::status::reason;
 use super::token::{Reject, Token};
 use http::request::Parts;
@@ -87,12 +88,12 @@ pub fn response(
 fn response_fields(headers: &HeaderMap, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
-        let id = Name::recognise(name);
+        let id = recognise(name).unwrap_or(Name::Other);
         if is_of_connection(id) {
             let detail = "a field of the connection in HTTP/2";
             return Err(Reject::new(Token::BadResponse, detail));
         }
-        push(buf, most, name, id, &[value.as_bytes()]).map_err(|reject| match reject.token {
+        push(buf, most, name, id, value.as_bytes()).map_err(|reject| match reject.token {
             Token::HeadersTooLarge => {
                 Reject::new(Token::BadResponse, "the head of the response is too large")
             }
@@ -130,14 +131,7 @@ fn write(
             "the path has a byte that may not stand in one",
         ));
     }
-    buf.reserve(
-        method.len()
-            + target.len()
-            + authority.len()
-            + FIRST_LINE_AND_HOST
-            + length(&parts.headers).min(most.head_bytes),
-        parts.headers.len() + 1,
-    );
+    buf.fields.reserve(parts.headers.len() + 1);
     let bytes = &mut buf.bytes;
     bytes.extend_from_slice(method);
     bytes.push(b' ');
@@ -146,37 +140,26 @@ fn write(
     let method_text = Span::new(0, method.len());
     let target = Span::new(method.len() + 1, method.len() + 1 + target.len());
     if let Some(host) = host(&parts.headers, authority)? {
-        push(buf, most, b"host", Name::Host, &[host])?;
+        push(buf, most, b"host", Name::Host, host)?;
     }
     if let Some(Extended { protocol, key }) = extended {
         // The engine takes any text for one; as a field it could end its line.
         if !is_token(protocol.as_bytes()) {
             return Err(Reject::new(Token::BadRequest, "a protocol that is none"));
         }
-        push(buf, most, b"connection", Name::Connection, &[b"upgrade"])?;
-        push(buf, most, b"upgrade", Name::Upgrade, &[protocol.as_bytes()])?;
+        push(buf, most, b"connection", Name::Connection, b"upgrade")?;
+        push(buf, most, b"upgrade", Name::Upgrade, protocol.as_bytes())?;
         push(
             buf,
             most,
             b"sec-websocket-key",
             Name::SecWebsocketKey,
-            &[key.as_bytes()],
+            key.as_bytes(),
         )?;
     }
     fields(&parts.headers, extended.is_some(), most, buf)?;
     buf.bytes.extend_from_slice(b"\r\n");
     Ok((method_text, target))
-}
-
-/// What is around a method, a target and an authority.
-const FIRST_LINE_AND_HOST: usize = "  HTTP/2.0\r\nhost: \r\n\r\n".len();
-
-/// What fields take as lines.
-fn length(headers: &HeaderMap) -> usize {
-    let line = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
-        name.as_str().len() + value.len() + ": \r\n".len()
-    };
-    headers.iter().map(line).sum()
 }
 
 /// What Host is to say: the authority, and Host itself where there is none.
@@ -197,26 +180,21 @@ fn host<'a>(headers: &'a HeaderMap, authority: &'a str) -> Result<Option<&'a [u8
 
 fn fields(headers: &HeaderMap, extended: bool, most: Most, buf: &mut HeadBuf) -> Result<(), Reject> {
     let mut cookie_joined = false;
+    // Nearly always each name is there once.
+    let repeats = headers.len() > headers.keys_len();
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
-        let id = Name::recognise(name);
+        let Some(id) = recognise(name) else {
+            return Err(Reject::new(Token::BadRequest, "a name that is none"));
+        };
         match id {
             Name::Host => {}
-            // The engine takes a quotation mark for a letter of a name; what reads the head next does not.
-            Name::Other | Name::Underscored if !is_token(name) => {
-                return Err(Reject::new(Token::BadRequest, "a name that is none"));
-            }
             // It has no meaning in HTTP/2 (RFC 8441 section 5), and here it is ours.
             Name::SecWebsocketKey if extended => {}
             Name::Cookie if cookie_joined => {}
-            Name::Cookie => {
+            Name::Cookie if repeats => {
                 cookie_joined = true;
-                let crumbs: smallvec::SmallVec<[&[u8]; 16]> = headers
-                    .get_all(header::COOKIE)
-                    .iter()
-                    .map(http::HeaderValue::as_bytes)
-                    .collect();
-                push(buf, most, name, id, &crumbs)?;
+                push(buf, most, name, id, &cookie(headers)?)?;
             }
             id if is_of_connection(id) => {
                 return Err(Reject::new(
@@ -224,47 +202,90 @@ fn fields(headers: &HeaderMap, extended: bool, most: Most, buf: &mut HeadBuf) ->
                     "a field of the connection in HTTP/2",
                 ));
             }
-            id => push(buf, most, name, id, &[value.as_bytes()])?,
+            id => push(buf, most, name, id, value.as_bytes())?,
         }
     }
     Ok(())
 }
 
-/// Appends a field, its values joined as Cookie's are.
-fn push(buf: &mut HeadBuf, most: Most, name: &[u8], id: Name, values: &[&[u8]]) -> Result<(), Reject> {
-    const JOINT: &[u8] = b"; ";
-    let length: usize = values.iter().map(|value| value.len() + JOINT.len()).sum();
-    let too_large = buf.bytes.len() + name.len() + length + 4 > most.head_bytes
-        || buf.fields.len() >= most.fields.min(HeadBuf::MAX_FIELDS);
-    if too_large {
-        return Err(Reject::new(
-            Token::HeadersTooLarge,
-            "the head is larger than `limits.header_bytes` and `limits.headers` allow",
-        ));
+/// Between the crumbs of Cookie.
+const JOINT: &[u8] = b"; ";
+
+/// The crumbs of Cookie, joined.
+fn cookie(headers: &HeaderMap) -> Result<Vec<u8>, Reject> {
+    let mut joined = Vec::new();
+    for (index, crumb) in headers.get_all(header::COOKIE).iter().enumerate() {
+        if is_surrounded(crumb.as_bytes()) {
+            return Err(surrounded());
+        }
+        if index > 0 {
+            joined.extend_from_slice(JOINT);
+        }
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    Ok(joined)
+}
+
+/// Which name this is, one that the engine has read: in lower case, and without any control character. `None`: what
+/// reads the head next does not take it for one.
+#[inline]
+fn recognise(name: &[u8]) -> Option<Name> {
+    match Name::recognise_plain(name) {
+        Name::Other if plain_name_len(name) < name.len() => recognise_unusual(name),
+        id => Some(id),
+    }
+}
+
+/// The engine takes a quotation mark for a letter of a name.
+#[cold]
+fn recognise_unusual(name: &[u8]) -> Option<Name> {
+    is_token(name).then(|| match name.contains(&b'_') {
+        true => Name::Underscored,
+        false => Name::Other,
+    })
+}
+
+/// Appends a field.
+#[inline]
+fn push(buf: &mut HeadBuf, most: Most, name: &[u8], id: Name, value: &[u8]) -> Result<(), Reject> {
+    let line = name.len() + value.len() + ": \r\n".len();
+    let bytes = buf.bytes.len() + line + JOINT.len();
+    if bytes > most.head_bytes || buf.fields.len() >= most.fields.min(HeadBuf::MAX_FIELDS) {
+        return Err(too_large());
+    }
+    if is_surrounded(value) {
+        return Err(surrounded());
     }
     let bytes = &mut buf.bytes;
+    bytes.reserve(line);
     let start = bytes.len();
     bytes.extend_from_slice(name);
     let name = Span::new(start, bytes.len());
     bytes.extend_from_slice(b": ");
-    let value_start = bytes.len();
-    for (index, value) in values.iter().enumerate() {
-        let surrounded = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        if surrounded(value.first()) || surrounded(value.last()) {
-            return Err(Reject::new(
-                Token::BadRequest,
-                "a value begins or ends with a space",
-            ));
-        }
-        if index > 0 {
-            bytes.extend_from_slice(JOINT);
-        }
-        bytes.extend_from_slice(value);
-    }
-    let value = Span::new(value_start, bytes.len());
+    let start = bytes.len();
+    bytes.extend_from_slice(value);
+    let value = Span::new(start, bytes.len());
     bytes.extend_from_slice(b"\r\n");
     buf.push(Field { name, value, id });
     Ok(())
+}
+
+#[inline]
+const fn is_surrounded(value: &[u8]) -> bool {
+    matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+}
+
+#[cold]
+const fn too_large() -> Reject {
+    Reject::new(
+        Token::HeadersTooLarge,
+        "the head is larger than `limits.header_bytes` and `limits.headers` allow",
+    )
+}
+
+#[cold]
+const fn surrounded() -> Reject {
+    Reject::new(Token::BadRequest, "a value begins or ends with a space")
 }
 
 #[cfg(test)]

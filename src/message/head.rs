@@ -77,12 +77,6 @@ impl HeadBuf {
         self.repeated = 0;
     }
 
-    /// Makes room, once, for a head whose size is known.
-    pub fn reserve(&mut self, bytes: usize, fields: usize) {
-        self.bytes.reserve_exact(bytes);
-        self.fields.reserve_exact(fields.min(Self::MAX_FIELDS));
-    }
-
     /// Appends a field; the caller keeps offsets in step with `bytes`.
     #[inline]
     pub fn push(&mut self, field: Field) {

@@ -9,6 +9,7 @@ pub mod causes;
 pub mod cookies;
 pub mod edits;
 pub mod error_page;
+pub mod field_names;
 pub mod fields;
 pub mod flatten;
 pub mod framing;

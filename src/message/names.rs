@@ -76,11 +76,11 @@ impl Name {
         }
     }
 
-    /// Recognises a name made of letters, digits and hyphens only.
+    /// Recognises a name made of letters, digits and hyphens only; for a name in lower case, any token will do.
     #[must_use]
     #[inline]
     pub(crate) fn recognise_plain(name: &[u8]) -> Self {
-        let (candidate, text) = SLOTS[slot(name, MULTIPLIER)];
+        let (candidate, text) = SLOTS[known_slot(name)];
         if is_same(name, text.as_bytes()) {
             candidate
         } else {
@@ -92,7 +92,7 @@ impl Name {
 /// Whether a plain name is this lower-case one: setting one bit makes lower case of letters and leaves
 /// digits and hyphens. Compares words that may overlap.
 #[inline]
-fn is_same(name: &[u8], known: &[u8]) -> bool {
+pub(super) fn is_same(name: &[u8], known: &[u8]) -> bool {
     const WORD: u64 = 0x2020_2020_2020_2020;
     const HALF: u32 = 0x2020_2020;
     if name.len() != known.len() {
@@ -124,9 +124,16 @@ fn is_same(name: &[u8], known: &[u8]) -> bool {
 // A perfect hash over the length and the last four bytes: one look and one comparison per name, and almost every
 // unknown name is turned away without comparing at all.
 
+pub(super) const SLOT_COUNT: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 8;
 const MULTIPLIER: u32 = find_multiplier();
-static SLOTS: [(Name, &str); 1 << SLOT_BITS] = fill_slots();
+static SLOTS: [(Name, &str); SLOT_COUNT] = fill_slots();
+
+/// The slot of a name, whatever its case, where no two of the known ones share any.
+#[inline]
+pub(super) fn known_slot(name: &[u8]) -> usize {
+    slot(name, MULTIPLIER)
+}
 
 /// The slot of a name, whatever its case.
 #[inline]
@@ -160,7 +167,7 @@ const fn find_multiplier() -> u32 {
 }
 
 const fn is_perfect(multiplier: u32) -> bool {
-    let mut taken = [false; 1 << SLOT_BITS];
+    let mut taken = [false; SLOT_COUNT];
     let mut index = 0;
     while index < Name::ALL.len() {
         let slot = slot(Name::ALL[index].1.as_bytes(), multiplier);
@@ -173,8 +180,8 @@ const fn is_perfect(multiplier: u32) -> bool {
     true
 }
 
-const fn fill_slots() -> [(Name, &'static str); 1 << SLOT_BITS] {
-    let mut slots = [(Name::Other, ""); 1 << SLOT_BITS];
+const fn fill_slots() -> [(Name, &'static str); SLOT_COUNT] {
+    let mut slots = [(Name::Other, ""); SLOT_COUNT];
     let mut index = 0;
     while index < Name::ALL.len() {
         slots[slot(Name::ALL[index].1.as_bytes(), MULTIPLIER)] = Name::ALL[index];

@@ -97,7 +97,23 @@ fn within(block: i8x16, first: u8, count: i8) -> i8x16 {
 /// The place of the first byte that the test marks, or the length. The test is not to mark an `a`.
 #[inline]
 fn until(text: &[u8], marks: impl Fn(i8x16) -> i8x16) -> usize {
-    let mut rest = text;
+    let Some((first, mut rest)) = text.split_first_chunk() else {
+        return until_short(text, marks);
+    };
+    // Names and half of the values end here.
+    let place = first_marked(first, &marks);
+    if place < BLOCK {
+        return place;
+    }
+    while let Some((pair, after)) = rest.split_first_chunk::<{ 2 * BLOCK }>() {
+        let (Some(first), Some(second)) = (pair.first_chunk(), pair.last_chunk()) else {
+            break;
+        };
+        if (marks(load(first)) | marks(load(second))).any() {
+            break;
+        }
+        rest = after;
+    }
     while let Some((block, after)) = rest.split_first_chunk() {
         let place = first_marked(block, &marks);
         if place < BLOCK {
@@ -105,19 +121,29 @@ fn until(text: &[u8], marks: impl Fn(i8x16) -> i8x16) -> usize {
         }
         rest = after;
     }
-    if let Some(last) = text.last_chunk() {
-        // Overlaps with what was looked at and had no mark.
-        return text.len() - BLOCK + first_marked(last, &marks);
-    }
+    // Overlaps with what was looked at and had no mark.
+    let place = text.last_chunk().map_or(BLOCK, |last| first_marked(last, &marks));
+    text.len() - BLOCK + place
+}
+
+/// The same for a text of less than a block.
+#[inline]
+fn until_short(text: &[u8], marks: impl Fn(i8x16) -> i8x16) -> usize {
     let mut padded = [b'a'; BLOCK];
-    padded[..rest.len()].copy_from_slice(rest);
-    first_marked(&padded, &marks).min(rest.len())
+    let count = text.len().min(BLOCK);
+    padded[..count].copy_from_slice(&text[..count]);
+    first_marked(&padded, marks).min(text.len())
+}
+
+#[inline]
+fn load(block: &[u8; BLOCK]) -> i8x16 {
+    i8x16::new(block.map(|byte| byte as i8))
 }
 
 /// The place of the first byte that the test marks, or [`BLOCK`].
 #[inline]
 fn first_marked(block: &[u8; BLOCK], marks: impl Fn(i8x16) -> i8x16) -> usize {
-    let bits = marks(i8x16::new(block.map(|byte| byte as i8))).to_bitmask();
+    let bits = marks(load(block)).to_bitmask();
     (bits | 1 << BLOCK).trailing_zeros() as usize
 }
 

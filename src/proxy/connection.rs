@@ -201,7 +201,7 @@ async fn requests(
 
 /// A future made where it is going to live. `Box::pin` makes it on the stack and copies all of it, though nearly all of
 /// it is room for what comes later.
-fn in_a_box<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+pub(super) fn in_a_box<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     let room = Box::new_uninit();
     Box::into_pin(Box::write(room, make()))
 }

@@ -420,6 +420,11 @@ impl Flow {
         to: &mut Outbound,
         room: usize,
     ) -> Poll<Result<usize, FlowError>> {
+        if let Some(whole) = self.take_whole(from, room) {
+            let moved = whole.len();
+            let sent = to.send(whole, true).map_err(FlowError::Write);
+            return Poll::Ready(sent.map(|()| moved));
+        }
         let mut frames = ToFrames::default();
         let moved = if from.carried().is_empty() {
             let read = from.poll_more(cx, room, |bytes| {
@@ -459,6 +464,18 @@ impl Flow {
             to.end(trailers).map_err(FlowError::Write)?;
         }
         Poll::Ready(Ok(moved))
+    }
+
+    /// What is carried, if it is all the rest of the body, as it lies there.
+    fn take_whole<S: Source>(&mut self, from: &mut S, room: usize) -> Option<Bytes> {
+        let carried = from.carried().len();
+        let whole = self.framing == Framing::Plain && self.decoder.remaining() == Some(carried as u64);
+        if !whole || carried == 0 || carried > room || self.most > 0 || self.kept.is_some() {
+            return None;
+        }
+        let bytes = from.wire()?.take_carried();
+        self.decoder.skip(carried as u64);
+        Some(Bytes::from(bytes))
     }
 
     /// The source has ended: what is behind the body follows.

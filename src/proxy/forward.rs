@@ -230,8 +230,20 @@ pub(super) async fn reach(
     index: usize,
     dial: &Arc<Dial>,
 ) -> Result<Box<Conn>, ProxyError> {
+    begin_attempt(context, &upstream.endpoints[index], index, false);
+    open(client, context, timeouts, upstream, index, dial).await
+}
+
+/// The same for an attempt that has begun.
+pub(super) async fn open(
+    client: &mut Client,
+    context: &mut RequestContext,
+    timeouts: &Timeouts,
+    upstream: &LocalUpstream,
+    index: usize,
+    dial: &Arc<Dial>,
+) -> Result<Box<Conn>, ProxyError> {
     let endpoint = &upstream.endpoints[index];
-    begin_attempt(context, endpoint, index, false);
     let behalf = client.behalf(dial);
     let dialling = Dialling {
         dial,
@@ -408,7 +420,7 @@ impl From<ProxyError> for Failed {
 /// What an exchange came to.
 pub(super) enum Answered {
     Whole { keep_alive: bool },
-    Switched(Box<Conn>),
+    Switched(Peer),
     TurnedDown,
 }
 
@@ -417,7 +429,7 @@ impl Answered {
     pub fn done(self, in_flight: InFlight) -> Tried {
         match self {
             Self::Whole { keep_alive } => Tried::Done(Done::Answered { keep_alive }),
-            Self::Switched(conn) => Tried::Done(Done::Switched(conn, in_flight.into_tunnel())),
+            Self::Switched(peer) => Tried::Done(Done::Switched(peer, in_flight.into_tunnel())),
             Self::TurnedDown => Tried::TurnedDown,
         }
     }
@@ -440,6 +452,7 @@ pub(super) async fn exchange(
     };
     let bounds = bounds(context, attempt.route, attempt.prepared.upgrade);
     let mut exchange = Exchange::new(client, &mut peer, attempt.upload, version, bounds);
+    exchange.switches = attempt.prepared.upgrade;
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
@@ -468,11 +481,7 @@ pub(super) async fn exchange(
         }
     };
     match driven {
-        Driven::Switched => match peer {
-            Peer::H1(conn) => Ok(Answered::Switched(conn)),
-            // No stream does.
-            Peer::H2(_) => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint).into()),
-        },
+        Driven::Switched => Ok(Answered::Switched(peer)),
         Driven::TurnedDown => {
             context.end_attempt(None, Instant::now());
             Ok(Answered::TurnedDown)
@@ -592,6 +601,8 @@ async fn drive(
     let switched = response.status == 101;
     if switched {
         let checked = match prepared.upgrade {
+            // There it is the status that says so.
+            true if exchange.is_stream() => Ok(()),
             true => upgrade::check_answer(context.head()?, &response),
             false => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint)),
         };
@@ -620,8 +631,14 @@ async fn drive(
         &response,
         keep_alive,
     )?;
-    if switched && response.status != 101 {
-        edits.drop_known(&response.buf, Name::SecWebsocketAccept);
+    if switched {
+        let over_http1 = response.status == 101;
+        if !over_http1 || exchange.is_stream() {
+            edits.drop_known(&response.buf, Name::SecWebsocketAccept);
+        }
+        if over_http1 && exchange.is_stream() {
+            upgrade::answer(context.head()?, &mut edits);
+        }
     }
     context.status = response.status;
     context.head_bytes_sent = exchange.send_response(&response, &edits, body, framing).await?;

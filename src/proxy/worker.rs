@@ -12,9 +12,9 @@ use super::heads;
 use super::tunnel::book::{Book, Told, Which};
 use super::view::{ListenerKey, View, Views};
 use crate::base::clock::Millis;
-use crate::base::task;
+use crate::base::task::{self, PanicCount};
 use crate::net::listen::Socket;
-use crate::net::unsent;
+use crate::net::{alarm, unsent};
 use crate::snapshot::Live;
 use crate::telemetry::access_log::{AccessSink, AccessWriter};
 use crate::telemetry::metrics::{Metrics, WorkerMetrics};
@@ -354,7 +354,7 @@ impl Worker {
     pub fn register_stream<F: Future<Output = ()> + 'static>(
         self: &Rc<Self>,
         listener: ListenerKey,
-        serve: impl FnOnce(Rc<Entry>, RegisteredStream) -> F,
+        serve: impl FnOnce(Rc<Entry>, RegisteredStream, PanicCount) -> F,
     ) {
         let entry = Rc::new(Entry {
             listener,
@@ -366,7 +366,7 @@ impl Worker {
             worker: self.clone(),
             slot,
         };
-        let task = task::spawn_local(serve(entry.clone(), registered));
+        let task = task::spawn_local_counted(|count| serve(entry.clone(), registered, count));
         *entry.abort.borrow_mut() = Some(task.abort_handle());
     }
 
@@ -433,12 +433,14 @@ impl Worker {
             if turn % SWEEP_TICKS == 0 {
                 self.views.borrow().sweep(now);
                 heads::trim();
+                alarm::trim();
             }
             let everybody = self.context.board.shed();
             if turn % TUNNEL_TICKS == 0 {
                 self.tunnels.sweep(everybody.is_some());
             }
-            self.tunnels.shed(everybody.as_deref(), TICK);
+            let all = || self.context.board.tunnels();
+            self.tunnels.shed(everybody.as_deref(), all, TICK);
             if turn % FLUSH_TICKS == 0 {
                 self.access.flush();
             }

@@ -1,6 +1,6 @@
 //! The process itself: workers, logs, DNS, and the admin API.
 
-use super::{ListenAddress, Secret};
+use super::{Drain, ListenAddress, Secret};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub struct Runtime {
     pub workers: Workers,
     pub drain_delay: Duration,
     pub drain_timeout: Duration,
+    /// How tunnels are asked to go; the deadline is [`Self::drain_timeout`]'s.
+    pub drain: Drain,
     /// `None`: `/var/lib/tidegate` when it can be written, else the user's state home.
     pub state_dir: Option<PathBuf>,
     pub user: Option<String>,

@@ -135,6 +135,8 @@ pub struct Upstream {
     pub breaker: Breaker,
     pub queue: Queue,
     pub drain: Drain,
+    /// `None`: what is uneven after an endpoint joined stays so.
+    pub rebalance: Option<Rebalance>,
     /// Over which an endpoint that is new, or back, comes to its full share; zero: at once.
     pub slow_start: Duration,
 }
@@ -161,6 +163,15 @@ pub struct Drain {
     /// How much a slice's size varies, as a part of it.
     pub jitter: f64,
     pub order: ShedOrder,
+}
+
+/// How tunnels are moved to an endpoint that joined.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rebalance {
+    /// Tunnels asked to go per second.
+    pub rate: u32,
+    /// How far an endpoint may be above its share, as a part of it.
+    pub threshold: f64,
 }
 
 /// Which tunnels are asked to go first.

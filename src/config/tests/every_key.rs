@@ -37,6 +37,7 @@ cookie = 'session'
 cert = 'Cargo.toml'
 key = 'Cargo.toml'
 [upstreams.app.health]
+[upstreams.app.rebalance]
 [upstreams.app.proxy_protocol]
 send = 'v2'
 [upstreams.db]

@@ -3,13 +3,16 @@
 use super::guard::{Allowed, Guard, PREFACE};
 use super::io::{FrameIo, Watch};
 use super::stream::Stream;
+use crate::base::task::PanicCount;
 use crate::message::flatten::{self, Extended, Most};
 use crate::message::grpc::is_grpc;
+use crate::message::head::RequestHead;
+use crate::message::names::Name;
 use crate::net::alarm::Alarm;
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
 use crate::proxy::client::{Client, Link, Who};
-use crate::proxy::connection::FIRST_REQUEST_GRACE;
+use crate::proxy::connection::{FIRST_REQUEST_GRACE, in_a_box};
 use crate::proxy::error::ProxyError;
 use crate::proxy::heads;
 use crate::proxy::service::{self, After, Begun};
@@ -25,6 +28,7 @@ use h2::server::{Connection, Handshake, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -132,16 +136,18 @@ pub(in crate::proxy) async fn serve(worker: &Rc<Worker>, entry: &Rc<Entry>, clie
     let mut handshake = handshake(wire, &listener.plan, &watch);
     let by = who.opened + listener.plan.limits.header_timeout;
     drop(listener);
-    let connection = poll_fn(|cx| match Pin::new(&mut handshake).poll(cx) {
-        Poll::Ready(done) => Poll::Ready(done.inspect_err(|error| failed(&who, error)).ok()),
-        Poll::Pending if alarm.passed(cx, by) => {
-            series.h2_abuses.inc(Abuse::SlowHead);
-            Poll::Ready(None)
+    let begun = poll_fn(|cx| {
+        counted.watch.begin_turn();
+        match Pin::new(&mut handshake).poll(cx) {
+            Poll::Ready(done) => Poll::Ready(done.inspect_err(|error| failed(&who, error)).ok()),
+            Poll::Pending if alarm.passed(cx, by) => {
+                series.h2_abuses.inc(Abuse::SlowHead);
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
         }
-        Poll::Pending => Poll::Pending,
-    })
-    .await;
-    let Some(mut connection) = connection else { return };
+    });
+    let Some(mut connection) = begun.await else { return };
     let mut driver = Driver {
         worker,
         watch: &counted.watch,
@@ -299,6 +305,7 @@ struct Driver<'a> {
 impl Driver<'_> {
     /// Ready when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>, connection: &mut Connection<FrameIo, Bytes>) -> Poll<()> {
+        self.watch.begin_turn();
         loop {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
@@ -345,30 +352,19 @@ impl Driver<'_> {
             return;
         };
         self.requests += 1;
-        let now = Instant::now();
+        // When it came.
+        let now = self.watch.last_read();
         let running = Running::new(shared, &listener.series, now);
         let (parts, body) = request.into_parts();
         let mut stream = Stream::new(body, respond);
-        stream.grpc = parts
-            .headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| is_grpc(kind.as_bytes()));
-        let limits = &listener.plan.head_limits;
-        let most = Most {
-            head_bytes: limits.head_bytes,
-            fields: limits.fields,
-            target_bytes: limits.target_bytes,
+        let head = flat(&parts, &listener.plan);
+        stream.grpc = match &head {
+            Ok(head) => head.buf.get(Name::ContentType).is_some_and(is_grpc),
+            Err(_) => parts
+                .headers
+                .get(CONTENT_TYPE)
+                .is_some_and(|kind| is_grpc(kind.as_bytes())),
         };
-        let key = parts.extensions.get::<Protocol>().map(|_| new_key());
-        let extended = parts.extensions.get::<Protocol>().zip(key.as_deref());
-        let extended = extended.map(|(protocol, key)| Extended {
-            protocol: protocol.as_str(),
-            key,
-        });
-        let head = flatten::request(&parts, extended, most, heads::take()).map_err(|(reject, buf)| {
-            heads::give(buf);
-            ProxyError::refused(reject)
-        });
         if let Ok(head) = &head {
             stream.note_head(head.buf.bytes.len() as u64);
         }
@@ -381,8 +377,8 @@ impl Driver<'_> {
             head_done: now,
         };
         self.worker
-            .register_stream(shared.who.listener, |entry, registered| {
-                run(entry, registered, running, client, begun, head)
+            .register_stream(shared.who.listener, |entry, registered, count| {
+                run(entry, registered, running, client, begun, head, count)
             });
     }
 
@@ -533,25 +529,66 @@ impl Driver<'_> {
     }
 }
 
-/// The task of a stream.
-async fn run(
+/// The head of a request as all are read.
+fn flat(parts: &Parts, plan: &ListenerPlan) -> Result<RequestHead, ProxyError> {
+    let limits = &plan.head_limits;
+    let most = Most {
+        head_bytes: limits.head_bytes,
+        fields: limits.fields,
+        target_bytes: limits.target_bytes,
+    };
+    let key = parts.extensions.get::<Protocol>().map(|_| new_key());
+    let extended = parts.extensions.get::<Protocol>().zip(key.as_deref());
+    let extended = extended.map(|(protocol, key)| Extended {
+        protocol: protocol.as_str(),
+        key,
+    });
+    flatten::request(parts, extended, most, heads::take()).map_err(|(reject, buf)| {
+        heads::give(buf);
+        ProxyError::refused(reject)
+    })
+}
+
+/// The task of a stream. A block, because a function would hold what it is given twice; and small, because it is copied
+/// on its way to where it runs, and whole when it is done.
+#[allow(clippy::manual_async_fn)]
+fn run(
     entry: Rc<Entry>,
     registered: RegisteredStream,
     running: Running,
     mut client: Client,
     begun: Begun,
-    head: Result<crate::message::head::RequestHead, ProxyError>,
-) {
-    entry.served_here().await;
-    let after = match head {
-        // Boxed, so that a tunnel does not hold the room of the request that began it.
-        Ok(head) => Box::pin(service::serve(&mut client, begun, head)).await,
-        Err(error) => Box::pin(service::refuse(&mut client, begun, error)).await,
-    };
-    if let After::Tunnel(tunnel) = after {
-        return tunnel::run(tunnel, Box::new(client), entry, (running, registered)).await;
+    head: Result<RequestHead, ProxyError>,
+    count: PanicCount,
+) -> impl Future<Output = ()> {
+    async move {
+        entry.served_here().await;
+        let after = match head {
+            // Boxed, so that a tunnel does not hold the room of the request that began it.
+            Ok(head) => in_a_box(|| service::serve(&mut client, begun, head)).await,
+            Err(error) => Box::pin(service::refuse(&mut client, begun, error)).await,
+        };
+        if let After::Tunnel(tunnel) = after {
+            Box::pin(tunnel::run(
+                tunnel,
+                Box::new(client),
+                entry,
+                (running, registered),
+            ))
+            .await;
+        } else {
+            drop(entry);
+            note_end(&running, &client);
+            drop(client);
+            drop(running);
+            drop(registered);
+        }
+        drop(count);
     }
-    drop(entry);
+}
+
+/// Notes whether the client took what it was sent on a stream.
+fn note_end(running: &Running, client: &Client) {
     let stalled = &running.shared.stalled;
     match &client.link {
         Link::H2(stream) if stream.is_stalled() => {
@@ -560,7 +597,4 @@ async fn run(
         }
         _ => stalled.set(stalled.get().saturating_sub(1)),
     }
-    drop(client);
-    drop(running);
-    drop(registered);
 }

@@ -18,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(super) struct Watch {
     guard: RefCell<Guard>,
     last_read: Cell<Instant>,
+    /// The transport had nothing to read when it was asked in this turn, and wakes the task when it has.
+    drained: Cell<bool>,
     /// Since when the transport takes nothing of what it was given.
     stalled_since: Cell<Option<Instant>>,
 }
@@ -27,8 +29,15 @@ impl Watch {
         Self {
             guard: RefCell::new(guard),
             last_read: Cell::new(now),
+            drained: Cell::new(false),
             stalled_since: Cell::new(None),
         }
+    }
+
+    /// The connection's task has its turn: the engine, which asks for more to read with every stream that it gives, may
+    /// ask the transport again.
+    pub fn begin_turn(&self) {
+        self.drained.set(false);
     }
 
     pub fn found(&self) -> Option<Abuse> {
@@ -107,18 +116,20 @@ impl AsyncRead for FrameIo {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // The connection is about to be closed: what else comes is not worth reading.
-        if self.watch.found().is_some() {
+        if self.watch.drained.get() || self.watch.found().is_some() {
             return Poll::Pending;
         }
         let before = into.filled().len();
         if self.carried.is_empty() {
             // By way of scratch: to initialise all the room that the engine offers costs more than to copy what came.
             let most = into.remaining().min(LARGEST_READ);
-            ready!(scratch::with_in(|buffer| {
+            let read = scratch::with_in(|buffer| {
                 let n = ready!(self.transport.poll_read(cx, &mut buffer[..most]))?;
                 into.put_slice(&buffer[..n]);
                 Poll::Ready(io::Result::Ok(()))
-            }))?;
+            });
+            self.watch.drained.set(read.is_pending());
+            ready!(read)?;
         } else {
             let n = self.carried.len().min(into.remaining());
             into.put_slice(&self.carried[..n]);

@@ -85,7 +85,7 @@ families! {
         STICKY_COOKIES "tidegate_sticky_cookies_total" Counter ["route" "upstream" "reason"] "Sticky cookies set, by reason: new, moved (another endpoint has the session now), replaced (what came was of no use), renewed (the same endpoint, and a fresh signature). A reason appears when first counted.";
         WS_OPEN "tidegate_ws_open" Gauge ["route" "upstream"] "Tunnels open: WebSockets and other upgraded connections; TLS passed on unopened, with the route passthrough:LISTENER.";
         WS_OPENED "tidegate_ws_opened_total" Counter ["route" "upstream"] "Tunnels opened.";
-        WS_CLOSED "tidegate_ws_closed_total" Counter ["route" "upstream" "reason"] "Tunnels ended, by whom or why: client, endpoint; the gateway for idle, age, drain (it was asked to go), deadline (of a drain), limit, protocol (what came was no frame), lost (a ping was not answered), kicked (an operator). A reason appears when first counted.";
+        WS_CLOSED "tidegate_ws_closed_total" Counter ["route" "upstream" "reason"] "Tunnels ended, by whom or why: client, endpoint; the gateway for idle, age, drain (it was asked to go), rebalance (another endpoint joined), deadline (of a drain), limit, protocol (what came was no frame), lost (a ping was not answered), kicked (an operator). A reason appears when first counted.";
         WS_CLOSE_CODES "tidegate_ws_close_codes_total" Counter ["route" "upstream" "code"] "WebSockets ended whose frames were looked at, by the code of the first close frame; 1005: one without a code, 1006: there was none. A code appears when first counted.";
         WS_MESSAGES "tidegate_ws_messages_total" Counter ["route" "upstream" "from"] "Messages passed on in WebSockets whose frames are looked at, by whom they are from: client, endpoint.";
 
@@ -173,6 +173,8 @@ families! {
         ENDPOINT_TUNNELS "tidegate_endpoint_tunnels" Gauge ["upstream" "endpoint"] "Tunnels open to the endpoint.";
         ENDPOINT_DRAIN_SECONDS "tidegate_endpoint_drain_seconds" Gauge ["upstream" "endpoint"] "Time until the last tunnel of an endpoint that takes nothing new will have been asked to go, or cut; absent where nobody knows.";
         ENDPOINT_DRAIN_LEFT "tidegate_endpoint_drain_left" Gauge ["upstream" "endpoint"] "Requests and tunnels left at an endpoint that takes nothing new, as an operator asked.";
+        REBALANCE_SURPLUS "tidegate_upstream_rebalance_surplus" Gauge ["upstream"] "Tunnels above the threshold of `rebalance`, over all endpoints; absent unless tunnels are being asked to go because an endpoint joined.";
+        REBALANCE_ASKED "tidegate_upstream_rebalance_asked" Gauge ["upstream"] "Tunnels asked to go so far because an endpoint joined; absent unless some are.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
         HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed, grpc (its health service says another word than SERVING).";
         HEALTH_PROBE_DURATION "tidegate_health_probe_seconds" Histogram ["upstream" "endpoint"] "How long probes took that passed, connecting included.";

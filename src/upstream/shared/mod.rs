@@ -14,6 +14,7 @@ pub mod overrides;
 pub mod plan;
 pub mod queue;
 pub mod rate;
+pub mod rebalance;
 pub mod registry;
 pub mod resilience;
 pub mod shed;

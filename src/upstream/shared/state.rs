@@ -4,6 +4,7 @@ use super::check::HOLD;
 use super::health::Checks;
 use super::latency::Latency;
 use super::outlier::{Ejections, LastFault};
+use super::rebalance::Asking;
 use super::shed::Shed;
 use super::standing::{Health, Standing};
 use crate::base::clock::Millis;
@@ -64,6 +65,10 @@ pub struct EndpointState {
     next_target: AtomicU64,
     /// Its tunnels are asked to go.
     shed: ArcSwapOption<Shed>,
+    /// Some of them are, because another endpoint has joined.
+    asking: ArcSwapOption<Asking>,
+    /// Tunnels that were told to go, and are still there.
+    leaving: AtomicU32,
 }
 
 impl EndpointState {
@@ -86,6 +91,8 @@ impl EndpointState {
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
             shed: ArcSwapOption::empty(),
+            asking: ArcSwapOption::empty(),
+            leaving: AtomicU32::new(0),
         }
     }
 
@@ -114,6 +121,39 @@ impl EndpointState {
     /// Has its tunnels asked to go, or lets them stay.
     pub fn set_shed(&self, shed: Option<Shed>) {
         self.shed.store(shed.map(Arc::new));
+    }
+
+    /// Its part in moving tunnels to an endpoint that joined, if it has one.
+    #[must_use]
+    pub fn asking(&self) -> Option<Arc<Asking>> {
+        self.asking.load_full()
+    }
+
+    /// Whether some of its tunnels are to be asked to go.
+    #[must_use]
+    pub fn has_to_ask(&self) -> bool {
+        self.asking.load().as_ref().is_some_and(|asking| asking.due() > 0)
+    }
+
+    pub fn set_asking(&self, asking: Option<Arc<Asking>>) {
+        self.asking.store(asking);
+    }
+
+    /// A tunnel was told to go.
+    pub fn tunnel_leaves(&self) {
+        self.leaving.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that was told to go has gone.
+    pub fn tunnel_left(&self) {
+        self.leaving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Tunnels, but for those that were told to go.
+    #[must_use]
+    pub fn tunnels_staying(&self) -> u32 {
+        self.tunnels()
+            .saturating_sub(self.leaving.load(Ordering::Relaxed))
     }
 
     #[must_use]

@@ -55,7 +55,7 @@ pub(super) const UPSTREAM: &[Key] = &[
         "protocol",
         Form::Choice(UpstreamProtocol::NAMES),
         "h1",
-        "What endpoints are spoken to in, probes included. `h1`: HTTP/1.1. `h2`: HTTP/2, over TLS by ALPN, in the clear by prior knowledge. `auto`: over TLS what ALPN comes to, in the clear HTTP/1.1. Over HTTP/2 many requests share a connection; a request for a switch of protocols (WebSocket) can't go there.",
+        "What endpoints are spoken to in, probes included. `h1`: HTTP/1.1. `h2`: HTTP/2, over TLS by ALPN, in the clear by prior knowledge. `auto`: over TLS what ALPN comes to, in the clear HTTP/1.1. Over HTTP/2 many requests share a connection; one for a switch of protocols (WebSocket) goes there as an extended CONNECT (RFC 8441) if the endpoint offers that, else with `auto` in HTTP/1.1, and with `h2` it is answered with 502 `upgrade_refused`.",
     ),
     Key::table("http2", HTTP2, "HTTP/2 connections to endpoints."),
     Key::optional_table(
@@ -104,6 +104,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         "drain",
         DRAIN,
         "How an endpoint leaves that is told to drain, or put into maintenance: it gets nothing new, and what runs there is finished.",
+    ),
+    Key::optional_table(
+        "rebalance",
+        REBALANCE,
+        "When an endpoint is added, or comes back, and has its full share (`slow_start`), tunnels of those that have more than theirs are asked to go, the newest first, as in a drain: with close code 1012 where frames are known, by the end of the connection otherwise. Clients that come back find the new one by `balance`. None is asked that a session of `sticky` would bring back, or that was opened since; backups take no part. Absent: what is uneven stays so.",
     ),
     Key::table(
         "retry",
@@ -277,6 +282,24 @@ const QUEUE: &[Key] = &[
         "Requests that may wait, over all workers. 0: none waits.",
     ),
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
+];
+
+const REBALANCE: &[Key] = &[
+    Key::new(
+        "rate",
+        Form::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
+        "10",
+        "Tunnels per second that are asked to go, over all endpoints and workers.",
+    ),
+    Key::new(
+        "threshold",
+        Form::Ratio,
+        "0.2",
+        "How far an endpoint may be above its share of the tunnels by weight, as a part of it: at 0.2, who has a fifth more than that keeps them.",
+    ),
 ];
 
 const DRAIN: &[Key] = &[
