@@ -2,9 +2,13 @@
 
 use crate::base::clock::Millis;
 use crate::control::acme::view::OrderView;
+use crate::control::rebalance::Rebalances;
+use crate::control::services::{Query, Services};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Encoder, catalogue};
 use crate::upstream::shared::breaker::BreakerState;
+use crate::upstream::shared::rebalance::Round;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Adds them to a scrape.
@@ -17,6 +21,25 @@ pub(super) fn resilience(snapshot: &Snapshot, encoder: &mut Encoder) {
             if let Some(tls) = &plan.dial.tls {
                 samples.add(&[&plan.name], u64::from(!tls.is_verified()));
             }
+        }
+    });
+}
+
+/// Adds how far tunnels are with going to endpoints that joined.
+pub(super) fn rebalance(rounds: &Rebalances, snapshot: &Snapshot, encoder: &mut Encoder) {
+    let rounds: Vec<(&str, Round)> = snapshot
+        .upstreams
+        .iter()
+        .filter_map(|plan| Some((&*plan.name, rounds.progress(&plan.name)?.round)))
+        .collect();
+    encoder.family(&catalogue::REBALANCE_SURPLUS, |samples| {
+        for (upstream, round) in &rounds {
+            samples.add(&[upstream], u64::from(round.surplus));
+        }
+    });
+    encoder.family(&catalogue::REBALANCE_ASKED, |samples| {
+        for (upstream, round) in &rounds {
+            samples.add(&[upstream], round.asked);
         }
     });
 }
@@ -35,6 +58,20 @@ pub(super) fn orders(orders: &[OrderView], encoder: &mut Encoder) {
     encoder.family(&catalogue::ACME_FAILING, |samples| {
         for (names, order) in &shown {
             samples.add(&[names], u64::from(order.failures));
+        }
+    });
+}
+
+/// Adds what registered itself.
+pub(super) fn services(services: &Services, encoder: &mut Encoder) {
+    let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    for instance in services.find(&Query::default()) {
+        let service = instance.service;
+        *counts.entry((service.name, service.health.name())).or_default() += 1;
+    }
+    encoder.family(&catalogue::SERVICES, |samples| {
+        for ((name, health), count) in &counts {
+            samples.add(&[name, health], *count);
         }
     });
 }

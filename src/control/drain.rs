@@ -3,7 +3,7 @@
 
 use super::gateway::{Gateway, Phase};
 use super::systemd;
-use crate::config::model::ShedOrder;
+use crate::config::model::Drain;
 use crate::telemetry::events::Severity;
 use crate::upstream::shared::shed::Shed;
 use std::future::Future;
@@ -17,8 +17,6 @@ const STOP_WAIT: Duration = Duration::from_secs(2);
 
 /// What close frames say to those who are asked to go with the gateway.
 const GOING_AWAY: u16 = 1001;
-/// How much the slices in which they are asked vary.
-const SHED_JITTER: f64 = 0.5;
 
 /// How the end went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,7 @@ pub async fn drain(gateway: &Gateway, at_once: impl Future<Output = ()>) -> Ende
     gateway.journal.note(Severity::Info, "drain.started", "", text);
 
     tokio::select! {
-        () = finish(gateway, runtime.drain_delay, runtime.drain_timeout) => {}
+        () = finish(gateway, runtime.drain_delay, runtime.drain) => {}
         () = at_once => gateway.journal.note(Severity::Warning, "drain.hurried", "", "asked again to end".to_owned()),
     }
     let left = connections(gateway);
@@ -66,17 +64,17 @@ pub async fn drain(gateway: &Gateway, at_once: impl Future<Output = ()>) -> Ende
     }
 }
 
-async fn finish(gateway: &Gateway, delay: Duration, timeout: Duration) {
+async fn finish(gateway: &Gateway, delay: Duration, rules: Drain) {
     tokio::time::sleep(delay).await;
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + rules.deadline;
     close_listeners(gateway);
     // Only when the workers have taken in who had connected before does no connection mean that nobody is left.
     gateway.sockets_closed().await;
     gateway.plane().workers.drain();
     gateway.board.set_shed(Shed {
-        rate: 0.0,
-        jitter: SHED_JITTER,
-        order: ShedOrder::default(),
+        rate: f64::from(rules.rate),
+        jitter: rules.jitter,
+        order: rules.order,
         began: std::time::Instant::now(),
         deadline: Some(deadline.into_std()),
         code: GOING_AWAY,

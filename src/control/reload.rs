@@ -5,7 +5,7 @@ use super::change::{self, Change, ChangeKind};
 use super::command::Outcome;
 use super::gateway::{AdminSocket, Gateway, Phase};
 use super::listeners::{BindError, socket_address};
-use super::{drains, unverified};
+use super::{cluster, drains, unverified};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{Admin, ListenAddress};
 use crate::config::{self, Environment, Loaded, Rejected};
@@ -341,6 +341,8 @@ pub fn compile(
 ) -> Result<(Loaded, Snapshot), Vec<Diagnostic>> {
     match snapshot::compile(&loaded.config, generation, parts) {
         Ok((snapshot, warnings)) => {
+            // It takes effect with a restart; what is wrong with it is told now.
+            cluster::options(&loaded.config.cluster).map_err(|told| placed(told, &loaded))?;
             let warnings = placed(warnings, &loaded);
             loaded.warnings.extend(warnings);
             Ok((loaded, snapshot))

@@ -1,18 +1,21 @@
 //! The gateway as the API shows it: built when somebody asks, from the configuration in force, the live state of
 //! endpoints, and the metric blocks. Never stored.
 
+pub mod cluster;
 mod overridden;
 mod shape;
 pub mod sticky;
 pub mod tls;
 mod written;
 
+pub use cluster::ClusterStatus;
 use overridden::describe;
 pub use overridden::*;
 pub use shape::*;
 
 use super::gateway::Gateway;
 use super::health;
+use super::rebalance::Progress;
 use crate::base::clock::Millis;
 use crate::config::model::{Action, HostPattern, PathPattern, Route};
 use crate::net::listen::Address;
@@ -56,10 +59,7 @@ impl Status {
             routes,
             upstreams,
             workers: workers(gateway, &totals),
-            cluster: ClusterStatus {
-                mode: false,
-                nodes: 1,
-            },
+            cluster: ClusterStatus::of(gateway),
             access_log: access_log(gateway),
             process: process(),
         }
@@ -257,6 +257,11 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
         sticky: sticky::status(plan, totals),
         breaker: breaker_status(plan),
         queue: queue_status(plan),
+        rebalance: gateway
+            .rebalances
+            .progress(&plan.name)
+            .as_ref()
+            .map(rebalance_status),
         ready_endpoints: endpoints.iter().filter(|endpoint| endpoint.ready).count(),
         fail_open: plan.fails_open(Millis::now()),
         in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
@@ -268,6 +273,18 @@ fn upstream_status(gateway: &Gateway, plan: &UpstreamPlan, totals: &Totals) -> U
     describe(gateway, &mut status);
     written::describe(gateway, &mut status);
     status
+}
+
+fn rebalance_status(progress: &Progress) -> RebalanceStatus {
+    RebalanceStatus {
+        since: progress.round.began.timestamp().to_string(),
+        at_start: progress.round.total,
+        asked: progress.round.asked,
+        surplus: progress.round.surplus,
+        rate: progress.rules.rate,
+        threshold: progress.rules.threshold,
+        estimated_end: progress.end().timestamp().to_string(),
+    }
 }
 
 /// What this endpoint can be given now.

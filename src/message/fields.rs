@@ -112,6 +112,16 @@ pub fn of_request(head: &RequestHead, edits: &Edits, body: BodyKind, secure: boo
     })
 }
 
+/// The same for one that asks for another protocol: the extended CONNECT that stands for its GET with Upgrade (RFC 8441
+/// section 5). The handshake's key has no meaning there.
+#[must_use]
+pub fn of_connect(head: &RequestHead, edits: &Edits, secure: bool) -> Option<RequestFields> {
+    let mut sent = of_request(head, edits, BodyKind::None, secure)?;
+    sent.method = Method::CONNECT;
+    sent.fields.remove(http::header::SEC_WEBSOCKET_KEY);
+    Some(sent)
+}
+
 /// Marks what is never to enter the table of a connection's compression, which requests of many clients share
 /// (RFC 7541 section 7.1.3).
 fn secret(id: Name, value: Option<HeaderValue>) -> Option<HeaderValue> {

@@ -22,6 +22,7 @@ use crate::telemetry::access::{AccessRecord, AttemptRecord, EndedBy, Outcome, Tu
 use crate::telemetry::metrics::{RouteSeries, Sticky};
 use crate::upstream::local::{LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::Ask;
+use crate::upstream::shared::sticky::By;
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -223,6 +224,12 @@ impl RequestContext {
 
     pub fn query_bytes(&self) -> Option<&[u8]> {
         Some(self.query?.of(&self.request.as_ref()?.buf.bytes))
+    }
+
+    /// Whether who sent it would come back to the same endpoint: a session, or a key, says where it belongs.
+    pub fn has_home(&self) -> bool {
+        let sticky = self.upstream.as_ref().and_then(|it| it.plan.sticky.as_ref());
+        self.hash_key.is_some() || sticky.is_some_and(|sticky| matches!(sticky.by, By::Cookie(_)))
     }
 
     /// What an endpoint is picked by.

@@ -82,6 +82,8 @@ pub(super) struct Exchange<'a> {
     /// The request body could not be written to its end; the endpoint may have answered all the same.
     pub up_broken: bool,
     down: Down,
+    /// The request asks for another protocol.
+    pub switches: bool,
     /// Whose drain may end the exchange.
     pub endpoint: Option<Rc<LocalEndpoint>>,
     /// Some byte of the response arrived.
@@ -112,6 +114,7 @@ impl<'a> Exchange<'a> {
                 scanned: 0,
                 interim: 0,
             },
+            switches: false,
             endpoint: None,
             answered: false,
             end_means_gone: false,

@@ -4,6 +4,7 @@ use super::admit::Admitted;
 use super::client::Client;
 use super::context::{Attempt, RequestContext};
 use super::deadline::Deadline;
+use super::drill;
 use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
@@ -34,6 +35,7 @@ use crate::tls::client_fault::TlsFault;
 use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Speaks};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
+use crate::upstream::shared::drill::Drill;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
 use rustls::pki_types::ServerName;
 use std::cell::Cell;
@@ -75,6 +77,7 @@ pub(super) async fn forward(
     let mut tries = Tries::new(context, &upstream);
     let mut upload = Upload::new(context, tries.keep(&upstream));
     let mut next = Next::Anywhere;
+    let mut drilled: Option<Arc<Drill>> = None;
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
     loop {
         let (index, in_flight) = match next {
@@ -103,8 +106,17 @@ pub(super) async fn forward(
             tries: &mut tries,
             upload: &mut upload,
         };
-        match try_endpoint(client, context, &mut attempt, in_flight).await {
+        let drill = drill::taking(context, &upstream, index);
+        let tried = match &drill {
+            None => try_endpoint(client, context, &mut attempt, in_flight).await,
+            Some(drill) => Err(Box::pin(drill::swallow(client, context, &attempt, in_flight, drill)).await),
+        };
+        drilled = drill.or(drilled);
+        match tried {
             Ok(Tried::Done(done)) => {
+                if let Some(drill) = drilled {
+                    drill.ended(true);
+                }
                 let failed = policies.outlier.on.has_status(context.status)
                     || context
                         .grpc_status
@@ -116,12 +128,18 @@ pub(super) async fn forward(
             Err(error) => {
                 note_failure(context, &error);
                 next = tries.after_failure(context, &upstream, &upload, &error);
+                if error.drill && !matches!(next, Next::Nowhere) {
+                    drill::goes_on(drilled.as_deref());
+                }
                 failed = error;
             }
         }
         now = Millis::now();
     }
-    if failed.side == Side::Endpoint {
+    if let Some(drill) = drilled {
+        drill.ended(false);
+    }
+    if failed.side == Side::Endpoint && !failed.drill {
         permit.went(false);
     }
     if let Some(flow) = upload.flow {
@@ -166,6 +184,7 @@ pub(super) enum Tried {
 pub(super) fn note_failure(context: &mut RequestContext, error: &ProxyError) {
     if let Some(attempt) = context.attempts.last()
         && error.side == Side::Endpoint
+        && !error.drill
     {
         attempt.endpoint.series.failures.inc(error.token);
         if let Some(fault) = error.tls {
@@ -230,8 +249,20 @@ pub(super) async fn reach(
     index: usize,
     dial: &Arc<Dial>,
 ) -> Result<Box<Conn>, ProxyError> {
+    begin_attempt(context, &upstream.endpoints[index], index, false);
+    open(client, context, timeouts, upstream, index, dial).await
+}
+
+/// The same for an attempt that has begun.
+pub(super) async fn open(
+    client: &mut Client,
+    context: &mut RequestContext,
+    timeouts: &Timeouts,
+    upstream: &LocalUpstream,
+    index: usize,
+    dial: &Arc<Dial>,
+) -> Result<Box<Conn>, ProxyError> {
     let endpoint = &upstream.endpoints[index];
-    begin_attempt(context, endpoint, index, false);
     let behalf = client.behalf(dial);
     let dialling = Dialling {
         dial,
@@ -408,7 +439,7 @@ impl From<ProxyError> for Failed {
 /// What an exchange came to.
 pub(super) enum Answered {
     Whole { keep_alive: bool },
-    Switched(Box<Conn>),
+    Switched(Peer),
     TurnedDown,
 }
 
@@ -417,7 +448,7 @@ impl Answered {
     pub fn done(self, in_flight: InFlight) -> Tried {
         match self {
             Self::Whole { keep_alive } => Tried::Done(Done::Answered { keep_alive }),
-            Self::Switched(conn) => Tried::Done(Done::Switched(conn, in_flight.into_tunnel())),
+            Self::Switched(peer) => Tried::Done(Done::Switched(peer, in_flight.into_tunnel())),
             Self::TurnedDown => Tried::TurnedDown,
         }
     }
@@ -440,6 +471,7 @@ pub(super) async fn exchange(
     };
     let bounds = bounds(context, attempt.route, attempt.prepared.upgrade);
     let mut exchange = Exchange::new(client, &mut peer, attempt.upload, version, bounds);
+    exchange.switches = attempt.prepared.upgrade;
     exchange.endpoint = context.attempts.last().map(|attempt| attempt.endpoint.clone());
     // From here on the body is the exchange's to read.
     context.rest = Rest::Nothing;
@@ -468,11 +500,7 @@ pub(super) async fn exchange(
         }
     };
     match driven {
-        Driven::Switched => match peer {
-            Peer::H1(conn) => Ok(Answered::Switched(conn)),
-            // No stream does.
-            Peer::H2(_) => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint).into()),
-        },
+        Driven::Switched => Ok(Answered::Switched(peer)),
         Driven::TurnedDown => {
             context.end_attempt(None, Instant::now());
             Ok(Answered::TurnedDown)
@@ -592,6 +620,8 @@ async fn drive(
     let switched = response.status == 101;
     if switched {
         let checked = match prepared.upgrade {
+            // There it is the status that says so.
+            true if exchange.is_stream() => Ok(()),
             true => upgrade::check_answer(context.head()?, &response),
             false => Err(ProxyError::new(Token::UpgradeRefused, Side::Endpoint)),
         };
@@ -620,8 +650,14 @@ async fn drive(
         &response,
         keep_alive,
     )?;
-    if switched && response.status != 101 {
-        edits.drop_known(&response.buf, Name::SecWebsocketAccept);
+    if switched {
+        let over_http1 = response.status == 101;
+        if !over_http1 || exchange.is_stream() {
+            edits.drop_known(&response.buf, Name::SecWebsocketAccept);
+        }
+        if over_http1 && exchange.is_stream() {
+            upgrade::answer(context.head()?, &mut edits);
+        }
     }
     context.status = response.status;
     context.head_bytes_sent = exchange.send_response(&response, &edits, body, framing).await?;

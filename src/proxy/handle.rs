@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::ProxyError;
+use super::peer::Peer;
 use super::sticky::Stay;
 use super::{admit, forward, hash_key, respond, sticky};
 use crate::message::head::RequestHead;
@@ -12,7 +13,6 @@ use crate::message::token::{Reject, Token};
 use crate::routing::{Match, RouteInput};
 use crate::snapshot::ActionPlan;
 use crate::tls::acme::challenge::PATH;
-use crate::upstream::conn::Conn;
 use crate::upstream::local::OpenTunnel;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) enum Done {
     /// A whole answer is on its way; the connection may carry another request, as far as the answer is concerned.
     Answered { keep_alive: bool },
     /// The endpoint switched protocols.
-    Switched(Box<Conn>, OpenTunnel),
+    Switched(Peer, OpenTunnel),
 }
 
 /// Serves a request whose head is in the context.

@@ -6,9 +6,11 @@ use super::context::{RequestContext, Text};
 use super::ends::Ends;
 use super::error::{ProxyError, Side};
 use super::handshake::{self, Unopened};
+use super::peer::Peer;
 use super::retry::Tries;
 use super::service::Begun;
 use super::tunnel::Tunnel;
+use super::upgrade::Places;
 use super::view::{ListenerKey, ListenerView};
 use super::worker::Worker;
 use super::{forward, hash_key, hold, room};
@@ -61,7 +63,7 @@ pub(super) async fn pass(
                 wire.carry(&hello);
                 wire.carry(&meanwhile);
             }
-            Some((Box::new(Tunnel::new(conn, open, context)), client))
+            Some((Box::new(Tunnel::new(Peer::H1(conn), open, context)), client))
         }
         Err(error) => {
             context.failed(&error);
@@ -81,6 +83,9 @@ async fn endpoint(
     plan: &Arc<PassthroughPlan>,
     upstream: &Rc<LocalUpstream>,
 ) -> Result<(Box<Conn>, OpenTunnel), ProxyError> {
+    let mut places = Places::default();
+    places.enter_listener(context)?;
+    context.places = Some(Box::new(places));
     let mut now = Millis::of(context.head_done);
     upstream.note_request(now);
     let policies = &upstream.plan.resilience;

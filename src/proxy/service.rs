@@ -67,16 +67,16 @@ pub(super) async fn serve(client: &mut Client, begun: Begun, head: RequestHead) 
     // Made here and not by the caller: it is large, and moving it around shows in the profile.
     let mut context = RequestContext::new(begun, client);
     context.begin(head);
-    let (conn, open) = {
+    let (peer, open) = {
         let context = &mut context;
         let Serving { client, context } = &mut Serving { client, context };
         match handle::handle(client, context).await {
             Ok(Done::Answered { keep_alive }) => return finish(client, context, keep_alive).await,
-            Ok(Done::Switched(conn, open)) => (conn, open),
+            Ok(Done::Switched(peer, open)) => (peer, open),
             Err(error) => return fail(client, context, &error).await,
         }
     };
-    After::Tunnel(Box::new(Tunnel::new(conn, open, context)))
+    After::Tunnel(Box::new(Tunnel::new(peer, open, context)))
 }
 
 /// Answers a request whose head could not be taken.

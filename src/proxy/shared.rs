@@ -7,7 +7,7 @@ use super::exchange::Bounds;
 use super::forward::{self, Tried, Try};
 use super::grpc;
 use super::peer::{self, Peer};
-use super::prepare;
+use super::{prepare, upgrade};
 use crate::message::fields;
 use crate::message::head::Version;
 use crate::message::token::Token;
@@ -63,15 +63,22 @@ async fn reach(
     grpc::allow(context, attempt.prepared)?;
     let dial = &upstream.plan.dial;
     let behalf = client.behalf(dial);
-    if let (true, Some(apart)) = (attempt.prepared.upgrade, &dial.apart) {
-        let timeouts = &attempt.route.timeouts;
-        let conn = forward::reach(client, context, timeouts, upstream, index, apart).await?;
-        return alone(attempt, conn);
-    }
     let started = Instant::now();
     let mut waited = false;
     loop {
         match endpoint.join(dial, behalf.as_ref()) {
+            Joined::Seated(seat) if attempt.prepared.upgrade && !seat.takes_extended_connect() => {
+                drop(seat);
+                if !waited {
+                    forward::begin_attempt(context, &endpoint, index, false);
+                }
+                let Some(apart) = &dial.apart else {
+                    return Err(no_extended_connect());
+                };
+                let timeouts = &attempt.route.timeouts;
+                let conn = forward::open(client, context, timeouts, upstream, index, apart).await;
+                return alone(attempt, conn.map_err(ProxyError::unsent)?);
+            }
             Joined::Seated(seat) => {
                 if !waited {
                     forward::begin_attempt(context, &endpoint, index, true);
@@ -122,12 +129,6 @@ fn call(context: &mut RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Resu
     // Waiting for the connection took some of the time.
     grpc::allow(context, attempt.prepared)?;
     let prepared = &*attempt.prepared;
-    if prepared.upgrade {
-        return Err(ProxyError {
-            detail: Some("the endpoint speaks HTTP/2, where protocols are not switched"),
-            ..ProxyError::new(Token::UpgradeRefused, Side::Gateway)
-        });
-    }
     // Its engine holds the body to what was announced.
     let of_http2 = context.head()?.version == Version::H2;
     if !attempt.upload.goes_plain(of_http2) {
@@ -137,7 +138,12 @@ fn call(context: &mut RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Resu
         });
     }
     let secure = attempt.upstream.plan.dial.tls.is_some();
-    let Some(sent) = fields::of_request(context.head()?, &prepared.edits, context.body, secure) else {
+    let head = context.head()?;
+    let sent = match prepared.upgrade {
+        true => fields::of_connect(head, &prepared.edits, secure),
+        false => fields::of_request(head, &prepared.edits, context.body, secure),
+    };
+    let Some(sent) = sent else {
         return Err(ProxyError {
             detail: Some("Host, or the target, can't be written in HTTP/2"),
             ..ProxyError::new(Token::BadRequest, Side::Client)
@@ -147,7 +153,11 @@ fn call(context: &mut RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Resu
     *request.method_mut() = sent.method;
     *request.uri_mut() = sent.uri;
     *request.headers_mut() = sent.fields;
-    match Call::begin(seat, request, attempt.upload.is_over()) {
+    if prepared.upgrade {
+        request.extensions_mut().insert(upgrade::protocol(head));
+    }
+    let is_all = attempt.upload.is_over() && !prepared.upgrade;
+    match Call::begin(seat, request, is_all) {
         Ok(mut call) => {
             call.head_written = sent.bytes;
             if let Some(attempt) = context.attempts.last_mut() {
@@ -157,6 +167,13 @@ fn call(context: &mut RequestContext, attempt: &mut Try<'_>, seat: Seat) -> Resu
         }
         Err(Ended::Unprocessed(_)) => Ok(None),
         Err(ended) => Err(peer::unanswered(ended)),
+    }
+}
+
+const fn no_extended_connect() -> ProxyError {
+    ProxyError {
+        detail: Some("the endpoint speaks HTTP/2 and does not offer extended CONNECT (RFC 8441)"),
+        ..ProxyError::new(Token::UpgradeRefused, Side::Gateway)
     }
 }
 

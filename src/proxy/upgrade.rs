@@ -8,12 +8,14 @@ use super::board::{ClientPermit, Tally, TunnelPermit};
 use super::client::Client;
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
+use crate::message::edits::Edits;
 use crate::message::framing::{connection_has, upgrade_protocol};
 use crate::message::head::{Method, RequestHead, ResponseHead, Version};
 use crate::message::names::Name;
 use crate::message::token::{Reject, Token};
 use crate::snapshot::RoutePlan;
 use crate::ws::handshake;
+use h2::ext::Protocol;
 use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -116,11 +118,49 @@ pub(super) fn check_answer(asked: &RequestHead, response: &ResponseHead) -> Resu
     Ok(())
 }
 
+/// The protocol that a request asks for, as an extended CONNECT has it.
+pub(super) fn protocol(asked: &RequestHead) -> Protocol {
+    let named = asked.buf.get(Name::Upgrade).unwrap_or_default();
+    match std::str::from_utf8(named) {
+        // Its name is that, however it is written (RFC 6455 section 11.2).
+        Ok(named) if !is_websocket(named.as_bytes()) => Protocol::from(named),
+        Ok(_) | Err(_) => Protocol::from_static("websocket"),
+    }
+}
+
+/// What an endpoint that took an extended CONNECT is to have said in HTTP/1.1: that it switched, and that it understood
+/// the handshake, whose key it never saw.
+pub(super) fn answer(asked: &RequestHead, edits: &mut Edits) {
+    let Some(protocol) = asked.buf.get(Name::Upgrade) else {
+        return;
+    };
+    edits.add(b"Upgrade", protocol);
+    if is_websocket(protocol) {
+        let key = asked.buf.get(Name::SecWebsocketKey).unwrap_or_default();
+        edits.add(b"Sec-WebSocket-Accept", handshake::accept_of(key).as_bytes());
+    }
+}
+
 /// A tunnel's places in the counts, given up when it ends.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     _counted: SmallVec<[TunnelPermit; 2]>,
     _client: Option<ClientPermit>,
+}
+
+impl Places {
+    /// A place among the tunnels of the listener that it came by.
+    pub fn enter_listener(&mut self, context: &RequestContext) -> Result<(), ProxyError> {
+        let listener = &context.listener.plan;
+        let most = listener.limits.tunnels;
+        if most > 0 {
+            let board = &context.worker.context.board;
+            let place = board.tally("listener", &listener.name).enter(most);
+            self._counted
+                .push(place.ok_or_else(|| full("`limits.tunnels` are open"))?);
+        }
+        Ok(())
+    }
 }
 
 /// Lets a handshake in: its page may, there is room for one more, and its turn has come.
@@ -141,26 +181,12 @@ pub(super) async fn admit(
         )));
     }
     let board = context.worker.context.board.clone();
-    let listener = &context.listener.plan;
     let mut places = Places::default();
-    for (limit, kind, name, detail) in [
-        (
-            listener.limits.tunnels,
-            "listener",
-            &listener.name,
-            "`limits.tunnels` are open",
-        ),
-        (
-            rules.connections,
-            "route",
-            &route.name,
-            "`websocket.connections` are open",
-        ),
-    ] {
-        if limit > 0 {
-            let place = board.tally(kind, name).enter(limit);
-            places._counted.push(place.ok_or_else(|| full(detail))?);
-        }
+    places.enter_listener(context)?;
+    if rules.connections > 0 {
+        let place = board.tally("route", &route.name).enter(rules.connections);
+        let place = place.ok_or_else(|| full("`websocket.connections` are open"))?;
+        places._counted.push(place);
     }
     if rules.connections_per_ip > 0 {
         let permit = board.admit_tunnel(&route.name, context.client_ip, rules.connections_per_ip);

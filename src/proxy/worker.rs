@@ -439,7 +439,8 @@ impl Worker {
             if turn % TUNNEL_TICKS == 0 {
                 self.tunnels.sweep(everybody.is_some());
             }
-            self.tunnels.shed(everybody.as_deref(), TICK);
+            let all = || self.context.board.tunnels();
+            self.tunnels.shed(everybody.as_deref(), all, TICK);
             if turn % FLUSH_TICKS == 0 {
                 self.access.flush();
             }

@@ -336,27 +336,27 @@ fn an_endpoint_that_learns_http_2_is_spoken_to_in_it_from_then_on() {
 }
 
 #[test]
-fn where_alpn_decides_a_switch_of_protocols_is_asked_for_in_http_1() {
+fn where_alpn_decides_a_switch_of_protocols_that_http_2_does_not_offer_is_asked_for_in_http_1() {
     let ca = Ca::default();
-    let backend = Backend::http(|_| {
-        Reply::raw(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello",
-        )
-    });
-    let front = TlsFront::showing(&ca.leaf(&["127.0.0.1"])).before(backend.address());
+    let (backend, h2) = (testkit::ws::echo_backend(), Server::http(|_| Answer::ok("two")));
+    let front = TlsFront::showing(&ca.leaf(&["127.0.0.1"]))
+        .with_http2_at(h2.address())
+        .before(backend.address());
     let gateway = towards(&front.address(), CA, "protocol = \"auto\"")
         .file("ca.pem", ca.pem())
         .start();
-    let mut conn = gateway.connect();
-    conn.send(
-        "GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-    );
-    let head = String::from_utf8(conn.read_through(b"\r\n\r\n")).unwrap();
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    assert_eq!(conn.read(5), b"hello");
-    assert_eq!(front.sessions()[0].alpn.as_deref(), Some("http/1.1"));
+    for _ in 0..2 {
+        testkit::ws::Client::connect(gateway.connect(), "/").echo("hello");
+    }
+    assert_eq!(gateway.get("/").text(), "two");
+    let agreed: Vec<_> = front
+        .sessions()
+        .into_iter()
+        .filter_map(|session| session.alpn)
+        .collect();
+    // The first has shown what the endpoint offers, and serves everything else.
+    assert_eq!(agreed, ["h2", "http/1.1", "http/1.1"]);
+    assert_eq!((h2.hits(), h2.connections(), backend.hits()), (1, 1, 2));
 }
 
 #[test]

@@ -210,3 +210,26 @@ fn the_listeners_limits_hold_before_any_name_is_known() {
         client.try_connect(gateway.web(), "a.test").is_ok()
     });
 }
+
+#[test]
+fn it_counts_among_the_tunnels_of_its_listener() {
+    let ca = Ca::default();
+    let server = Server::showing(&ca.leaf(&["a.test"]));
+    let limited = CONFIG.replace("handshake_timeout = \"2s\"", "tunnels = 1");
+    let gateway = to(&[server.address()]).config(&limited).start();
+    let client = TlsClient::trusting(&ca).alpn(&["http/1.1"]).build();
+    let mut first = client.connect(gateway.web(), "a.test");
+    get(&mut first, 1);
+    assert!(client.try_connect(gateway.web(), "a.test").is_err());
+    let told = record(&gateway, "a.test");
+    assert_eq!(
+        (&told["status"], &told["token"]),
+        (&503.into(), &"overloaded".into()),
+        "{told}"
+    );
+    get(&mut first, 1000);
+    drop(first);
+    eventually("its place is free", || {
+        client.try_connect(gateway.web(), "a.test").is_ok()
+    });
+}

@@ -252,6 +252,44 @@ fn the_end_of_the_gateway_asks_its_tunnels_to_go_and_is_clean_when_they_do() {
 }
 
 #[test]
+fn the_gateway_s_own_rate_and_order_hold_for_its_end() {
+    const TUNNELS: usize = 24;
+    let a = ws::echo_backend();
+    for workers in [1, 2] {
+        let own = format!("workers = {workers}\ndrain = {{ rate = 8, jitter = 0.0, order = \"oldest\" }}");
+        let config = CONFIG
+            .replace("workers = 2", &own)
+            .replace("drain_timeout = \"8s\"", "drain_timeout = \"40s\"");
+        let mut gateway = gateway(&config)
+            .env("OPERATOR", OPERATOR)
+            .token(OPERATOR)
+            .with("list", list(&[&a]))
+            .with("drain", "rate = 0")
+            .start();
+        let mut clients: Vec<Client> = (0..TUNNELS)
+            .map(|_| Client::connect(gateway.connect(), "/"))
+            .collect();
+        gateway.signal(Sig::TERM);
+        let begun = Instant::now();
+        let mut gone: Vec<usize> = Vec::new();
+        while gone.len() < TUNNELS {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{gone:?} have gone");
+            for (number, client) in clients.iter_mut().enumerate() {
+                if !gone.contains(&number) && told_to_go(client) == Some(1001) {
+                    gone.push(number);
+                }
+            }
+            let most = 8.0 * begun.elapsed().as_secs_f64() + 4.0;
+            assert!(gone.len() as f64 <= most, "{gone:?} after {:?}", begun.elapsed());
+        }
+        if workers == 1 {
+            assert!(gone.is_sorted(), "{gone:?}");
+        }
+        assert_eq!(gateway.wait(), Some(0), "nothing was cut");
+    }
+}
+
+#[test]
 fn a_storm_stays_away_while_a_backend_drains() {
     const TUNNELS: usize = 60;
     const RATE: f64 = 20.0;

@@ -336,30 +336,6 @@ fn a_silent_side_is_cut_however_much_the_other_says() {
 }
 
 #[test]
-fn a_reload_closes_no_tunnel_of_what_it_does_not_change_and_none_of_what_it_does() {
-    const TUNNELS: usize = 100;
-    let backend = ws::echo_backend();
-    let route = "[[routes]]\nwebsocket = { idle = \"1h\" }";
-    let config = |idle: &str, extra: usize| {
-        PLAIN.replace("[[routes]]", &route.replace("1h", idle))
-            + &format!("\n[[routes]]\npaths = [\"/other-{extra}\"]\nrespond = {{}}\n")
-    };
-    let gateway = gateway(&config("1h", 0)).with("app", backend.address()).start();
-    let mut clients: Vec<Client> = (0..TUNNELS)
-        .map(|_| Client::connect(gateway.connect(), "/"))
-        .collect();
-    for (round, client) in clients.iter_mut().enumerate().take(30) {
-        gateway.reload(&config(if round % 2 == 0 { "2h" } else { "1h" }, round + 1));
-        client.echo("between reloads");
-    }
-    for client in &mut clients {
-        client.echo("after all of them");
-    }
-    assert_eq!(gateway.metric("tidegate_ws_open", &[]), TUNNELS as f64);
-    assert_eq!(gateway.metric("tidegate_ws_opened_total", &[]), TUNNELS as f64);
-}
-
-#[test]
 fn an_endpoint_that_stops_reading_holds_the_client_and_no_memory() {
     let gate = Gate::new();
     let held = gate.clone();

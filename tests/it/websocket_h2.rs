@@ -7,19 +7,20 @@ use crate::http2::BOTH;
 use bytes::{Bytes, BytesMut};
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use testkit::ws::{self, BINARY, CLOSE, TEXT};
 use testkit::{Backend, Gateway, eventually, pattern};
 
 /// A WebSocket on a stream.
-struct Socket<'a> {
+pub struct Socket<'a> {
     client: &'a Client,
-    send: SendStream<Bytes>,
-    receive: RecvStream,
+    pub send: SendStream<Bytes>,
+    pub receive: RecvStream,
+    pub headers: HeaderMap,
     buffer: BytesMut,
 }
 
-fn connect(protocol: &'static str, path: &str) -> Request<()> {
+pub fn connect(protocol: &'static str, path: &str) -> Request<()> {
     Request::connect(format!("http://test{path}"))
         .extension(Protocol::from_static(protocol))
         .header("sec-websocket-version", "13")
@@ -28,7 +29,7 @@ fn connect(protocol: &'static str, path: &str) -> Request<()> {
         .unwrap()
 }
 
-fn ask(client: &Client, request: Request<()>) -> (Response<RecvStream>, SendStream<Bytes>) {
+pub fn ask(client: &Client, request: Request<()>) -> (Response<RecvStream>, SendStream<Bytes>) {
     client.run(async {
         let (answer, send) = client.begin(request, false).await.expect("a stream");
         (answer.await.expect("an answer"), send)
@@ -37,8 +38,13 @@ fn ask(client: &Client, request: Request<()>) -> (Response<RecvStream>, SendStre
 
 impl<'a> Socket<'a> {
     #[track_caller]
-    fn open(client: &'a Client, path: &str) -> Self {
-        let (answer, send) = ask(client, connect("websocket", path));
+    pub fn open(client: &'a Client, path: &str) -> Self {
+        Self::asking(client, connect("websocket", path))
+    }
+
+    #[track_caller]
+    pub fn asking(client: &'a Client, request: Request<()>) -> Self {
+        let (answer, send) = ask(client, request);
         assert_eq!(answer.status(), 200);
         for gone in ["sec-websocket-accept", "upgrade", "connection"] {
             assert!(!answer.headers().contains_key(gone), "{gone}");
@@ -46,18 +52,19 @@ impl<'a> Socket<'a> {
         Self {
             client,
             send,
+            headers: answer.headers().clone(),
             receive: answer.into_body(),
             buffer: BytesMut::new(),
         }
     }
 
-    fn say(&mut self, bytes: &[u8]) {
+    pub fn say(&mut self, bytes: &[u8]) {
         self.client
             .run(async { send_all(&mut self.send, bytes, false).await.unwrap() });
     }
 
     /// The next frame; `None` at the end of the stream.
-    fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             if let Some((frame, len)) = parse(&self.buffer) {
                 let _used = self.buffer.split_to(len);
@@ -69,7 +76,7 @@ impl<'a> Socket<'a> {
         }
     }
 
-    fn echo(&mut self, opcode: u8, payload: &[u8]) {
+    pub fn echo(&mut self, opcode: u8, payload: &[u8]) {
         self.say(&ws::frame(opcode, payload, true));
         assert!(
             self.hear() == Some((opcode, payload.to_vec())),

@@ -52,6 +52,19 @@ impl Checker<'_> {
         }
     }
 
+    /// `at`: where an upstream stands.
+    pub(super) fn rebalance(&mut self, at: &str, upstream: &Upstream) {
+        let why = match (upstream.balance, &upstream.sticky) {
+            _ if upstream.rebalance.is_none() => return,
+            (_, Some(_)) => "`sticky` brings them back to where they were",
+            (Balance::Hash | Balance::IpHash, None) => "their key brings them back to where they were",
+            (Balance::First, None) => "`balance = \"first\"` brings them back to the first endpoint",
+            _ => return,
+        };
+        let message = format!("tunnels are not asked to go where that moves nobody: {why}");
+        self.warning(join(at, "rebalance"), message, None);
+    }
+
     fn one_of(&mut self, at: &str, table: &Table, names: &[&str]) {
         let given: Vec<&str> = names.iter().copied().filter(|name| table.given(name)).collect();
         if given.len() == 1 || self.problems.any_under(at) {

@@ -1,5 +1,6 @@
 //! What the API shows: plain data, as JSON names it.
 
+use super::cluster::ClusterStatus;
 use super::overridden::{BalanceStatus, DrainStatus, EndpointOverrideStatus};
 use super::sticky::StickyStatus;
 use crate::control::journal::AuditEntry;
@@ -54,12 +55,6 @@ pub struct ConfigStatus {
     pub files: Vec<String>,
     pub warnings: usize,
     pub last_reload: Option<AuditEntry>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct ClusterStatus {
-    pub mode: bool,
-    pub nodes: usize,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -123,6 +118,8 @@ pub struct UpstreamStatus {
     pub breaker: BreakerStatus,
     /// `null` where no endpoint has a `max_connections`.
     pub queue: Option<QueueStatus>,
+    /// While tunnels are asked to go because an endpoint joined.
+    pub rebalance: Option<RebalanceStatus>,
     pub ready_endpoints: usize,
     /// No endpoint is well, and requests are sent to them all the same.
     pub fail_open: bool,
@@ -263,6 +260,23 @@ pub struct QueueStatus {
     pub full: u64,
     /// Waited in vain.
     pub late: u64,
+}
+
+/// How far tunnels are with going to an endpoint that joined.
+#[derive(Debug, Serialize)]
+pub struct RebalanceStatus {
+    /// RFC 3339, as all moments here.
+    pub since: String,
+    /// Tunnels there were then.
+    pub at_start: u64,
+    /// Asked to go so far, and how many are still above the threshold.
+    pub asked: u64,
+    pub surplus: u32,
+    /// Asked per second.
+    pub rate: u32,
+    pub threshold: f64,
+    /// When the last of the surplus will have been asked.
+    pub estimated_end: String,
 }
 
 /// Why requests were kept from an endpoint, and for how long.

@@ -36,6 +36,11 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether the endpoint's side is a stream of HTTP/2.
+    pub const fn is_stream(&self) -> bool {
+        matches!(self.peer, Peer::H2(_))
+    }
+
     /// How the response's body follows that was announced like this: a stream may be over with its head.
     #[inline]
     pub fn body_of(&self, announced: BodyKind) -> BodyKind {
@@ -66,7 +71,17 @@ impl Exchange<'_> {
                     Err(ended) => return Poll::Ready(Err(peer::unanswered(ended))),
                 };
                 self.answered = true;
-                let head = flat(parts.status, &parts.headers)?;
+                let status = match self.switches {
+                    // Here it is what 101 is in HTTP/1.1 (RFC 8441 section 5).
+                    true if parts.status.is_success() => http::StatusCode::SWITCHING_PROTOCOLS,
+                    true => {
+                        // It is an ordinary answer, and nothing more comes from us.
+                        call.outbound.end(HeaderMap::new()).map_or_else(drop, drop);
+                        parts.status
+                    }
+                    false => parts.status,
+                };
+                let head = flat(status, &parts.headers)?;
                 call.head_read += head.buf.bytes.len() as u64;
                 return Poll::Ready(Ok(head));
             };

@@ -1,6 +1,6 @@
 //! All tunnels of a worker: swept, listed, told to go one by one or in slices.
 
-use super::card::{Card, GOING_AWAY, Kind, Leave};
+use super::card::{Card, GOING_AWAY, Kind, Leave, SERVICE_RESTART};
 use crate::base::clock::Millis;
 use crate::snapshot::ShedOrder;
 use crate::telemetry::metrics::Closed;
@@ -110,7 +110,8 @@ impl Book {
         let mut shedding = everybody_goes;
         for (_, card) in self.cards.borrow().iter() {
             card.sweep(now);
-            shedding |= card.endpoint.state.is_shedding();
+            let state = &card.endpoint.state;
+            shedding |= state.is_shedding() || state.asking().is_some();
         }
         self.shedding.set(shedding);
     }
@@ -144,8 +145,8 @@ impl Book {
             .count()
     }
 
-    /// Asks the next slice to go, `passed` after the last one.
-    pub fn shed(&self, everybody: Option<&Shed>, passed: Duration) {
+    /// Asks the next slice to go, `passed` after the last one. `all`: tunnels of all workers.
+    pub fn shed(&self, everybody: Option<&Shed>, all: impl FnOnce() -> usize, passed: Duration) {
         if !self.shedding.get() && everybody.is_none() {
             return;
         }
@@ -158,20 +159,24 @@ impl Book {
                 .filter(|card| card.leave().is_none())
         };
         if let Some(shed) = everybody {
-            ask(shed, staying().collect(), 1.0, (now, passed), &self.credit);
+            let part = cards.len() as f64 / all().max(1) as f64;
+            ask(
+                shed,
+                staying().collect(),
+                part.min(1.0),
+                (now, passed),
+                &self.credit,
+            );
             return;
         }
-        let mut leaving: Vec<&Rc<Card>> = staying()
-            .filter(|card| card.endpoint.state.is_shedding())
-            .collect();
-        leaving.sort_by(|a, b| a.endpoint.state.key.cmp(&b.endpoint.state.key));
-        for group in leaving.chunk_by(|a, b| Rc::ptr_eq(&a.endpoint, &b.endpoint)) {
+        let leaving = |card: &&Rc<Card>| card.endpoint.state.is_shedding();
+        each_endpoint(staying().filter(leaving).collect(), |group| {
             let endpoint = &group[0].endpoint;
             let Some(shed) = endpoint.state.shed() else {
-                continue;
+                return;
             };
             // This worker's share of all that are there.
-            let part = group.len() as f64 / f64::from(endpoint.state.tunnels().max(1));
+            let part = group.len() as f64 / f64::from(endpoint.state.tunnels_staying().max(1));
             ask(
                 &shed,
                 group.to_vec(),
@@ -179,7 +184,43 @@ impl Book {
                 (now, passed),
                 &endpoint.shed_credit,
             );
-        }
+        });
+        let full = |card: &&Rc<Card>| card.endpoint.state.has_to_ask();
+        each_endpoint(staying().filter(full).collect(), ask_newest);
+    }
+}
+
+/// Looks at the cards of each endpoint together.
+fn each_endpoint(mut cards: Vec<&Rc<Card>>, look: impl Fn(&[&Rc<Card>])) {
+    cards.sort_by(|a, b| a.endpoint.state.key.cmp(&b.endpoint.state.key));
+    for group in cards.chunk_by(|a, b| Rc::ptr_eq(&a.endpoint, &b.endpoint)) {
+        look(group);
+    }
+}
+
+/// Asks this worker's share of what is due at an endpoint since another one joined, the newest of those that may be.
+fn ask_newest(here: &[&Rc<Card>]) {
+    let Some(asking) = here[0].endpoint.state.asking() else {
+        return;
+    };
+    let all = here[0].endpoint.state.tunnels_staying().max(1);
+    let share = f64::from(asking.due()) * (here.len() as f64 / f64::from(all)).min(1.0);
+    // What is less than one is somebody's all the same, now and then.
+    let share = share as usize + usize::from(fastrand::f64() < share.fract());
+    let mut fit: Vec<&Rc<Card>> = here
+        .iter()
+        .copied()
+        .filter(|card| !card.held && card.opened < asking.opened_before)
+        .collect();
+    let count = asking.take(u32::try_from(share.min(fit.len())).unwrap_or(u32::MAX));
+    fit.sort_unstable_by_key(|card| std::cmp::Reverse(card.id));
+    let leave = Leave {
+        why: Closed::Rebalance,
+        code: SERVICE_RESTART,
+        key: None,
+    };
+    for card in fit.iter().take(count as usize) {
+        card.give_leave(leave);
     }
 }
 

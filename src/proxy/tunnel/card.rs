@@ -27,6 +27,7 @@ pub(in crate::proxy) const GOING_AWAY: u16 = 1001;
 pub(super) const PROTOCOL_ERROR: u16 = 1002;
 pub(super) const POLICY: u16 = 1008;
 pub(super) const TOO_LARGE: u16 = 1009;
+pub(super) const SERVICE_RESTART: u16 = 1012;
 pub(super) const BAD_GATEWAY: u16 = 1014;
 
 /// What a tunnel is held to, and where that is configured.
@@ -106,6 +107,8 @@ pub(in crate::proxy) struct Card {
     pub(super) terms: Terms,
     pub kind: Kind,
     pub inspected: bool,
+    /// Its client would come back to where it is.
+    pub held: bool,
     entry: Rc<Entry>,
     pub(super) client_side: Side,
     pub(super) endpoint_side: Side,
@@ -117,6 +120,14 @@ pub(in crate::proxy) struct Card {
     pub(super) cut: Cell<bool>,
     /// The client is to be sent a ping.
     pub(super) ping: Cell<bool>,
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        if self.leave.get().is_some() {
+            self.endpoint.state.tunnel_left();
+        }
+    }
 }
 
 /// What a tunnel carries.
@@ -146,6 +157,8 @@ pub(super) struct Ends {
     pub listener: Arc<str>,
     pub route: Arc<str>,
     pub endpoint: Rc<LocalEndpoint>,
+    /// The client would come back to it.
+    pub held: bool,
 }
 
 impl Card {
@@ -162,6 +175,7 @@ impl Card {
             listener,
             route,
             endpoint,
+            held,
         } = ends;
         let side = || Side {
             since: Cell::new(now),
@@ -177,6 +191,7 @@ impl Card {
             terms,
             kind,
             inspected,
+            held,
             entry,
             client_side: side(),
             endpoint_side: side(),
@@ -205,7 +220,9 @@ impl Card {
 
     /// The same, by the tunnel itself.
     pub(super) fn note_leave(&self, leave: Leave) {
-        self.leave.set(Some(leave));
+        if self.leave.replace(Some(leave)).is_none() {
+            self.endpoint.state.tunnel_leaves();
+        }
         self.left_at.set(Millis::now());
     }
 

@@ -24,6 +24,7 @@ use self::pump::{Direction, Stopped};
 use super::client::{Client, Link};
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
+use super::peer::Peer;
 use super::upgrade;
 use super::worker::Entry;
 use crate::message::names::Name;
@@ -31,7 +32,6 @@ use crate::message::token::Token;
 use crate::net::alarm::Alarm;
 use crate::telemetry::access::{EndedBy, TunnelRecord};
 use crate::telemetry::metrics::{Closed, RouteSeries};
-use crate::upstream::conn::Conn;
 use crate::upstream::local::OpenTunnel;
 use crate::ws::frames::Speaker;
 use std::future::poll_fn;
@@ -46,7 +46,7 @@ const NO_CLOSE: u16 = 1006;
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    conn: Box<Conn>,
+    peer: Peer,
     context: RequestContext,
     kind: Kind,
     up: Direction,
@@ -61,7 +61,7 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    pub fn new(conn: Box<Conn>, open: OpenTunnel, mut context: RequestContext) -> Self {
+    pub fn new(peer: Peer, open: OpenTunnel, mut context: RequestContext) -> Self {
         let kind = kind(&context);
         let rules = match (kind, &context.route) {
             (Kind::Websocket, Some(route)) => Some(&route.plan.websocket).filter(|rules| rules.inspects()),
@@ -80,7 +80,7 @@ impl Tunnel {
         context.settle();
         let counted = Counted::new(context.series.clone());
         Self {
-            conn,
+            peer,
             context,
             kind,
             up: Direction::new(true, up),
@@ -110,6 +110,7 @@ impl Tunnel {
             listener: context.listener.plan.name.clone(),
             route,
             endpoint: self.open.endpoint().clone(),
+            held: context.has_home(),
         };
         let id = context.worker.context.board.number_tunnel();
         let card = Card::new(
@@ -120,7 +121,7 @@ impl Tunnel {
             entry.clone(),
         );
         card.client_side.bytes.set(client.link.bytes_read());
-        card.endpoint_side.bytes.set(self.conn.wire.bytes_read);
+        card.endpoint_side.bytes.set(self.peer.bytes_read());
         card
     }
 
@@ -142,7 +143,7 @@ impl Tunnel {
         }
         let moved = self.poll_directions(cx, client, card);
         card.client_side.bytes.set(client.link.bytes_read());
-        card.endpoint_side.bytes.set(self.conn.wire.bytes_read);
+        card.endpoint_side.bytes.set(self.peer.bytes_read());
         self.note_frames(card);
         if self.up.is_ended() != self.down.is_ended() {
             card.half_closed.set(true);
@@ -162,12 +163,15 @@ impl Tunnel {
         client: &mut Client,
         card: &Card,
     ) -> Poll<Result<(), ProxyError>> {
-        let endpoint = &mut self.conn.wire;
         // Twice where one direction's end is another's beginning: who breaks a rule is told so by the other.
         for _ in 0..2 {
-            let up = match &mut client.link {
-                Link::H1(wire) => self.up.poll(cx, wire, endpoint),
-                Link::H2(stream) => self.up.poll(cx, &mut stream.inbound, endpoint),
+            let up = match (&mut client.link, &mut self.peer) {
+                (Link::H1(wire), Peer::H1(conn)) => self.up.poll(cx, wire, &mut conn.wire),
+                (Link::H2(stream), Peer::H1(conn)) => self.up.poll(cx, &mut stream.inbound, &mut conn.wire),
+                (Link::H1(wire), Peer::H2(call)) => self.up.poll(cx, wire, &mut call.outbound),
+                (Link::H2(stream), Peer::H2(call)) => {
+                    self.up.poll(cx, &mut stream.inbound, &mut call.outbound)
+                }
             };
             if let Poll::Ready(Err(stopped)) = up {
                 match stopped {
@@ -182,18 +186,28 @@ impl Tunnel {
                     _ => return Poll::Ready(Ok(())),
                 }
             }
-            let down = match &mut client.link {
-                Link::H1(wire) => self.down.poll(cx, endpoint, wire),
-                Link::H2(stream) => {
-                    if stream.watch(cx).is_err() && card.leave().is_none() && !self.up.is_ended() {
-                        let gone = io::ErrorKind::ConnectionReset.into();
-                        return Poll::Ready(Err(down_error(Stopped::Write(gone))));
-                    }
-                    match stream.outbound() {
-                        Some(outbound) => self.down.poll(cx, endpoint, outbound),
-                        None => Poll::Ready(Err(Stopped::Write(io::ErrorKind::NotConnected.into()))),
-                    }
-                }
+            if let Link::H2(stream) = &mut client.link
+                && stream.watch(cx).is_err()
+                && card.leave().is_none()
+                && !self.up.is_ended()
+            {
+                let gone = io::ErrorKind::ConnectionReset.into();
+                return Poll::Ready(Err(down_error(Stopped::Write(gone))));
+            }
+            let down = match (&mut client.link, &mut self.peer) {
+                (Link::H1(wire), Peer::H1(conn)) => self.down.poll(cx, &mut conn.wire, wire),
+                (Link::H1(wire), Peer::H2(call)) => match &mut call.inbound {
+                    Some(inbound) => self.down.poll(cx, inbound, wire),
+                    None => Poll::Ready(Err(not_there(Stopped::Read))),
+                },
+                (Link::H2(stream), peer) => match (stream.outbound(), peer) {
+                    (None, _) => Poll::Ready(Err(not_there(Stopped::Write))),
+                    (Some(outbound), Peer::H1(conn)) => self.down.poll(cx, &mut conn.wire, outbound),
+                    (Some(outbound), Peer::H2(call)) => match &mut call.inbound {
+                        Some(inbound) => self.down.poll(cx, inbound, outbound),
+                        None => Poll::Ready(Err(not_there(Stopped::Read))),
+                    },
+                },
             };
             match down {
                 Poll::Ready(Err(Stopped::Broken(broken))) => {
@@ -208,6 +222,14 @@ impl Tunnel {
                 Poll::Ready(Err(_)) => return Poll::Ready(Ok(())),
                 _ => break,
             }
+        }
+        // A stream that has ended and was then reset takes nothing more either: it is closed.
+        if let Peer::H2(call) = &mut self.peer
+            && self.down.is_ended()
+            && !call.outbound.is_ended()
+            && call.outbound.poll_reset(cx).is_ready()
+        {
+            return Poll::Ready(Ok(()));
         }
         // Who was told to go is gone when he has nothing more to say and has heard us.
         // Nobody hears him either once the endpoint has ended.
@@ -351,7 +373,7 @@ pub(super) async fn run<T>(tunnel: Box<Tunnel>, mut client: Box<Client>, entry: 
 /// A tunnel that was told to go, as its record has it.
 fn left(leave: Leave) -> ProxyError {
     let token = match leave.why {
-        Closed::Drain | Closed::Deadline => Token::Draining,
+        Closed::Drain | Closed::Rebalance | Closed::Deadline => Token::Draining,
         _ => Token::AbortedClient,
     };
     ProxyError {
@@ -379,6 +401,10 @@ const fn told(broken: Broken) -> Leave {
             key: Some("routes.websocket.message_rate"),
         },
     }
+}
+
+fn not_there(side: fn(io::Error) -> Stopped) -> Stopped {
+    side(io::ErrorKind::NotConnected.into())
 }
 
 fn up_error(stopped: Stopped) -> ProxyError {

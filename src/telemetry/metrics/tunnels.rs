@@ -13,6 +13,8 @@ pub enum Closed {
     Age,
     /// The endpoint, or the gateway, drains, and it was asked to go.
     Drain,
+    /// An endpoint joined, and it was asked to go there.
+    Rebalance,
     /// It was still there when a drain reached its deadline.
     Deadline,
     /// A message was too large, or there were too many.
@@ -26,12 +28,13 @@ pub enum Closed {
 }
 
 impl Closed {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Client,
         Self::Endpoint,
         Self::Idle,
         Self::Age,
         Self::Drain,
+        Self::Rebalance,
         Self::Deadline,
         Self::Limit,
         Self::Protocol,
@@ -47,6 +50,7 @@ impl Closed {
             Self::Idle => "idle",
             Self::Age => "age",
             Self::Drain => "drain",
+            Self::Rebalance => "rebalance",
             Self::Deadline => "deadline",
             Self::Limit => "limit",
             Self::Protocol => "protocol",

@@ -1,9 +1,11 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
 use super::check::HOLD;
+use super::drill::Drill;
 use super::health::Checks;
 use super::latency::Latency;
 use super::outlier::{Ejections, LastFault};
+use super::rebalance::Asking;
 use super::shed::Shed;
 use super::standing::{Health, Standing};
 use crate::base::clock::Millis;
@@ -12,7 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Identity of an endpoint: its upstream, and its address as written. The same address in two upstreams is two
 /// endpoints, because their health and load are told apart.
@@ -64,6 +66,13 @@ pub struct EndpointState {
     next_target: AtomicU64,
     /// Its tunnels are asked to go.
     shed: ArcSwapOption<Shed>,
+    /// Some of them are, because another endpoint has joined.
+    asking: ArcSwapOption<Asking>,
+    /// Tunnels that were told to go, and are still there.
+    leaving: AtomicU32,
+    /// A fail-over drill, and whether there is one: a load that costs those nothing who hold none.
+    drilled: AtomicBool,
+    drill: ArcSwapOption<Drill>,
 }
 
 impl EndpointState {
@@ -86,6 +95,10 @@ impl EndpointState {
             ejections: Ejections::default(),
             next_target: AtomicU64::new(fastrand::u64(..)),
             shed: ArcSwapOption::empty(),
+            asking: ArcSwapOption::empty(),
+            leaving: AtomicU32::new(0),
+            drilled: AtomicBool::new(false),
+            drill: ArcSwapOption::empty(),
         }
     }
 
@@ -114,6 +127,56 @@ impl EndpointState {
     /// Has its tunnels asked to go, or lets them stay.
     pub fn set_shed(&self, shed: Option<Shed>) {
         self.shed.store(shed.map(Arc::new));
+    }
+
+    /// Its part in moving tunnels to an endpoint that joined, if it has one.
+    #[must_use]
+    pub fn asking(&self) -> Option<Arc<Asking>> {
+        self.asking.load_full()
+    }
+
+    /// Whether some of its tunnels are to be asked to go.
+    #[must_use]
+    pub fn has_to_ask(&self) -> bool {
+        self.asking.load().as_ref().is_some_and(|asking| asking.due() > 0)
+    }
+
+    pub fn set_asking(&self, asking: Option<Arc<Asking>>) {
+        self.asking.store(asking);
+    }
+
+    /// A tunnel was told to go.
+    pub fn tunnel_leaves(&self) {
+        self.leaving.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One that was told to go has gone.
+    pub fn tunnel_left(&self) {
+        self.leaving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Tunnels, but for those that were told to go.
+    #[must_use]
+    pub fn tunnels_staying(&self) -> u32 {
+        self.tunnels()
+            .saturating_sub(self.leaving.load(Ordering::Relaxed))
+    }
+
+    /// The drill that is held here, if one is.
+    #[must_use]
+    pub fn drill(&self) -> Option<Arc<Drill>> {
+        if self.drilled.load(Ordering::Relaxed) {
+            self.drill.load_full()
+        } else {
+            None
+        }
+    }
+
+    /// Holds a drill here, or ends it.
+    pub fn set_drill(&self, drill: Option<Arc<Drill>>) {
+        let held = drill.is_some();
+        self.drill.store(drill);
+        self.drilled.store(held, Ordering::Relaxed);
     }
 
     #[must_use]

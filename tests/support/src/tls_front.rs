@@ -37,6 +37,7 @@ pub struct TlsFrontBuilder {
     client_ca: Option<String>,
     tls12: bool,
     alpn: Vec<Vec<u8>>,
+    http2: Option<Address>,
 }
 
 impl TlsFront {
@@ -48,6 +49,7 @@ impl TlsFront {
             client_ca: None,
             tls12: false,
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            http2: None,
         }
     }
 
@@ -81,6 +83,13 @@ impl TlsFrontBuilder {
         self
     }
 
+    /// Connections that agree on HTTP/2 go to this server, and to no other.
+    #[must_use]
+    pub fn with_http2_at(mut self, server: impl Into<Address>) -> Self {
+        self.http2 = Some(server.into());
+        self
+    }
+
     /// Speaks TLS 1.2 only.
     #[must_use]
     pub const fn tls12(mut self) -> Self {
@@ -99,11 +108,13 @@ impl TlsFrontBuilder {
         let address = listener.local_addr().expect("address").into();
         let sessions = Arc::<Mutex<Vec<Session>>>::default();
         let (server, seen) = (server.into(), Arc::clone(&sessions));
+        let http2 = self.http2.unwrap_or_else(|| server.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (config, server, seen) = (Arc::clone(&config), server.clone(), Arc::clone(&seen));
+                let (config, seen) = (Arc::clone(&config), Arc::clone(&seen));
+                let servers = [server.clone(), http2.clone()];
                 // Whatever goes wrong with it, its other side sees.
-                thread::spawn(move || serve(client, config, &server, &seen));
+                thread::spawn(move || serve(client, config, &servers, &seen));
             }
         });
         TlsFront { address, sessions }
@@ -143,7 +154,7 @@ impl TlsFrontBuilder {
 fn serve(
     mut client: TcpStream,
     config: Arc<ServerConfig>,
-    server: &Address,
+    [server, http2]: &[Address; 2],
     seen: &Mutex<Vec<Session>>,
 ) -> io::Result<()> {
     let _ = client.set_nodelay(true);
@@ -166,6 +177,10 @@ fn serve(
             .map(|leaf| leaf.to_vec()),
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
     });
+    let server = match session.alpn_protocol() {
+        Some(b"h2") => http2,
+        _ => server,
+    };
     let mut plain = TcpStream::connect(server.to_string())?;
     relay(&mut client, &mut session, &mut plain)
 }

@@ -238,7 +238,7 @@ const LIMITS: &[Key] = &[
         "tunnels",
         COUNT,
         "0",
-        "Tunnels open at the same time that came by this listener, over HTTP/1.1 and HTTP/2; one more is answered with 503 `overloaded`. 0: no limit.",
+        "Tunnels open at the same time that came by this listener, over HTTP/1.1 and HTTP/2; one more is answered with 503 `overloaded`. Connections of `passthrough` count too; one more of them gets the TLS alert `internal_error`. 0: no limit.",
     ),
     Key::new(
         "max_connection_age",

@@ -5,7 +5,7 @@ use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::legacy;
 use crate::config::keys::{Key, Shape};
-use crate::config::model::{AddressFamily, LogFormat, LogLevel, Role};
+use crate::config::model::{AddressFamily, LogFormat, LogLevel, ShedOrder};
 
 pub(super) const RUNTIME: &[Key] = &[
     Key::new(
@@ -23,6 +23,11 @@ pub(super) const RUNTIME: &[Key] = &[
         "How long readiness fails, on shutdown, before listeners stop: time for load balancers to notice.",
     ),
     Key::new("drain_timeout", TIME, "30s", "How long requests and tunnels may take to finish on shutdown."),
+    Key::table(
+        "drain",
+        RUNTIME_DRAIN,
+        "How tunnels are asked to go on shutdown: with close code 1001 where frames are known (`websocket.inspect`), by the end of the connection otherwise. `drain_timeout` is their deadline.",
+    ),
     Key::optional(
         "state_dir",
         Form::Path,
@@ -46,6 +51,27 @@ pub(super) const RUNTIME: &[Key] = &[
         COUNT,
         "1024",
         "TLS handshakes in progress on one worker, from a whole ClientHello on; beyond it they wait their turn, within `limits.handshake_timeout`. 0: no limit.",
+    ),
+];
+
+const RUNTIME_DRAIN: &[Key] = &[
+    Key::new(
+        "rate",
+        COUNT,
+        "0",
+        "Tunnels per second, over all workers; what is left at `drain_timeout` is cut. 0: as many as it takes to be done by then, if that is 5s away or more; otherwise nobody is asked.",
+    ),
+    Key::new(
+        "jitter",
+        Form::Ratio,
+        "0.5",
+        "How much the slices in which they are asked vary in size, as a part of it.",
+    ),
+    Key::new(
+        "order",
+        Form::Choice(ShedOrder::NAMES),
+        "least_active",
+        "Whom to ask first: those open for longest, or those silent for longest.",
     ),
 ];
 
@@ -149,9 +175,9 @@ const ADMIN_TOKEN: &[Key] = &[
     Key::required("name", Form::Name, "\"ops\"", "Name in the audit log."),
     Key::new(
         "role",
-        Form::Choice(Role::NAMES),
+        Form::Grant,
         "viewer",
-        "`viewer` reads; `operator` also drains and weighs; `admin` also changes the configuration.",
+        "`viewer` reads; `operator` also drains and weighs; `admin` also changes the configuration. `register:UPSTREAM` registers the services that this upstream discovers (`discover.registry`), and may do nothing else: for application servers.",
     ),
     Key::required(
         "token",

@@ -49,13 +49,13 @@ pub(super) const UPSTREAM: &[Key] = &[
     Key::optional_table(
         "discover",
         DISCOVER,
-        "Endpoints that DNS names: each address of the answer is one of its own, beside those of `endpoints`. They come and go with the answers; what runs on one that goes is finished.",
+        "Endpoints that are not in the file but named by DNS (each address of the answer is one of its own), or registered by themselves, beside those of `endpoints`. They come and go; what runs on one that goes is finished.",
     ),
     Key::new(
         "protocol",
         Form::Choice(UpstreamProtocol::NAMES),
         "h1",
-        "What endpoints are spoken to in, probes included. `h1`: HTTP/1.1. `h2`: HTTP/2, over TLS by ALPN, in the clear by prior knowledge. `auto`: over TLS what ALPN comes to, in the clear HTTP/1.1. Over HTTP/2 many requests share a connection; a request for a switch of protocols (WebSocket) can't go there.",
+        "What endpoints are spoken to in, probes included. `h1`: HTTP/1.1. `h2`: HTTP/2, over TLS by ALPN, in the clear by prior knowledge. `auto`: over TLS what ALPN comes to, in the clear HTTP/1.1. Over HTTP/2 many requests share a connection; one for a switch of protocols (WebSocket) goes there as an extended CONNECT (RFC 8441) if the endpoint offers that, else with `auto` in HTTP/1.1, and with `h2` it is answered with 502 `upgrade_refused`.",
     ),
     Key::table("http2", HTTP2, "HTTP/2 connections to endpoints."),
     Key::optional_table(
@@ -104,6 +104,11 @@ pub(super) const UPSTREAM: &[Key] = &[
         "drain",
         DRAIN,
         "How an endpoint leaves that is told to drain, or put into maintenance: it gets nothing new, and what runs there is finished.",
+    ),
+    Key::optional_table(
+        "rebalance",
+        REBALANCE,
+        "When an endpoint is added, or comes back, and has its full share (`slow_start`), tunnels of those that have more than theirs are asked to go, the newest first, as in a drain: with close code 1012 where frames are known, by the end of the connection otherwise. Clients that come back find the new one by `balance`. None is asked that a session of `sticky` would bring back, or that was opened since; backups take no part. Absent: what is uneven stays so.",
     ),
     Key::table(
         "retry",
@@ -158,6 +163,11 @@ const DISCOVER: &[Key] = &[
         "\"_http._tcp.api.internal\"",
         "Name of SRV records (RFC 2782): each address of each target with its port and weight. The lowest priority value comes first; all others together are backups, whatever their order among themselves.",
     ),
+    Key::optional_table(
+        "registry",
+        REGISTRY,
+        "Services that application servers register with the gateway's API (`POST /api/v1/services`), for as long as they renew that. Those that call themselves `critical` are not used.",
+    ),
     Key::new(
         "max_endpoints",
         Form::Integer {
@@ -165,7 +175,7 @@ const DISCOVER: &[Key] = &[
             max: MAX_DISCOVERED,
         },
         "1000",
-        "Endpoints that are used of one answer; the rest is left out, and told.",
+        "Endpoints that are used of those discovered; the rest is left out, and told.",
     ),
     Key::new(
         "max_connections",
@@ -173,6 +183,11 @@ const DISCOVER: &[Key] = &[
         "0",
         "Requests and tunnels that each of them takes at the same time, over all workers. 0: no limit.",
     ),
+];
+
+const REGISTRY: &[Key] = &[
+    Key::required("service", Form::Name, "\"api\"", "Name of the service."),
+    Key::list("tags", Form::Word, "", "Tags that each of them has. Empty: any.").example("[\"production\"]"),
 ];
 
 const SEND_PROXY: &[Key] = &[Key::required(
@@ -277,6 +292,24 @@ const QUEUE: &[Key] = &[
         "Requests that may wait, over all workers. 0: none waits.",
     ),
     Key::new("timeout", DEADLINE, "5s", "How long a request may wait."),
+];
+
+const REBALANCE: &[Key] = &[
+    Key::new(
+        "rate",
+        Form::Integer {
+            min: 1,
+            max: 1_000_000,
+        },
+        "10",
+        "Tunnels per second that are asked to go, over all endpoints and workers.",
+    ),
+    Key::new(
+        "threshold",
+        Form::Ratio,
+        "0.2",
+        "How far an endpoint may be above its share of the tunnels by weight, as a part of it: at 0.2, who has a fifth more than that keeps them.",
+    ),
 ];
 
 const DRAIN: &[Key] = &[

@@ -241,6 +241,16 @@ pub struct Seat {
     mux: Rc<Mux>,
 }
 
+impl Seat {
+    /// Whether the endpoint lets streams be asked for other protocols (RFC 8441 section 3).
+    #[must_use]
+    pub fn takes_extended_connect(&self) -> bool {
+        let send = self.mux.send.borrow();
+        send.as_ref()
+            .is_some_and(SendRequest::is_extended_connect_protocol_enabled)
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         let mux = &self.mux;
