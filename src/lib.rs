@@ -14,6 +14,7 @@
 //! | [`net`] | transports, scratch buffers, the relay pump, bind and socket options |
 //! | [`tls`] | certificates by name, session tickets, terms for clients' certificates |
 //! | [`upstream`] | endpoints: shared state, balancers, connections, the worker's pools |
+//! | [`cluster`] | gateways among each other: the bus, in process or over Redis, and who is there |
 //! | [`snapshot`] | `compile`: configuration to one immutable generation, and the swap |
 //! | [`proxy`] | the life of a request, on the workers |
 //! | [`control`] | the only mutator: reload, listeners, signals, drain |
@@ -30,6 +31,7 @@ pub mod admin;
 pub mod app;
 pub mod base;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod demo;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Which layer may name which others. `upstream` is three layers.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("base", &[]),
     ("message", &["base"]),
     ("h1", &["message", "base"]),
@@ -45,6 +45,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "base",
         ],
     ),
+    ("cluster", &["tls", "config", "telemetry", "base"]),
     (
         "snapshot",
         &[
@@ -78,6 +79,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     (
         "control",
         &[
+            "cluster",
             "tls",
             "proxy",
             "snapshot",
@@ -100,6 +102,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "control",
             "config",
             "snapshot",
+            "cluster",
             "upstream::shared",
             "telemetry",
             "base",

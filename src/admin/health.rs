@@ -1,6 +1,7 @@
 //! Is it alive, may it have traffic.
 
 use super::Api;
+use crate::cluster::Reason;
 use crate::control::gateway::Phase;
 use crate::control::{Gateway, memory};
 use crate::telemetry::process::ProcessStats;
@@ -25,6 +26,14 @@ pub struct Cluster {
     /// Workers that turn.
     pub active: usize,
     pub memory: Memory,
+    /// How the bus among gateways is: `embedded`, `live`, `degraded`, `down`, `resync`. No request waits for it, so it
+    /// decides nothing here.
+    pub bus: &'static str,
+    /// Why it is not as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bus_reason: Option<&'static str>,
+    /// Gateways that are there, this one counted.
+    pub nodes: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -37,16 +46,20 @@ impl Health {
     fn of(gateway: &Gateway) -> Self {
         let workers = gateway.workers();
         let active = workers.iter().filter(|worker| worker.turning).count();
+        let bus = gateway.cluster.bus.state();
         Self {
             status: status(gateway.phase(), workers.len(), active),
             cluster: Cluster {
-                mode: false,
+                mode: !gateway.cluster.bus.is_embedded(),
                 workers: workers.len(),
                 active,
                 memory: Memory {
                     total: megabytes(memory::total()),
                     used: megabytes(ProcessStats::read().resident),
                 },
+                bus: bus.condition.name(),
+                bus_reason: bus.reason.map(Reason::name),
+                nodes: gateway.cluster.view().members.len() + 1,
             },
         }
     }

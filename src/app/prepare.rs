@@ -4,6 +4,7 @@ use super::ready::ReadyFile;
 use super::{RunOptions, StartError};
 use crate::config::Loaded;
 use crate::config::model::{ListenAddress, Workers as WorkerCount};
+use crate::control::cluster::Cluster;
 use crate::control::failover::{self, FailOvers};
 use crate::control::gateway::{AdminSocket, Node, Parts};
 use crate::control::journal::{Journal, one_line};
@@ -11,6 +12,7 @@ use crate::control::listeners::{BindError, Listeners, socket_address};
 use crate::control::overrides::file;
 use crate::control::process::{self, Identity, PidFile};
 use crate::control::reload;
+use crate::control::services::{self, Services};
 use crate::control::state_dir::{self, StateDir};
 use crate::control::sticky_key;
 use crate::control::systemd::Inherited;
@@ -140,8 +142,12 @@ pub(super) fn prepare(
         Workers::start(count, context).map_err(StartError::system("a worker could not be started"))?;
     workers.apply(moves);
     metrics.control.serving(1);
+    let node = place.node();
+    let cluster =
+        Cluster::new(&loaded.config.cluster, &node.id, place.incarnation()).map_err(StartError::Config)?;
     let gateway = Gateway::new(Parts {
-        node: place.node(),
+        node,
+        cluster,
         live,
         tickets,
         acme,
@@ -152,6 +158,7 @@ pub(super) fn prepare(
         loaded,
         overrides,
         failovers: kept_history(&place),
+        services: kept_services(&place),
         listeners,
         workers,
         admin,
@@ -205,6 +212,20 @@ fn kept_history(place: &Place) -> FailOvers {
         Err(error) => {
             tracing::warn!(%error, "the history of fail-overs can't be read, and begins anew");
             FailOvers::default()
+        }
+    }
+}
+
+/// What registered itself in an earlier run, and may still be there. Without it they register anew.
+fn kept_services(place: &Place) -> Services {
+    let Some(state) = &place.state else {
+        return Services::default();
+    };
+    match services::file::load(state.path()) {
+        Ok(instances) => Services::new(instances, Timestamp::now()),
+        Err(error) => {
+            tracing::warn!(%error, "the registered services of the last run can't be read");
+            Services::default()
         }
     }
 }
@@ -290,6 +311,17 @@ impl Place {
             .as_ref()
             .and_then(|state| control_socket(&state.control_socket()));
         Ok(Self { state, control })
+    }
+
+    /// Higher with every start.
+    fn incarnation(&self) -> u64 {
+        let Some(state) = &self.state else {
+            return state_dir::incarnation_after(0);
+        };
+        state.incarnation().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the number of this start can't be kept");
+            state_dir::incarnation_after(0)
+        })
     }
 
     fn node(&self) -> Node {

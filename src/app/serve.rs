@@ -13,8 +13,8 @@ use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
 use crate::control::{
-    Gateway, acme, certificates, discovery, dns, drains, health, outlier, rebalance, systemd, unverified,
-    watch as files,
+    Gateway, acme, certificates, cluster, discovery, dns, drains, drills, health, outlier, rebalance,
+    services, sharing, systemd, unverified, watch as files,
 };
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
@@ -33,6 +33,8 @@ const BLOCKING_THREADS: usize = 8;
 const FIRST_TURN: Duration = Duration::from_secs(5);
 /// Longest wait for the access log's last records.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
+/// Longest wait for the cluster to be told that this gateway goes.
+const LEAVING: Duration = Duration::from_millis(500);
 /// How long the admin side may finish its answers.
 const ADMIN_GRACE: Duration = Duration::from_millis(200);
 
@@ -82,7 +84,13 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     task::spawn(health::fail_open::run(Arc::clone(&gateway)));
     task::spawn(outlier::run(Arc::clone(&gateway)));
     task::spawn(follow::run(Arc::clone(&gateway)));
+    task::spawn(drills::run::run(Arc::clone(&gateway)));
+    // Before the first look at what is discovered: it serves with them.
+    services::keep::offer(&gateway);
+    task::spawn(services::keep::run(Arc::clone(&gateway)));
     task::spawn(certificates::run(Arc::clone(&gateway)));
+    let beating = task::spawn(cluster::run(Arc::clone(&gateway)));
+    sharing::start(&gateway, &commands);
     let api = Api {
         gateway: Arc::clone(&gateway),
         commands: commands.clone(),
@@ -103,6 +111,10 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     announce(&gateway, ready_file)?;
     let code = until_end(&gateway, &commands, &mut signals, must_end).await;
 
+    // By then the cluster has been told, or can't be.
+    gateway.cluster.leave();
+    drop(tokio::time::timeout(LEAVING, beating).await);
+    gateway.cluster.bus.end().await;
     // Whoever listens to the end is told; whoever does not is not waited for.
     end.send_replace(true);
     gateway.replace_admin(None);
@@ -112,6 +124,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     {
         tracing::warn!(%error, "the control socket could not be removed");
     }
+    services::keep::keep(&gateway).await;
     finish_log(access).await;
     // The log's last lines are written when its keeper goes.
     changing.abort();
@@ -273,6 +286,8 @@ async fn until_end(
             Asked::End => break,
         }
     }
+    // Others need not find out by themselves.
+    gateway.cluster.leave();
     match drain::drain(gateway, signals.next_end()).await {
         Ended::Clean => EXIT_DONE,
         Ended::Cut(_) => EXIT_CUT,

@@ -2,6 +2,7 @@
 
 mod change;
 mod client;
+mod cluster;
 mod show;
 mod tunnels;
 

@@ -2,8 +2,9 @@
 
 use super::model::{
     AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash,
-    EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, OnMissing, Protocol, ProxyVersion,
-    RequestIdPolicy, Role, SameSite, Secure, ShedOrder, TlsPolicy, UnknownName, UpstreamProtocol,
+    DuplicateNode, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, OnMissing, Protocol,
+    ProxyVersion, RequestIdPolicy, Role, SameSite, Secure, ShedOrder, TlsPolicy, UnknownName,
+    UpstreamProtocol,
 };
 
 /// An enumeration written as one of a few words.
@@ -51,6 +52,7 @@ choices! {
     ClientAuthMode { "none" None, "optional" Optional, "required" Required }
     HealthKind { "http" Http, "tcp" Tcp, "grpc" Grpc, "websocket" Websocket }
     InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }
+    DuplicateNode { "rename" Rename, "refuse" Refuse }
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections,
         "random_two" RandomTwo, "least_time" LeastTime, "adaptive" Adaptive, "ip_hash" IpHash, "hash" Hash,
         "first" First }

@@ -3,6 +3,7 @@
 //! Nothing here is compiled or resolved: references between objects are names, files are paths. `snapshot`
 //! turns it into something that can serve.
 
+mod cluster;
 mod http2;
 mod listener;
 mod process;
@@ -14,14 +15,15 @@ mod upstream;
 
 pub use crate::message::causes::{Cause, Causes};
 pub use crate::message::path::{DotSegments, DoubleSlash, EncodedSlash, PathPolicy};
+pub use cluster::{Cluster, DuplicateNode, Labels, RedisAddress, RedisKind, RedisUrl};
 pub use http2::Http2Bounds;
 pub use listener::{
     AcceptProxy, Forwarded, Limits, ListenAddress, Listener, Passthrough, Protocol, Protocols, ProxyVersion,
     RequestIdPolicy,
 };
 pub use process::{
-    AccessFormat, AccessLog, AddressFamily, Admin, AdminToken, Dns, Log, LogFormat, LogLevel, Role, Runtime,
-    Workers,
+    AccessFormat, AccessLog, AddressFamily, Admin, AdminToken, Dns, Grant, Log, LogFormat, LogLevel, Role,
+    Runtime, Workers,
 };
 pub use resilience::{Breaker, Health, HealthKind, InitialHealth, Outlier, Retry, StatusSet, TextPattern};
 pub use route::{
@@ -35,8 +37,8 @@ pub use tls::{
     NamedClientAuth, TLS_GROUPS, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UnknownName, UpstreamTls,
 };
 pub use upstream::{
-    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, Rebalance, ShedOrder,
-    Upstream, UpstreamProtocol,
+    Balance, Discover, DiscoverFrom, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue,
+    Rebalance, Services, ShedOrder, Upstream, UpstreamProtocol,
 };
 
 /// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.
@@ -51,6 +53,7 @@ pub struct Config {
     /// In the order of the file; included files follow in theirs.
     pub routes: Vec<Route>,
     pub upstreams: BTreeMap<Name, Upstream>,
+    pub cluster: Cluster,
     pub admin: Option<Admin>,
 }
 

@@ -5,10 +5,11 @@ use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
-    Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded,
-    HeaderEdits, Health, Http2Bounds, Learn, Limits, Listener, Log, NamedClientAuth, Outlier, Passthrough,
-    PathPolicy, Pool, Protocol, Protocols, Queue, Rebalance, Retry, Rewrite, Route, Runtime, SessionName,
-    Sticky, StickyBy, StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamTls, WebSocket,
+    Cluster, Config, Discover, DiscoverFrom, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount,
+    Forwarded, Grant, HeaderEdits, Health, Http2Bounds, Labels, Learn, Limits, Listener, Log,
+    NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool, Protocol, Protocols, Queue, Rebalance, Retry,
+    Rewrite, Route, Runtime, Services, SessionName, Sticky, StickyBy, StickyCookie, Timeouts, Tls,
+    TunnelBounds, Upstream, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -31,6 +32,7 @@ pub fn config(root: &Table) -> Option<Config> {
             .filter_map(|(at, table)| route(table, at))
             .collect(),
         upstreams: named(root, "upstreams", upstream),
+        cluster: cluster(root.table("cluster")?)?,
         admin: root.table("admin").and_then(admin),
     })
 }
@@ -546,13 +548,19 @@ fn endpoint(t: &Table) -> Option<Endpoint> {
 }
 
 fn discover(t: &Table) -> Option<Discover> {
-    let name = match t.get("dns") {
-        Some((EndpointAddress::Name { host, port }, _)) => DnsName::Host { host, port },
-        Some(_) => return None,
-        None => DnsName::Service(t.get("srv")?),
+    let from = match (t.table("registry"), t.get("dns")) {
+        (Some(registry), _) => DiscoverFrom::Registry(Services {
+            service: registry.get("service")?,
+            tags: registry.list("tags")?,
+        }),
+        (None, Some((EndpointAddress::Name { host, port }, _))) => {
+            DiscoverFrom::Dns(DnsName::Host { host, port })
+        }
+        (None, Some(_)) => return None,
+        (None, None) => DiscoverFrom::Dns(DnsName::Service(t.get("srv")?)),
     };
     Some(Discover {
-        name,
+        from,
         max_endpoints: t.get("max_endpoints")?,
         max_connections: t.get("max_connections")?,
     })
@@ -567,6 +575,39 @@ fn pool(t: &Table) -> Option<Pool> {
     })
 }
 
+fn cluster(t: &Table) -> Option<Cluster> {
+    let labels = t.table("labels")?;
+    let heartbeat: Duration = t.get("heartbeat")?;
+    let gone_after: Duration = t.get("gone_after")?;
+    // Who beats more slowly need not know when others give up.
+    let gone_after = if t.given("gone_after") {
+        gone_after
+    } else {
+        gone_after.max(heartbeat * 3)
+    };
+    let label = |name: &str| labels.get(name).unwrap_or_default();
+    Some(Cluster {
+        name: t.get("name")?,
+        redis: t.get("redis"),
+        redis_user: t.get("redis_user"),
+        redis_password: t.get("redis_password"),
+        sentinel_user: t.get("sentinel_user"),
+        sentinel_password: t.get("sentinel_password"),
+        redis_tls: upstream_tls(t.table("redis_tls")?)?,
+        node: t.get("node"),
+        prefix: t.get("prefix")?,
+        key: t.get("key"),
+        heartbeat,
+        gone_after,
+        duplicate: chosen(t, "duplicate")?,
+        labels: Labels {
+            role: label("role"),
+            region: label("region"),
+            zone: label("zone"),
+        },
+    })
+}
+
 fn admin(t: &Table) -> Option<Admin> {
     let tokens = t.tables("tokens").iter().filter_map(admin_token).collect();
     Some(Admin {
@@ -578,7 +619,7 @@ fn admin(t: &Table) -> Option<Admin> {
 fn admin_token(t: &Table) -> Option<AdminToken> {
     Some(AdminToken {
         name: t.get("name")?,
-        role: chosen(t, "role")?,
+        role: Grant::from_text(&t.get::<String>("role")?)?,
         token: t.get("token")?,
     })
 }

@@ -3,11 +3,12 @@
 use super::diagnostic::Diagnostic;
 use super::environment::Environment;
 use super::files::Files;
-use super::form::{self, Complaint, Form, header};
+use super::form::{self, Complaint, Form, header, redis};
 use super::habits;
 use super::keys::legacy::Legacy;
 use super::keys::table::ROOT;
 use super::keys::{Key, MapKey, Presence, Shape, walk};
+use super::model::Secret;
 use super::path;
 use super::problems::Problems;
 use super::scalar::Scalar;
@@ -182,8 +183,10 @@ impl Resolver<'_> {
     }
 
     fn scalar(&mut self, form: Form, node: &Node, at: &str) -> Option<Scalar> {
-        if form == Form::Secret {
-            return self.secret(node, at);
+        match form {
+            Form::Secret => return self.secret(node, at),
+            Form::Redis => return self.redis(node, at),
+            _ => {}
         }
         let base = self.sources.base(&node.origin);
         form.read(&node.value, base)
@@ -192,7 +195,7 @@ impl Resolver<'_> {
     }
 
     fn complain(&mut self, form: Form, complaint: Complaint, node: &Node, at: &str) {
-        let found = if form == Form::Secret {
+        let found = if matches!(form, Form::Secret | Form::Redis) {
             node.value.describe_type().to_owned()
         } else {
             node.value.describe()
@@ -221,6 +224,36 @@ impl Resolver<'_> {
             }
             Err(complaint) => {
                 self.complain(Form::Secret, complaint, node, at);
+                None
+            }
+        }
+    }
+
+    /// A URL that may have a password in it, or the place where it is kept.
+    fn redis(&mut self, node: &Node, at: &str) -> Option<Scalar> {
+        let base = self.sources.base(&node.origin).to_owned();
+        let read =
+            secret::read(&node.value, &base, self.env, self.files).and_then(|read| match read.secret {
+                Scalar::Secret(Secret(text), shown) => {
+                    Ok((redis::url(&text)?, (!read.literal).then_some(shown)))
+                }
+                _ => Err(Complaint::new("it is not a string")),
+            });
+        match read {
+            Ok((url, shown)) => {
+                if shown.is_none() && url.password.is_some() {
+                    self.hide(node);
+                    let told = Diagnostic::warning(at, "the password itself stands in the configuration")
+                        .hint("name where it is kept: redis_password = \"env:NAME\" or \"file:/PATH\"");
+                    self.problems.add_from(told, &node.origin);
+                }
+                let shown = shown.unwrap_or_else(|| redis::without_password(&url));
+                Some(Scalar::Redis(url, shown))
+            }
+            Err(complaint) => {
+                // What it is may be anything, so also a password.
+                self.hide(node);
+                self.complain(Form::Redis, complaint, node, at);
                 None
             }
         }

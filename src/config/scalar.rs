@@ -3,8 +3,8 @@
 use super::choices::Choice;
 use super::form::quantity;
 use super::model::{
-    AccessFormat, EndpointAddress, HashKey, HostHeader, HostPattern, ListenAddress, PathPattern, Secret,
-    StatusSet, TextPattern, ValuePattern, Workers,
+    AccessFormat, EndpointAddress, HashKey, HostHeader, HostPattern, ListenAddress, PathPattern, RedisUrl,
+    Secret, StatusSet, TextPattern, ValuePattern, Workers,
 };
 use super::path::push_text;
 use ipnet::IpNet;
@@ -41,6 +41,8 @@ pub enum Scalar {
     AccessFormat(AccessFormat),
     /// With what may be shown of it.
     Secret(Secret, String),
+    /// With what may be shown of it.
+    Redis(RedisUrl, String),
 }
 
 impl Scalar {
@@ -90,7 +92,9 @@ impl Scalar {
             Self::Duration(_, text) => text.to_string(),
             Self::Size(value) => quantity::write_size(*value),
             Self::Choice(name) => (*name).to_owned(),
-            Self::Text(text) | Self::Endpoint(_, text) | Self::Secret(_, text) => text.clone(),
+            Self::Text(text) | Self::Endpoint(_, text) | Self::Secret(_, text) | Self::Redis(_, text) => {
+                text.clone()
+            }
             Self::Path(path) => path.display().to_string(),
             Self::Listen(ListenAddress::Tcp(address)) => address.to_string(),
             Self::Listen(ListenAddress::Unix(path)) => format!("unix:{}", path.display()),
@@ -161,6 +165,7 @@ from_scalar! {
     HashKey: Scalar::HashKey(key) => Some(key.clone());
     AccessFormat: Scalar::AccessFormat(format) => Some(format.clone());
     Secret: Scalar::Secret(secret, _) => Some(secret.clone());
+    RedisUrl: Scalar::Redis(url, _) => Some(url.clone());
 }
 
 impl FromScalar for u64 {

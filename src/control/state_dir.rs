@@ -12,6 +12,7 @@ pub const SYSTEM_STATE_DIR: &str = "/var/lib/tidegate";
 pub const CONTROL_SOCKET: &str = "control.sock";
 
 const NODE_ID_FILE: &str = "node_id";
+const INCARNATION_FILE: &str = "incarnation";
 /// Longest node id that is read back.
 const MAX_NODE_ID: usize = 64;
 
@@ -110,6 +111,27 @@ impl StateDir {
         write_atomically(&path, format!("{id}\n").as_bytes())?;
         Ok(id)
     }
+
+    /// The number of this start: higher than that of every earlier one.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub fn incarnation(&self) -> io::Result<u64> {
+        let path = self.path.join(INCARNATION_FILE);
+        let last = fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        let next = incarnation_after(last.unwrap_or(0));
+        write_atomically(&path, format!("{next}\n").as_bytes())?;
+        Ok(next)
+    }
+}
+
+/// A number above this one that no earlier start had: the time, unless the clock went back.
+#[must_use]
+pub fn incarnation_after(last: u64) -> u64 {
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+    now.max(last.saturating_add(1)).min((1 << 53) - 1)
 }
 
 /// An id for a node that has nowhere to keep one.

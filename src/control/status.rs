@@ -1,12 +1,14 @@
 //! The gateway as the API shows it: built when somebody asks, from the configuration in force, the live state of
 //! endpoints, and the metric blocks. Never stored.
 
+pub mod cluster;
 mod overridden;
 mod shape;
 pub mod sticky;
 pub mod tls;
 mod written;
 
+pub use cluster::ClusterStatus;
 use overridden::describe;
 pub use overridden::*;
 pub use shape::*;
@@ -57,10 +59,7 @@ impl Status {
             routes,
             upstreams,
             workers: workers(gateway, &totals),
-            cluster: ClusterStatus {
-                mode: false,
-                nodes: 1,
-            },
+            cluster: ClusterStatus::of(gateway),
             access_log: access_log(gateway),
             process: process(),
         }

@@ -130,6 +130,12 @@ impl ClientTls {
         })
     }
 
+    /// For those who do not drive sessions themselves: the terms, and the name that is in every certificate.
+    #[must_use]
+    pub fn terms(&self) -> (Arc<ClientConfig>, Option<ServerName<'static>>) {
+        (Arc::clone(&self.config), self.identity.name.clone())
+    }
+
     /// Whether certificates are looked at.
     #[must_use]
     pub const fn is_verified(&self) -> bool {

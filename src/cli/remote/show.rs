@@ -1,5 +1,6 @@
 //! Answers of a gateway, for people.
 
+use super::cluster;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -267,6 +268,7 @@ pub(super) fn status(stats: &Value) -> String {
             totals["connections"], totals["in_flight"], totals["open_websockets"], totals["requests_total"],
         ),
     );
+    cluster::tell(&mut text, &stats["cluster"]);
     let reload = &stats["config"]["last_reload"];
     if reload["outcome"] == "rejected" {
         line(
@@ -440,7 +442,13 @@ fn said(told: &Value) -> String {
 }
 
 /// Rows under a head, each column as wide as it must be.
-fn table<T>(text: &mut String, first: &str, others: &[&str], rows: &[T], cells: impl Fn(&T) -> Vec<String>) {
+pub(super) fn table<T>(
+    text: &mut String,
+    first: &str,
+    others: &[&str],
+    rows: &[T],
+    cells: impl Fn(&T) -> Vec<String>,
+) {
     if rows.is_empty() {
         return;
     }
@@ -470,7 +478,7 @@ fn table<T>(text: &mut String, first: &str, others: &[&str], rows: &[T], cells: 
     }
 }
 
-fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+pub(super) fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
     let _infallible = text.write_fmt(content);
     text.push('\n');
@@ -484,7 +492,7 @@ pub(super) fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn show(value: &Value) -> String {
+pub(super) fn show(value: &Value) -> String {
     value.to_string()
 }
 

@@ -4,10 +4,12 @@ pub mod address;
 pub mod header;
 pub mod pattern;
 pub mod quantity;
+pub mod redis;
 pub mod status;
 
+use super::choices::Choice;
 use super::habits;
-use super::model::{AccessFormat, Workers};
+use super::model::{AccessFormat, Grant, Role, Workers};
 use super::scalar::Scalar;
 use super::suggest;
 use super::tree::{Value, quote};
@@ -72,6 +74,8 @@ pub enum Form {
         max: u64,
     },
     Choice(&'static [&'static str]),
+    /// A role, or the grant to register services.
+    Grant,
     /// Any text, with variables.
     Body,
     /// Text that is not empty and has no control characters.
@@ -124,6 +128,8 @@ pub enum Form {
     Origin,
     /// Read from where it says by the caller, see [`super::secret`].
     Secret,
+    /// The URL of a Redis, which may have a password in it; read like a secret.
+    Redis,
 }
 
 /// Most workers that can be asked for.
@@ -151,6 +157,7 @@ impl Form {
                 );
             }
             Self::Choice(names) => return join_or(names),
+            Self::Grant => "\"viewer\", \"operator\", \"admin\" or \"register:UPSTREAM\"",
             Self::Body => "a text; ${variables} are filled in",
             Self::Word => "a string that is not empty",
             Self::Name => "a name of 1 to 64 characters A-Z a-z 0-9 _ . -",
@@ -188,6 +195,9 @@ impl Form {
                 "an origin such as \"https://app.example.com\" or \"https://*.example.com\", or \"null\""
             }
             Self::Secret => "\"env:NAME\" or \"file:/PATH\"",
+            Self::Redis => {
+                "a URL such as \"redis://HOST\", \"rediss://HOST\", \"redis+sentinel://HOST,HOST/MASTER\" or \"redis+cluster://HOST,HOST\", or where it is kept: \"env:NAME\" or \"file:/PATH\""
+            }
         };
         text.to_owned()
     }
@@ -241,6 +251,7 @@ impl Form {
     fn read_text(self, text: &str, base: &Path) -> Result<Scalar, Complaint> {
         match self {
             Self::Choice(names) => choice(text, names),
+            Self::Grant => grant(text).map(Scalar::Text),
             Self::Body => header::body(text).map(Scalar::Text),
             Self::Word => word(text).map(Scalar::Text),
             Self::Name => name(text).map(Scalar::Text),
@@ -284,7 +295,8 @@ impl Form {
             | Self::Factor
             | Self::Duration { .. }
             | Self::Size { .. }
-            | Self::Secret => Err(Complaint::wrong_type()),
+            | Self::Secret
+            | Self::Redis => Err(Complaint::wrong_type()),
         }
     }
 }
@@ -357,6 +369,14 @@ pub fn name(text: &str) -> Result<String, Complaint> {
         Ok(text.to_owned())
     } else {
         Err(Complaint::wrong_type())
+    }
+}
+
+fn grant(text: &str) -> Result<String, Complaint> {
+    match Grant::from_text(text) {
+        Some(Grant::Register(upstream)) => name(&upstream).map(|_| text.to_owned()),
+        Some(Grant::Role(_)) => Ok(text.to_owned()),
+        None => choice(text, Role::NAMES).map(|_| text.to_owned()),
     }
 }
 

@@ -79,6 +79,48 @@ pub const WORKERS: Legacy = Legacy {
     wins: true,
 };
 
+/// The Redis of the cluster.
+pub const REDIS_URL: Legacy = Legacy {
+    variable: "REDIS_URL",
+    translate: as_it_is,
+    wins: true,
+};
+
+/// First part of keys in it.
+pub const REDIS_KEY_PREFIX: Legacy = Legacy {
+    variable: "REDIS_KEY_PREFIX",
+    translate: without_colon,
+    wins: true,
+};
+
+/// Id of the node.
+pub const NODE_ID: Legacy = Legacy {
+    variable: "NODE_ID",
+    translate: as_it_is,
+    wins: true,
+};
+
+/// What the node is for.
+pub const ROLE: Legacy = Legacy {
+    variable: "ROLE",
+    translate: as_it_is,
+    wins: true,
+};
+
+/// Milliseconds between signs of life.
+pub const HEARTBEAT: Legacy = Legacy {
+    variable: "HEARTBEAT_INTERVAL",
+    translate: milliseconds,
+    wins: true,
+};
+
+/// Milliseconds without one after which a node is gone.
+pub const GONE_AFTER: Legacy = Legacy {
+    variable: "FAILURE_DETECTION_TIMEOUT",
+    translate: milliseconds,
+    wins: true,
+};
+
 /// An algorithm by our word for it, or one that other systems have.
 ///
 /// # Errors
@@ -151,6 +193,19 @@ fn attempts(text: &str) -> Result<String, String> {
             "accepted: a number of attempts from 1 to {MOST_ATTEMPTS}"
         )),
     }
+}
+
+fn milliseconds(text: &str) -> Result<String, String> {
+    let number = text.trim().parse::<u64>().ok();
+    let value = number.map(Duration::from_millis).filter(|value| !value.is_zero());
+    value
+        .filter(|value| *value <= quantity::MAX_DURATION)
+        .map(quantity::write_duration)
+        .ok_or_else(|| "accepted: a number of milliseconds above 0".to_owned())
+}
+
+fn without_colon(text: &str) -> Result<String, String> {
+    Ok(text.trim().trim_end_matches(':').to_owned())
 }
 
 fn as_it_is(text: &str) -> Result<String, String> {

@@ -1,6 +1,7 @@
 //! The table of keys. Texts here are what operators read in the reference file, the docs, and their editors.
 
 mod acme;
+mod cluster;
 mod listener;
 mod process;
 mod resilience;
@@ -11,6 +12,7 @@ mod upstream;
 
 use crate::config::form::Form;
 use crate::config::keys::{Key, Shape};
+use cluster::CLUSTER;
 use listener::LISTENER;
 use process::{ADMIN, DNS, LOG, RUNTIME};
 use route::ROUTE;
@@ -58,5 +60,6 @@ pub const ROOT: &[Key] = &[
         shape: Shape::Named(UPSTREAM, "app"),
         ..Key::table("upstreams", UPSTREAM, "Groups of endpoints that requests are spread over, by name.")
     },
+    Key::table("cluster", CLUSTER, "The gateway among others. Without `redis` it is a cluster of one, with nothing to install."),
     Key::optional_table("admin", ADMIN, "The admin API. Absent: off."),
 ];

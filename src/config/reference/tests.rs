@@ -54,7 +54,13 @@ fn what_is_switched_off_in_the_reference_file_is_right_too() {
             _ => line,
         })
         .fold(String::new(), |all, line| all + line + "\n");
-    let secrets = [("TIDEGATE_ADMIN_TOKEN", "secret"), ("ACME_EAB_KEY", "a2V5")];
+    let secrets = [
+        ("TIDEGATE_ADMIN_TOKEN", "secret"),
+        ("ACME_EAB_KEY", "a2V5"),
+        ("REDIS_PASSWORD", "secret"),
+        ("SENTINEL_PASSWORD", "secret"),
+        ("TIDEGATE_CLUSTER_KEY", "secret"),
+    ];
     let env = Environment::from_vars(secrets.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let errors = load_text("reference", &text, &env).unwrap_err().diagnostics;
     let errors: Vec<&str> = errors

@@ -100,7 +100,12 @@ proptest! {
     fn any_part_of_the_reference_shown_whole_means_the_same(kept in prop::collection::vec(any::<bool>(), 200)) {
         let mut kept = kept.into_iter().cycle();
         let text: String = everything_on().filter(|line| !may_go(line) || kept.next() == Some(true)).collect();
-        let env = environment(&[("TIDEGATE_ADMIN_TOKEN", "t")]);
+        let env = environment(&[
+            ("TIDEGATE_ADMIN_TOKEN", "t"),
+            ("REDIS_PASSWORD", "t"),
+            ("SENTINEL_PASSWORD", "t"),
+            ("TIDEGATE_CLUSTER_KEY", "t"),
+        ]);
         let loaded = load_text("some", &text, &env).map_err(|rejected| rejected.to_string());
         prop_assert!(loaded.is_ok(), "{}\n{}", text, loaded.unwrap_err());
         let loaded = loaded.unwrap();
@@ -127,8 +132,10 @@ fn everything_on() -> impl Iterator<Item = String> {
         }
         let other_action = ["[routes.redirect]", "[routes.respond]"].contains(&table.as_str());
         // Their files and names are examples, and are nowhere.
-        let tls = [".tls", ".acme"].iter().any(|it| table.contains(it));
-        let learn = table.contains(".sticky.learn");
+        let tls = [".tls", ".redis_tls", ".acme"]
+            .iter()
+            .any(|it| table.contains(it));
+        let learn = table.contains(".sticky.learn") || table.contains(".discover.registry");
         let other_choice = ["split =", "srv =", "hash ="]
             .iter()
             .any(|it| line.starts_with(it));

@@ -1,5 +1,6 @@
 //! What the API shows: plain data, as JSON names it.
 
+use super::cluster::ClusterStatus;
 use super::overridden::{BalanceStatus, DrainStatus, EndpointOverrideStatus};
 use super::sticky::StickyStatus;
 use crate::control::journal::AuditEntry;
@@ -54,12 +55,6 @@ pub struct ConfigStatus {
     pub files: Vec<String>,
     pub warnings: usize,
     pub last_reload: Option<AuditEntry>,
-}
-
-#[derive(Debug, Serialize)]
-pub struct ClusterStatus {
-    pub mode: bool,
-    pub nodes: usize,
 }
 
 #[derive(Debug, Default, Serialize)]

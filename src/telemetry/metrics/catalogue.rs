@@ -153,6 +153,21 @@ families! {
         START_TIME "tidegate_process_start_time_seconds" Gauge [] "When the process started, in Unix time.";
     }
     Live {
+        SERVICES "tidegate_services" Gauge ["service" "health"] "Services that registered themselves, by what they say of their health: healthy, warning, critical.";
+        BUS_STATE "tidegate_bus_state" Gauge [] "How the bus among gateways is: 0 embedded (a cluster of one), 1 live, 2 degraded, 3 down, 4 resync (being read again). No request waits for it.";
+        BUS_RTT "tidegate_bus_rtt_seconds" Gauge [] "The latest round trip to the Redis of the cluster; absent before the first and without one.";
+        BUS_LAST_OK "tidegate_bus_last_ok_age_seconds" Gauge [] "Time since the Redis of the cluster last answered; absent before it did and without one.";
+        BUS_RECONNECTS "tidegate_bus_reconnects_total" Counter ["reason"] "Connections to the Redis of the cluster that ended or could not be made, by reason: resolve, refused, unreachable, timeout, closed, tls, auth, permission, read_only, no_replicas, loading, busy, cluster_down, no_master, out_of_memory, disk, not_redis, wrong_type, protocol, too_large, deaf (what the gateway tells itself does not arrive), unsubscribed, moved. A reason appears when first counted.";
+        BUS_PROBE_FAILURES "tidegate_bus_probe_failures_total" Counter [] "Times that what the gateway tells itself over the Redis of the cluster did not arrive.";
+        BUS_ANNOUNCEMENTS "tidegate_bus_announcements_total" Counter ["result"] "What the gateway announced to others: sent, dropped (no connection, or no room).";
+        BUS_MESSAGES "tidegate_bus_messages_total" Counter ["result"] "What came on the channels of the cluster: received; duplicate; unknown_version, garbage, forged (not signed by cluster.key), too_large, which are passed over.";
+        BUS_GAPS "tidegate_bus_seq_gaps_total" Counter [] "Times that announcements of another gateway were missed, and what they are about was read again.";
+        BUS_OVERFLOWS "tidegate_bus_overflows_total" Counter [] "Announcements that a part of this gateway was too slow for.";
+        BUS_FLUSHES "tidegate_bus_flushes_total" Counter [] "Times that the Redis of the cluster was found to have lost what it had.";
+        CLUSTER_MEMBERS "tidegate_cluster_members" Gauge ["state"] "Gateways of the cluster, this one counted, by state: alive, suspect, draining.";
+        CLUSTER_FLAPS "tidegate_cluster_member_flaps_total" Counter [] "Gateways that joined, left, or gave no sign of life any more.";
+        CLUSTER_LEASE "tidegate_cluster_lease" Gauge ["task"] "1 where this gateway does a chore that only one does, 0 where another does.";
+        CLUSTER_CONFIG "tidegate_cluster_config_version" Gauge [] "Version of the configuration that the cluster shares; 0 for none.";
         ENDPOINT_READY "tidegate_endpoint_ready" Gauge ["upstream" "endpoint"] "1 when the endpoint may be picked.";
         ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
         ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";

@@ -11,12 +11,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+/// Bytes that what a client began with is told by.
+const BEGINNING: usize = 1024;
+
 /// What the relay does to bytes and connections, from the moment it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
     /// Accepts, carries nothing, ends nothing.
     Blackhole,
+    /// Carries nothing more towards the client on connections on which the client began by saying this.
+    Mute(&'static str),
     /// Each piece waits this long.
     Delay(Duration),
     /// Bytes per second, each direction.
@@ -145,9 +150,10 @@ fn relay(client: &Socket, shared: &Arc<Shared>) {
                 .map(|s| (pair, s)),
         );
     }
+    let said = Mutex::default();
     thread::scope(|scope| {
-        scope.spawn(|| carry(client, &server, shared, false));
-        carry(&server, client, shared, true);
+        scope.spawn(|| carry(client, &server, shared, false, &said));
+        carry(&server, client, shared, true, &said);
     });
     // The copies first: only the last descriptor's close ends a connection.
     shared
@@ -158,15 +164,22 @@ fn relay(client: &Socket, shared: &Arc<Shared>) {
 }
 
 /// Carries one direction to its end. Counting faults watch the direction towards the client side.
-fn carry(mut from: &Socket, mut to: &Socket, shared: &Shared, counted: bool) {
+/// `said` is what the client began with.
+fn carry(mut from: &Socket, mut to: &Socket, shared: &Shared, counted: bool, said: &Mutex<Vec<u8>>) {
     let mut buf = vec![0; 16 << 10];
     let mut passed = 0;
     while let Ok(n) = from.read(&mut buf) {
         if n == 0 {
             break;
         }
+        if !counted {
+            let mut said = said.lock().expect("said");
+            let room = BEGINNING.saturating_sub(said.len());
+            said.extend(&buf[..n.min(room)]);
+        }
         let keep = match shared.fault() {
-            Fault::None => n,
+            Fault::Mute(words) if counted && has(&said.lock().expect("said"), words.as_bytes()) => 0,
+            Fault::None | Fault::Mute(_) => n,
             Fault::Blackhole => 0,
             Fault::Delay(time) => {
                 pace(time);
@@ -190,6 +203,10 @@ fn carry(mut from: &Socket, mut to: &Socket, shared: &Shared, counted: bool) {
         }
     }
     let _ = to.shutdown(Shutdown::Write);
+}
+
+fn has(said: &[u8], words: &[u8]) -> bool {
+    said.windows(words.len()).any(|window| window == words)
 }
 
 fn end_by_fault(from: &Socket, to: &Socket, fault: Fault, passed: usize) -> bool {

@@ -9,6 +9,7 @@
 //! - [`backend`] scripted servers, [`ws`] WebSocket peers, [`fault`] the relay, [`net`] addresses that refuse or hang,
 //!   [`dns`] a name server with scripted answers;
 //! - [`tls`] certificates and a client of TLS, whose connections are read like any other;
+//! - [`redis`] servers and sentinels of the real Redis;
 //! - [`acme`] an authority that issues certificates, or does not;
 //! - [`load`] a keep-alive load client that counts what failed and why.
 
@@ -26,6 +27,7 @@ pub mod message;
 pub mod net;
 pub mod pattern;
 pub mod raw;
+pub mod redis;
 pub mod tls;
 pub mod tls_front;
 pub mod ws;
@@ -41,5 +43,6 @@ pub use gateway::{Builder, Gateway};
 pub use load::Load;
 pub use message::{Request, Response};
 pub use raw::{Broken, Conn};
+pub use redis::Redis;
 pub use tls::{Ca, Leaf, TlsClient};
 pub use tls_front::TlsFront;

@@ -1,0 +1,145 @@
+//! What happens in one step in the store. Scripts name all their keys, which have one tag; they go by the store's
+//! clock, never by a gateway's.
+
+/// Milliseconds on the store's clock. A number is written out in full, which Lua on its own does not do.
+macro_rules! script {
+    ($body:literal) => {
+        concat!(
+            "local t = redis.call('TIME')\n",
+            "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n",
+            "local function whole(n) return string.format('%.0f', n) end\n",
+            $body
+        )
+    };
+}
+
+/// KEYS: generation, members, configuration, leases. ARGV: node, incarnation, beat, leaving, record, milliseconds
+/// until it is gone, a new generation, most members.
+///
+/// Gives: duplicate, generation, now, configuration's version, members (six values each), leases (four each).
+pub(super) const BEAT: &str = script!(
+    r"
+redis.call('SET', KEYS[1], ARGV[7], 'NX')
+local duplicate = ''
+local own = redis.call('HGET', KEYS[2], ARGV[1])
+if own then
+  local inc, at, left, gone = string.match(own, '^(%d+) %d+ (%d+) (%d) (%d+) ')
+  if inc and inc ~= ARGV[2] and left == '0' and math.abs(now - tonumber(at)) < tonumber(gone) then
+    duplicate = inc
+  end
+end
+if duplicate == '' then
+  if not own and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then
+    return redis.error_reply('FULL the cluster has as many members as it can have')
+  end
+  local head = table.concat({ARGV[2], ARGV[3], whole(now), ARGV[4], ARGV[6]}, ' ')
+  redis.call('HSET', KEYS[2], ARGV[1], head .. ' ' .. ARGV[5])
+end
+local members = {}
+local all = redis.call('HGETALL', KEYS[2])
+for i = 1, #all, 2 do
+  local inc, beat, at, left, gone, record = string.match(all[i + 1], '^(%d+) (%d+) (%d+) (%d) (%d+) (.*)$')
+  if not inc or now - tonumber(at) > math.max(60000, 20 * tonumber(gone)) then
+    redis.call('HDEL', KEYS[2], all[i])
+  else
+    for _, value in ipairs({all[i], inc, beat, whole(now - tonumber(at)), left, record}) do
+      members[#members + 1] = value
+    end
+  end
+end
+local leases = {}
+all = redis.call('HGETALL', KEYS[4])
+for i = 1, #all, 2 do
+  local holder, token, till = string.match(all[i + 1], '^(%S+) (%d+) (%d+)$')
+  if holder and now < tonumber(till) then
+    for _, value in ipairs({all[i], holder, token, whole(tonumber(till) - now)}) do
+      leases[#leases + 1] = value
+    end
+  end
+end
+return {duplicate, redis.call('GET', KEYS[1]), whole(now), redis.call('HGET', KEYS[3], 'version') or '0', members, leases}
+"
+);
+
+/// KEYS: table, leases. ARGV: key, revision, node, whether there is a value, value, most entries, milliseconds that
+/// removals are remembered, task or nothing, token, holder.
+pub(super) const PUT: &str = script!(
+    r"
+local function before(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = a:byte(i), b:byte(i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+if ARGV[8] ~= '' then
+  local holder, token, till = string.match(redis.call('HGET', KEYS[2], ARGV[8]) or '', '^(%S+) (%d+) (%d+)$')
+  if not holder or holder ~= ARGV[10] or token ~= ARGV[9] or now >= tonumber(till) then return 'fenced' end
+end
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if old then
+  local revision, node, there, value = string.match(old, '^(%d+) (%S+) (%d) %d+ (.*)$')
+  if revision then
+    local a, b = tonumber(ARGV[2]), tonumber(revision)
+    if a == b and node == ARGV[3] and there == ARGV[4] and value == ARGV[5] then return 'stored' end
+    if a < b or (a == b and not before(node, ARGV[3])) then return 'older' end
+  end
+elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then
+  local all = redis.call('HGETALL', KEYS[1])
+  for i = 1, #all, 2 do
+    local there, since = string.match(all[i + 1], '^%d+ %S+ (%d) (%d+) ')
+    if there == '0' and now - tonumber(since) >= tonumber(ARGV[7]) then redis.call('HDEL', KEYS[1], all[i]) end
+  end
+  if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then return 'full' end
+end
+redis.call('HSET', KEYS[1], ARGV[1], table.concat({ARGV[2], ARGV[3], ARGV[4], whole(now), ARGV[5]}, ' '))
+return 'stored'
+"
+);
+
+/// KEYS: leases, tokens. ARGV: task, holder, milliseconds, most leases. Gives a token, or nothing.
+pub(super) const ACQUIRE: &str = script!(
+    r"
+local token
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held then
+  local holder, number, till = string.match(held, '^(%S+) (%d+) (%d+)$')
+  if holder and now < tonumber(till) then
+    if holder ~= ARGV[2] then return '' end
+    token = number
+  end
+elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
+  return 'full'
+end
+token = token or redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. token .. ' ' .. whole(now + tonumber(ARGV[3])))
+return tostring(token)
+"
+);
+
+/// KEYS: leases. ARGV: task, holder, token, milliseconds; with none of these it is given back. Gives 1 if it was held.
+pub(super) const RENEW: &str = script!(
+    r"
+local holder, token, till = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%S+) (%d+) (%d+)$')
+if not holder or holder ~= ARGV[2] or token ~= ARGV[3] or now >= tonumber(till) then return 0 end
+if ARGV[4] == '0' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+else
+  redis.call('HSET', KEYS[1], ARGV[1], holder .. ' ' .. token .. ' ' .. whole(now + tonumber(ARGV[4])))
+end
+return 1
+"
+);
+
+/// KEYS: configuration. ARGV: version expected, whether there is content, content, its hash, author, node. Gives
+/// whether it was published, and the version in force.
+pub(super) const PUBLISH_CONFIG: &str = script!(
+    r"
+local current = redis.call('HGET', KEYS[1], 'version') or '0'
+if current ~= ARGV[1] then return {0, current} end
+local version = whole(tonumber(current) + 1)
+redis.call('HSET', KEYS[1], 'version', version, 'there', ARGV[2], 'content', ARGV[3], 'sha256', ARGV[4],
+  'author', ARGV[5], 'node', ARGV[6], 'at', whole(now))
+return {1, version}
+"
+);

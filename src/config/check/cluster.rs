@@ -1,0 +1,74 @@
+//! What only shows when the keys of `[cluster]` are looked at together.
+
+use super::Checker;
+use crate::config::files::{Files, MAX_PEM_BYTES};
+use crate::config::path::join;
+
+/// Shorter secrets can be guessed.
+const SHORT_KEY: usize = 16;
+
+impl Checker<'_> {
+    pub(super) fn cluster(&mut self, files: &mut Files) {
+        let cluster = &self.config.cluster;
+        let at = |key: &str| join("cluster", key);
+        if cluster.gone_after < cluster.heartbeat * 2 {
+            let message = "gone_after is less than twice the heartbeat: one that comes late would make a gateway leave and join";
+            self.error(at("gone_after"), message.to_owned());
+        }
+        if cluster.key.as_ref().is_some_and(|key| key.0.len() < SHORT_KEY) {
+            let message = format!("the secret has fewer than {SHORT_KEY} characters");
+            let hint = "openssl rand -base64 32".to_owned();
+            self.warning(at("key"), message, Some(hint));
+        }
+        let Some(url) = &cluster.redis else {
+            for (key, written) in [
+                ("redis_user", cluster.redis_user.is_some()),
+                ("redis_password", cluster.redis_password.is_some()),
+                ("sentinel_user", cluster.sentinel_user.is_some()),
+                ("sentinel_password", cluster.sentinel_password.is_some()),
+            ] {
+                if written {
+                    self.warning(
+                        at(key),
+                        "there is no `redis` that it would be for".to_owned(),
+                        None,
+                    );
+                }
+            }
+            return;
+        };
+        let passwordless = url.password.is_none() && cluster.redis_password.is_none();
+        if passwordless && (url.user.is_some() || cluster.redis_user.is_some()) {
+            let message = "there is a user without a password: the gateway logs in as nobody".to_owned();
+            let key = if cluster.redis_user.is_some() {
+                "redis_user"
+            } else {
+                "redis"
+            };
+            self.warning(at(key), message, None);
+        }
+        let tls = &cluster.redis_tls;
+        let under = |key: &str| join("cluster.redis_tls", key);
+        for (key, path) in [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)] {
+            if let Some(path) = path {
+                self.readable(files, path, MAX_PEM_BYTES, under(key));
+                if !url.tls {
+                    let message = "it is for `rediss` URLs and has no effect here".to_owned();
+                    self.warning(under(key), message, None);
+                }
+            }
+        }
+        for (key, other, lonely) in [
+            ("cert", "key", tls.cert.is_some() && tls.key.is_none()),
+            ("key", "cert", tls.key.is_some() && tls.cert.is_none()),
+        ] {
+            if lonely {
+                self.error(under(key), format!("`{key}` is there without `{other}`"));
+            }
+        }
+        if !tls.verify {
+            let message = "certificates are not looked at: whoever answers is believed to be the Redis";
+            self.warning(under("verify"), message.to_owned(), None);
+        }
+    }
+}

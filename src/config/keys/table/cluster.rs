@@ -1,0 +1,131 @@
+//! Keys of a gateway among others.
+
+use super::DEADLINE;
+use crate::config::choices::Choice;
+use crate::config::form::Form;
+use crate::config::keys::{Key, legacy};
+use crate::config::model::DuplicateNode;
+
+pub(super) const CLUSTER: &[Key] = &[
+    Key::new(
+        "name",
+        Form::Name,
+        "default",
+        "Name of the cluster. Clusters of different names share a Redis without seeing each other.",
+    )
+    .restart(),
+    Key::optional(
+        "redis",
+        Form::Redis,
+        "\"redis://127.0.0.1:6379\"",
+        "The Redis, from version 6 on, that the gateways of the cluster share: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `redis+unix:///PATH`, `redis+sentinel://HOST,HOST/MASTER` or `redis+cluster://HOST,HOST`; with `rediss` in place of `redis` over TLS. Also `env:NAME` or `file:/PATH`, where that URL is kept. No request waits for it: while it is away every gateway goes by what it knows. Absent: a cluster of one; from one to the other takes a restart.",
+    )
+    .legacy(&legacy::REDIS_URL),
+    Key::optional(
+        "redis_user",
+        Form::Word,
+        "\"tidegate\"",
+        "User of the Redis, in place of one in the URL. It needs `~PREFIX:1:NAME:* &PREFIX:1:NAME:* +@all -@dangerous -@admin`.",
+    ),
+    Key::optional(
+        "redis_password",
+        Form::Secret,
+        "\"env:REDIS_PASSWORD\"",
+        "Password of the Redis: `env:NAME` or `file:/PATH`.",
+    ),
+    Key::optional("sentinel_user", Form::Word, "\"tidegate\"", "User of the sentinels."),
+    Key::optional(
+        "sentinel_password",
+        Form::Secret,
+        "\"env:SENTINEL_PASSWORD\"",
+        "Password of the sentinels: `env:NAME` or `file:/PATH`.",
+    ),
+    Key::table(
+        "redis_tls",
+        REDIS_TLS,
+        "Terms of TLS to the Redis and its sentinels, for `rediss` URLs. Default: the system's certificates, and the host in the URL as the name.",
+    ),
+    Key::optional(
+        "node",
+        Form::Name,
+        "\"gw-1\"",
+        "Id of this gateway among the others. Default: one made once, in the state directory.",
+    )
+    .legacy(&legacy::NODE_ID)
+    .restart(),
+    Key::new(
+        "prefix",
+        Form::Name,
+        "tidegate",
+        "First part of the names of keys and channels: `PREFIX:1:NAME:…`.",
+    )
+    .legacy(&legacy::REDIS_KEY_PREFIX)
+    .restart(),
+    Key::optional(
+        "key",
+        Form::Secret,
+        "\"env:TIDEGATE_CLUSTER_KEY\"",
+        "Secret of the cluster, the same on all its gateways: signs what they announce, and seals what they share. With it nothing is believed that it did not sign.",
+    )
+    .restart(),
+    Key::new(
+        "heartbeat",
+        DEADLINE,
+        "1s",
+        "Time between the signs of life of a gateway.",
+    )
+    .legacy(&legacy::HEARTBEAT)
+    .restart(),
+    Key::new(
+        "gone_after",
+        DEADLINE,
+        "3s",
+        "A gateway without a sign of life for so long is no member any more.",
+    )
+    .legacy(&legacy::GONE_AFTER)
+    .restart(),
+    Key::new(
+        "duplicate",
+        Form::Choice(DuplicateNode::NAMES),
+        "rename",
+        "What a gateway does that finds another with its id, until the id is free: `rename` takes part under the id with a number behind it, `refuse` stays out of the cluster. It serves either way.",
+    )
+    .restart(),
+    Key::table("labels", LABELS, "What other gateways and operators see of this one."),
+];
+
+const REDIS_TLS: &[Key] = &[
+    Key::optional(
+        "server_name",
+        Form::Word,
+        "\"redis.internal\"",
+        "Name, or IP address, that certificates must have. Default: the host that is connected to, as the URL or a sentinel names it.",
+    ),
+    Key::optional(
+        "ca",
+        Form::Path,
+        "\"ca.pem\"",
+        "Certificates to trust, in PEM; a server's own may be among them. Default: those that the system trusts.",
+    ),
+    Key::optional(
+        "cert",
+        Form::Path,
+        "\"client.pem\"",
+        "Certificate chain that the gateway shows, in PEM. With `key`.",
+    ),
+    Key::optional("key", Form::Path, "\"client.key\"", "Its private key."),
+    Key::new(
+        "verify",
+        Form::Bool,
+        "true",
+        "Look at certificates. false: whoever answers is believed to be the Redis.",
+    ),
+];
+
+const LABELS: &[Key] = &[
+    Key::optional("role", Form::Name, "\"main\"", "What it is for.")
+        .legacy(&legacy::ROLE)
+        .restart(),
+    Key::optional("region", Form::Name, "\"eu-west\"", "Where it is.").restart(),
+    Key::optional("zone", Form::Name, "\"a\"", "Where it is, more exactly.").restart(),
+];
