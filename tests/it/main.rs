@@ -108,6 +108,7 @@ mod upstream_tls;
 mod upstream_tls_faults;
 mod vanished;
 mod websocket;
+mod websocket_bad_input;
 mod websocket_browser;
 mod websocket_frames;
 mod websocket_h2;

@@ -78,13 +78,7 @@ impl Scene {
 
     fn closed(&self) -> f64 {
         self.gateway
-            .metrics()
-            .lines()
-            .filter(|line| {
-                line.starts_with("tidegate_ws_closed_total") && line.contains("reason=\"rebalance\"")
-            })
-            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-            .sum()
+            .metric("tidegate_ws_closed_total", &["reason=\"rebalance\""])
     }
 }
 

@@ -338,6 +338,49 @@ fn node_holds_websockets_over_http_2() {
     client.conn.expect_end();
 }
 
+#[test]
+fn probes_of_kind_websocket_ask_as_clients_requests_are_asked() {
+    let state = |gateway: &Gateway, address: &testkit::Address, state: &str| {
+        testkit::eventually_some(state, || {
+            let shown = gateway.endpoint(address)["health"].clone();
+            (shown["state"] == state).then_some(shown)
+        })
+    };
+    let health = "health = { kind = \"websocket\", path = \"/chat\", interval = \"50ms\" }";
+    let offers = Server::streams_with(offering(), echo);
+    let refuses = Server::streams_with(offering(), |mut stream| async move {
+        let refusal = Response::builder().status(503).body(()).unwrap();
+        let _sent = stream.respond.send_response(refusal, true);
+    });
+    let lacks = Server::http(|_| crate::h2_server::Answer::ok("hi"));
+    let config = TO_H2.replace("protocol =", &format!("{health}\nprotocol ="));
+    for (server, wanted, reason) in [
+        (&offers, "healthy", ""),
+        (&refuses, "unhealthy", "status 503"),
+        (&lacks, "unhealthy", "does not offer extended CONNECT"),
+    ] {
+        let gateway = gateway(&config).with("app", server.address()).start();
+        let shown = state(&gateway, &server.address(), wanted);
+        let told = shown["reason"].as_str().unwrap_or_default();
+        assert!(told.contains(reason), "{shown}");
+    }
+    let asked = offers.last_request();
+    assert_eq!((&*asked.method, &*asked.path), ("CONNECT", "/chat"));
+    assert_eq!(asked.header("sec-websocket-version"), Some("13"));
+    eventually("sessions of probes do not pile up", || offers.running() <= 1);
+
+    // Where ALPN decides and HTTP/2 does not offer it.
+    let (ca, backend) = (Ca::default(), ws::echo_backend());
+    let front = TlsFront::showing(&ca.leaf(&["127.0.0.1"]))
+        .with_http2_at(lacks.address())
+        .before(backend.address());
+    let gateway = towards(&front.address(), CA, &format!("protocol = \"auto\"\n{health}"))
+        .file("ca.pem", ca.pem())
+        .start();
+    state(&gateway, &front.address(), "healthy");
+    assert!(backend.hits() > 0 && lacks.hits() == 0);
+}
+
 /// A server whose tunnels say its name first.
 pub fn named(name: &'static str) -> Server {
     Server::streams_with(offering(), move |mut stream| async move {

@@ -3,7 +3,7 @@
 use super::Checker;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::files::{Files, MAX_PEM_BYTES};
-use crate::config::model::{HealthKind, HostPattern, Passthrough, Upstream, UpstreamProtocol};
+use crate::config::model::{HostPattern, Passthrough, Upstream, UpstreamProtocol};
 use crate::config::path::{index, join};
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -62,11 +62,6 @@ impl Checker<'_> {
             let message = "without `tls` there is nothing to ask: `auto` is HTTP/1.1".to_owned();
             let hint = "`h2` is HTTP/2 by prior knowledge".to_owned();
             self.warning(join(at, "protocol"), message, Some(hint));
-        }
-        let probes = upstream.health.as_ref().map(|health| health.kind);
-        if upstream.protocol == UpstreamProtocol::H2 && probes == Some(HealthKind::Websocket) {
-            let message = "probes of kind websocket need HTTP/1.1, which `h2` never speaks".to_owned();
-            self.error(join(&join(at, "health"), "kind"), message);
         }
         let bounds = &upstream.http2;
         let all = u64::from(bounds.streams) * u64::from(bounds.window);

@@ -1,6 +1,7 @@
 //! A probe over HTTP/2: one question on a connection of its own, which is kept for what it tells by its end.
 
 use super::probe::{MAX_BODY, broken};
+use super::websocket::close_frame;
 use crate::config::model;
 use crate::net::frames::as_io;
 use crate::net::transport::Transport;
@@ -9,7 +10,9 @@ use crate::upstream::shared::health::Failure;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::{Connection, SendRequest};
-use http::{HeaderMap, Request, Uri};
+use h2::ext::Protocol;
+use http::header::SEC_WEBSOCKET_VERSION;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -82,6 +85,43 @@ impl Asked {
         });
         poll_fn(|cx| {
             // Both, every turn: nothing moves but by the connection.
+            let ended = Pin::new(&mut *connection).poll(cx).is_ready();
+            match asking.as_mut().poll(cx) {
+                Poll::Ready(answered) => Poll::Ready(answered.map_err(failure)),
+                Poll::Pending if ended => Poll::Ready(Err(Failure::Closed)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Whether the endpoint lets streams be asked for other protocols (RFC 8441 section 3).
+    pub fn takes_extended_connect(&self) -> bool {
+        self.send.is_extended_connect_protocol_enabled()
+    }
+
+    /// Asks for a WebSocket, and ends it at once if it is let in. Returns the answer's status. Bounded by the caller's
+    /// deadline.
+    pub async fn open_websocket(&mut self, mut request: Request<()>) -> Result<u16, Failure> {
+        *request.method_mut() = Method::CONNECT;
+        let version = HeaderValue::from_static("13");
+        request.headers_mut().insert(SEC_WEBSOCKET_VERSION, version);
+        request
+            .extensions_mut()
+            .insert(Protocol::from_static("websocket"));
+        let Self { send, connection, .. } = self;
+        let mut asking = pin!(async {
+            let (response, mut stream) = send.send_request(request, false)?;
+            let status = response.await?.status();
+            let goodbye = match status.is_success() {
+                true => Bytes::copy_from_slice(&close_frame()),
+                false => Bytes::new(),
+            };
+            // What it said counts, whether it takes the goodbye or not.
+            let _said = stream.send_data(goodbye, true);
+            Ok(status.as_u16())
+        });
+        poll_fn(|cx| {
             let ended = Pin::new(&mut *connection).poll(cx).is_ready();
             match asking.as_mut().poll(cx) {
                 Poll::Ready(answered) => Poll::Ready(answered.map_err(failure)),

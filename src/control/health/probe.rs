@@ -130,12 +130,23 @@ impl Question {
         let within = self.plan.check.timeout;
         let deadline = Instant::now() + within;
         let target = self.at_port(target);
-        let opened = timeout_at(deadline, Conn::open(&target, &self.dial)).await;
-        let conn = opened
-            .map_err(|_| Failure::ConnectTimeout(within))?
-            .map_err(|error| Failure::Connect(reason(&error)))?;
-        let begun = timeout_at(deadline, conn.begin(Caller::Gateway, self.server_name.as_ref())).await;
-        let mut conn = begun.map_err(|_| self.late_to_begin())?.map_err(unready)?;
+        let mut conn = self.open(&target, &self.dial, deadline).await?;
+        if self.plan.check.kind == HealthKind::Websocket && conn.speaks_http2().map_err(unready)? {
+            let mut asked = self.begin_http2(conn, deadline).await?;
+            match &self.dial.apart {
+                // As requests are, where the endpoint does not offer it over HTTP/2.
+                Some(apart) if !asked.takes_extended_connect() => {
+                    conn = self.open(&target, apart, deadline).await?;
+                }
+                _ => {
+                    let status = self.websocket_http2(&mut asked, deadline).await?;
+                    return Ok(Passed {
+                        status: Some(status),
+                        line: Some(Kept::Http2(Box::new(asked))),
+                    });
+                }
+            }
+        }
         let answered = match self.plan.check.kind {
             HealthKind::Tcp => {
                 return Ok(Passed {
@@ -158,6 +169,17 @@ impl Question {
             Ok(Err(failed)) => Err(failed),
             Err(_) => Err(late(within, &conn.wire).into()),
         }
+    }
+
+    /// A connection, ready for a question.
+    async fn open(&self, target: &Target, dial: &Arc<Dial>, deadline: Instant) -> Result<Conn, Failed> {
+        let opened = timeout_at(deadline, Conn::open(target, dial)).await;
+        let conn = opened
+            .map_err(|_| Failure::ConnectTimeout(self.plan.check.timeout))?
+            .map_err(|error| Failure::Connect(reason(&error)))?;
+        let begun = timeout_at(deadline, conn.begin(Caller::Gateway, self.server_name.as_ref())).await;
+        let conn = begun.map_err(|_| self.late_to_begin())?.map_err(unready)?;
+        Ok(conn)
     }
 
     /// The deadline passed between the connection and the question.
@@ -266,13 +288,40 @@ impl Question {
         wanted: bool,
         deadline: Instant,
     ) -> Result<(Asked, Answered), Failed> {
-        let within = self.plan.check.timeout;
-        let late = |bytes| Failed::from(Failure::Timeout { within, bytes });
-        let begun = timeout_at(deadline, handshake(conn.wire.transport, &self.dial.http2)).await;
-        let mut asked = Asked::over(begun.map_err(|_| late(0))?.map_err(unready)?);
+        let mut asked = self.begin_http2(conn, deadline).await?;
         let answered = timeout_at(deadline, asked.ask(request, wanted)).await;
-        let answered = answered.map_err(|_| late(asked.bytes_read()))??;
+        let answered = answered.map_err(|_| self.late(asked.bytes_read()))??;
         Ok((asked, answered))
+    }
+
+    async fn begin_http2(&self, conn: Conn, deadline: Instant) -> Result<Asked, Failed> {
+        let begun = timeout_at(deadline, handshake(conn.wire.transport, &self.dial.http2)).await;
+        Ok(Asked::over(begun.map_err(|_| self.late(0))?.map_err(unready)?))
+    }
+
+    fn late(&self, bytes: u64) -> Failure {
+        let within = self.plan.check.timeout;
+        Failure::Timeout { within, bytes }
+    }
+
+    /// The same as [`Self::websocket`], by an extended CONNECT (RFC 8441). Its status.
+    async fn websocket_http2(&self, asked: &mut Asked, deadline: Instant) -> Result<u16, Failed> {
+        if !asked.takes_extended_connect() {
+            return Err(Failure::Handshake("it does not offer extended CONNECT (RFC 8441)").into());
+        }
+        let request = http2::request(&self.plan.check, &self.authority, self.dial.tls.is_some())?;
+        let opened = timeout_at(deadline, asked.open_websocket(request.map(drop))).await;
+        let status = opened.map_err(|_| self.late(0))??;
+        if (200..300).contains(&status) {
+            return Ok(status);
+        }
+        Err(Failed {
+            status: Some(status),
+            why: Failure::Status {
+                found: status,
+                accepted: "200".to_owned(),
+            },
+        })
     }
 
     /// A session that was let in is closed at once: nobody keeps a user that never speaks.
