@@ -5,7 +5,7 @@
 //! that no foreign web page can have (a page could otherwise point its own name at 127.0.0.1 and read us).
 
 use super::problem::Problem;
-use crate::config::model::{Admin, AdminToken, Role};
+use crate::config::model::{Admin, AdminToken, Grant, Role};
 use crate::control::Actor;
 use axum::http::{HeaderMap, StatusCode, header};
 use std::fmt;
@@ -41,6 +41,8 @@ pub enum Need {
     Nothing,
     /// The role or a higher one.
     Role(Role),
+    /// An operator, or the grant to register services: which ones is looked at by the answer.
+    Register,
 }
 
 /// Finds out who asks, and refuses those who may not.
@@ -53,8 +55,10 @@ pub fn authorize(
     admin: Option<&Admin>,
     need: Need,
 ) -> Result<Actor, Problem> {
-    let Need::Role(needed) = need else {
-        return Ok(Actor::Anonymous);
+    let needed = match need {
+        Need::Nothing => return Ok(Actor::Anonymous),
+        Need::Role(role) => role,
+        Need::Register => Role::Operator,
     };
     if let Peer::ControlSocket { uid } = peer {
         return Ok(Actor::ControlSocket { uid });
@@ -67,17 +71,21 @@ pub fn authorize(
         unauthorized("a token is required").hint("send the header Authorization: Bearer <token>")
     })?;
     let token = find(tokens, given).ok_or_else(|| unauthorized("the token is not known"))?;
-    if token.role < needed {
+    let enough = match &token.role {
+        Grant::Role(role) => *role >= needed,
+        Grant::Register(_) => need == Need::Register,
+    };
+    if !enough {
         return Err(forbidden(format!(
             "this needs the role {}, the token {} has {}",
             role_name(needed),
             token.name,
-            role_name(token.role)
+            token.role
         )));
     }
     Ok(Actor::Token {
         name: token.name.clone(),
-        role: token.role,
+        role: token.role.clone(),
     })
 }
 
@@ -168,7 +176,7 @@ mod tests {
     fn admin(tokens: &[(&str, Role)]) -> Admin {
         let token = |(name, role): &(&str, Role)| AdminToken {
             name: (*name).to_owned(),
-            role: *role,
+            role: Grant::Role(*role),
             token: Secret(format!("secret-of-{name}")),
         };
         Admin {
@@ -201,7 +209,7 @@ mod tests {
         let as_ops = Some("Bearer secret-of-ops");
         let ops = Actor::Token {
             name: "ops".to_owned(),
-            role: Role::Operator,
+            role: Grant::Role(Role::Operator),
         };
         assert_eq!(ask(remote(), as_ops, &admin, Role::Viewer), Ok(ops.clone()));
         assert_eq!(ask(remote(), as_ops, &admin, Role::Operator), Ok(ops));
@@ -209,6 +217,18 @@ mod tests {
             ask(remote(), as_ops, &admin, Role::Admin),
             Err(StatusCode::FORBIDDEN)
         );
+    }
+
+    #[test]
+    fn a_token_to_register_opens_that_and_nothing_else() {
+        let mut admin = admin(&[("app", Role::Viewer)]);
+        admin.tokens[0].role = Grant::Register("chat".to_owned());
+        let headers = headers(Some("Bearer secret-of-app"), "127.0.0.1:9900");
+        let ask = |need| authorize(remote(), &headers, Some(&admin), need).is_ok();
+        assert!(ask(Need::Register) && ask(Need::Nothing));
+        for role in [Role::Viewer, Role::Operator, Role::Admin] {
+            assert!(!ask(Need::Role(role)), "{role:?}");
+        }
     }
 
     #[test]

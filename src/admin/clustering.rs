@@ -11,6 +11,7 @@ use crate::config::model::Balance;
 use crate::control::Actor;
 use crate::control::command::Action;
 use crate::control::overrides::{BalanceWish, ThresholdWish, Wish};
+use crate::control::sharing::health;
 use crate::control::status::{self, EndpointStatus, UpstreamStatus};
 use axum::body::Bytes;
 use axum::extract::State;
@@ -243,6 +244,15 @@ pub async fn failover_history(State(api): State<Api>, params: Params) -> Json<Va
     let history = failovers.list(params.since(), params.limit());
     let next = history.last().map_or_else(|| params.since(), |entry| entry.id);
     Json(json!({ "history": history, "next": next, "total": failovers.count() }))
+}
+
+/// Endpoints that some gateway holds for down.
+pub async fn verdicts(State(api): State<Api>) -> Json<Value> {
+    let gateway = &api.gateway;
+    let own = health::own(gateway);
+    let node = gateway.cluster.bus.node();
+    let verdicts = gateway.opinions.votes(node.as_str(), &own);
+    Json(json!({ "node": node.as_str(), "verdicts": verdicts }))
 }
 
 /// The upstream of this name, or all.

@@ -3,7 +3,7 @@
 
 use super::auth::{self, Need, Peer};
 use super::problem::Problem;
-use super::{Api, changes, cluster, clustering, health, reads, tunnels, writes};
+use super::{Api, changes, cluster, clustering, drills, events, health, reads, services, tunnels, writes};
 use crate::config::model::Role;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode};
@@ -71,11 +71,18 @@ macro_rules! endpoints {
 }
 
 const NOTHING: Need = Need::Nothing;
+const REGISTER: Need = Need::Register;
 const LIST: [&str; 2] = ["limit", "cursor"];
 const TUNNELS: [&str; 7] = [
     "limit", "cursor", "listener", "route", "upstream", "endpoint", "client",
 ];
+const SERVICES: [&str; 9] = [
+    "limit", "cursor", "name", "version", "node_id", "healthy", "health", "tag", "meta.KEY",
+];
 const FEED: [&str; 3] = ["limit", "cursor", "since"];
+const EVENTS: [&str; 8] = [
+    "scope", "limit", "cursor", "since", "after", "type", "severity", "target",
+];
 
 /// Every endpoint.
 pub const ENDPOINTS: &[Endpoint] = endpoints! {
@@ -115,7 +122,19 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/api/v1/clustering/failover/config" VIEWER clustering::failover_config, [], "When endpoints of each upstream are taken for failed, and what is done about it";
     put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts. `latency_ms` and `quorum` are refused: no latency takes an endpoint out, and one gateway decides for itself";
     get "/api/v1/clustering/failover/history" VIEWER clustering::failover_history, FEED, "Endpoints that went and came: what found out, how fast, what it cost; the oldest first";
-    get "/api/v1/events" VIEWER reads::events, FEED, "What happened to the gateway, the oldest first";
+    get "/api/v1/clustering/verdicts" VIEWER clustering::verdicts, [], "Endpoints that some gateway holds for down, with who does and how many vote";
+    get "/api/v1/clustering/failover/test" VIEWER drills::list, LIST, "Reports of fail-over drills, the latest first";
+    post "/api/v1/clustering/failover/test" OPERATOR drills::begin, ["dry_run"], "A fail-over drill at an endpoint: `simulate` tells what would be, `drain` gives it nothing new for a while, `blackhole` swallows attempts of requests that carry the mark of the answer in X-Tidegate-Drill, and of a share of all; it ends by itself";
+    get "/api/v1/clustering/failover/test/{id}" VIEWER drills::one, [], "The report of one drill";
+    delete "/api/v1/clustering/failover/test/{id}" OPERATOR drills::stop, [], "Ends a drill before its time";
+    get "/api/v1/services" VIEWER services::list, SERVICES, "Services that registered themselves, by name, health, tags and metadata (`meta.KEY=VALUE`)";
+    post "/api/v1/services" REGISTER services::register, ["dry_run"], "Registers a service for its time to live; upstreams with discover.registry have it as an endpoint";
+    get "/api/v1/services/{id}" VIEWER services::one, [], "One registered service";
+    put "/api/v1/services/{id}" REGISTER services::put, ["dry_run"], "Registers a service under this id, or changes what it says";
+    delete "/api/v1/services/{id}" REGISTER services::deregister, ["dry_run"], "Takes a registered service away; what runs there is finished";
+    post "/api/v1/services/{id}/heartbeat" REGISTER services::heartbeat, [], "Renews a registration, perhaps with another health; 404: register anew";
+    get "/api/v1/events" VIEWER events::list, EVENTS, "What happened to the gateway, the oldest first; with Accept: text/event-stream the stream. `since` (or `after`, `cursor`) is the number of an event or a moment, `type` a type or its first words, `severity` the least, `target` what it happened to; scope=cluster has those of all gateways, from the log that they share";
+    get "/api/v1/events/stream" VIEWER events::stream, EVENTS, "The same as server-sent events, from now on or after Last-Event-ID; `lost` tells how many went by, `reset` that the gateway was started anew";
     get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";
     put "/api/v1/log" ADMIN writes::log_level, ["dry_run"], "Another level of the application log, for a while";
     post "/api/v1/log/reopen" ADMIN writes::reopen_logs, ["dry_run"], "Opens log files anew after they were rotated";

@@ -3,10 +3,12 @@
 use crate::base::clock::Millis;
 use crate::control::acme::view::OrderView;
 use crate::control::rebalance::Rebalances;
+use crate::control::services::{Query, Services};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Encoder, catalogue};
 use crate::upstream::shared::breaker::BreakerState;
 use crate::upstream::shared::rebalance::Round;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Adds them to a scrape.
@@ -56,6 +58,20 @@ pub(super) fn orders(orders: &[OrderView], encoder: &mut Encoder) {
     encoder.family(&catalogue::ACME_FAILING, |samples| {
         for (names, order) in &shown {
             samples.add(&[names], u64::from(order.failures));
+        }
+    });
+}
+
+/// Adds what registered itself.
+pub(super) fn services(services: &Services, encoder: &mut Encoder) {
+    let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    for instance in services.find(&Query::default()) {
+        let service = instance.service;
+        *counts.entry((service.name, service.health.name())).or_default() += 1;
+    }
+    encoder.family(&catalogue::SERVICES, |samples| {
+        for ((name, health), count) in &counts {
+            samples.add(&[name, health], *count);
         }
     });
 }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`endpoints`] | the table of everything that can be asked; router and OpenAPI document are made from it |
 //! | [`auth`] | who asks, and whether they may |
-//! | [`reads`], [`writes`], [`changes`], [`cluster`], [`clustering`], [`tunnels`] | the answers |
+//! | [`reads`], [`writes`], [`changes`], [`cluster`], [`clustering`], [`tunnels`], [`services`], [`drills`] | the answers |
+//! | [`events`] | what happened, to ask for and to follow |
 //! | [`health`] | is it alive, may it have traffic |
 //! | [`problem`] | errors as JSON |
 //! | [`paging`] | lists, piece by piece |
@@ -19,7 +20,9 @@ pub mod auth;
 pub mod changes;
 pub mod cluster;
 pub mod clustering;
+pub mod drills;
 pub mod endpoints;
+pub mod events;
 mod families;
 pub mod health;
 pub mod openapi;
@@ -27,6 +30,7 @@ pub mod paging;
 pub mod problem;
 pub mod reads;
 pub mod server;
+pub mod services;
 pub mod tunnels;
 pub mod writes;
 

@@ -35,9 +35,14 @@ fn operation(endpoint: &Endpoint) -> Value {
             },
         },
     });
-    if let Need::Role(role) = endpoint.need {
+    let role = match endpoint.need {
+        Need::Nothing => None,
+        Need::Role(role) => Some(role_name(role)),
+        Need::Register => Some("register"),
+    };
+    if let Some(role) = role {
         operation["security"] = json!([{ "token": [] }]);
-        operation["x-role"] = json!(role_name(role));
+        operation["x-role"] = json!(role);
     }
     operation
 }

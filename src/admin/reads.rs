@@ -103,6 +103,7 @@ fn live_families(api: &Api, encoder: &mut Encoder) {
     families::rebalance(&api.gateway.rebalances, &snapshot, encoder);
     families::resilience(&snapshot, encoder);
     families::orders(&api.gateway.orders.load(), encoder);
+    families::services(&api.gateway.services, encoder);
     families::certificates(&snapshot, encoder);
     cluster::families(&api.gateway, encoder);
     health::view::families(&snapshot, encoder);
@@ -214,17 +215,6 @@ pub async fn config(State(api): State<Api>) -> Response {
 
 pub async fn config_schema() -> Json<Value> {
     Json(schema::json_schema())
-}
-
-/// Events above `since`, the oldest first.
-pub async fn events(State(api): State<Api>, params: Params) -> Json<Value> {
-    let page = api.gateway.journal.events.list(params.since(), params.limit());
-    let next = page
-        .events
-        .last()
-        .map_or_else(|| params.since(), |event| event.id);
-    let events: Vec<_> = page.events.iter().map(AsRef::as_ref).collect();
-    Json(json!({ "events": events, "next": next, "lost": page.lost }))
 }
 
 /// Audit entries above `since`, the oldest first.

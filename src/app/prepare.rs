@@ -12,6 +12,7 @@ use crate::control::listeners::{BindError, Listeners, socket_address};
 use crate::control::overrides::file;
 use crate::control::process::{self, Identity, PidFile};
 use crate::control::reload;
+use crate::control::services::{self, Services};
 use crate::control::state_dir::{self, StateDir};
 use crate::control::sticky_key;
 use crate::control::systemd::Inherited;
@@ -157,6 +158,7 @@ pub(super) fn prepare(
         loaded,
         overrides,
         failovers: kept_history(&place),
+        services: kept_services(&place),
         listeners,
         workers,
         admin,
@@ -210,6 +212,20 @@ fn kept_history(place: &Place) -> FailOvers {
         Err(error) => {
             tracing::warn!(%error, "the history of fail-overs can't be read, and begins anew");
             FailOvers::default()
+        }
+    }
+}
+
+/// What registered itself in an earlier run, and may still be there. Without it they register anew.
+fn kept_services(place: &Place) -> Services {
+    let Some(state) = &place.state else {
+        return Services::default();
+    };
+    match services::file::load(state.path()) {
+        Ok(instances) => Services::new(instances, Timestamp::now()),
+        Err(error) => {
+            tracing::warn!(%error, "the registered services of the last run can't be read");
+            Services::default()
         }
     }
 }

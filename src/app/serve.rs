@@ -13,8 +13,8 @@ use crate::control::mutator::Mutator;
 use crate::control::reload::{Reloader, Source};
 use crate::control::supervise::Supervisor;
 use crate::control::{
-    Gateway, acme, certificates, cluster, discovery, dns, drains, health, outlier, rebalance, systemd,
-    unverified, watch as files,
+    Gateway, acme, certificates, cluster, discovery, dns, drains, drills, health, outlier, rebalance,
+    services, sharing, systemd, unverified, watch as files,
 };
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::events::Severity;
@@ -84,8 +84,13 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     task::spawn(health::fail_open::run(Arc::clone(&gateway)));
     task::spawn(outlier::run(Arc::clone(&gateway)));
     task::spawn(follow::run(Arc::clone(&gateway)));
+    task::spawn(drills::run::run(Arc::clone(&gateway)));
+    // Before the first look at what is discovered: it serves with them.
+    services::keep::offer(&gateway);
+    task::spawn(services::keep::run(Arc::clone(&gateway)));
     task::spawn(certificates::run(Arc::clone(&gateway)));
     let beating = task::spawn(cluster::run(Arc::clone(&gateway)));
+    sharing::start(&gateway, &commands);
     let api = Api {
         gateway: Arc::clone(&gateway),
         commands: commands.clone(),
@@ -119,6 +124,7 @@ async fn serve(prepared: Prepared, options: RunOptions) -> Result<u8, StartError
     {
         tracing::warn!(%error, "the control socket could not be removed");
     }
+    services::keep::keep(&gateway).await;
     finish_log(access).await;
     // The log's last lines are written when its keeper goes.
     changing.abort();

@@ -69,7 +69,7 @@ fn summary(loaded: &Loaded) -> String {
     let endpoints = match discovering.count() {
         0 => count(endpoints, "endpoint"),
         n => format!(
-            "{} and those that {} by DNS",
+            "{} and those that {}",
             count(endpoints, "endpoint"),
             if n == 1 {
                 "1 upstream discovers".to_owned()

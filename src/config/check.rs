@@ -9,7 +9,7 @@ use super::choices::Choice;
 use super::diagnostic::Diagnostic;
 use super::files::{Files, MAX_CRL_BYTES, MAX_PAGE_BYTES, MAX_PEM_BYTES};
 use super::model::{
-    Admin, ClientAuth, ClientAuthMode, Config, Endpoint, Health, HealthKind, ListenAddress, Listener,
+    Admin, ClientAuth, ClientAuthMode, Config, Endpoint, Grant, Health, HealthKind, ListenAddress, Listener,
     PathPattern, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UpstreamProtocol,
 };
 use super::path::{index, join};
@@ -36,7 +36,7 @@ const FORWARDING: [&str; 8] = [
     "upgrades",
 ];
 /// The keys of `discover` of which exactly one is written.
-const SOURCES: [&str; 2] = ["dns", "srv"];
+const SOURCES: [&str; 3] = ["dns", "srv", "registry"];
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// Checks a configuration. `root` holds also what was too wrong to get into the model, so that a reference to it
@@ -463,7 +463,10 @@ impl Checker<'_> {
     }
 
     fn discover(&mut self, at: &str, table: &Table) {
-        let given: Vec<&str> = SOURCES.into_iter().filter(|name| table.given(name)).collect();
+        let given: Vec<&str> = SOURCES
+            .into_iter()
+            .filter(|name| table.given(name) || table.table(name).is_some())
+            .collect();
         if given.len() != 1 && !self.problems.any_under(at) {
             let found = if given.is_empty() {
                 "none".to_owned()
@@ -559,6 +562,16 @@ impl Checker<'_> {
             if !names.insert(&token.name) {
                 let message = format!("the name `{}` is taken by an earlier token", token.name);
                 self.error(join(&index("admin.tokens", at), "name"), message);
+            }
+            if let Grant::Register(upstream) = &token.role
+                && !self.root.named("upstreams").any(|(name, _)| name == upstream)
+            {
+                let known = self.root.named("upstreams").map(|(name, _)| name.as_str());
+                let hint = suggest::did_you_mean(upstream, known);
+                let message = format!("there is no upstream `{upstream}` that could be registered for");
+                let mut told = Diagnostic::error(join(&index("admin.tokens", at), "role"), message);
+                told.hint = hint;
+                self.problems.add(told);
             }
         }
     }

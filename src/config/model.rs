@@ -22,8 +22,8 @@ pub use listener::{
     RequestIdPolicy,
 };
 pub use process::{
-    AccessFormat, AccessLog, AddressFamily, Admin, AdminToken, Dns, Log, LogFormat, LogLevel, Role, Runtime,
-    Workers,
+    AccessFormat, AccessLog, AddressFamily, Admin, AdminToken, Dns, Grant, Log, LogFormat, LogLevel, Role,
+    Runtime, Workers,
 };
 pub use resilience::{Breaker, Health, HealthKind, InitialHealth, Outlier, Retry, StatusSet, TextPattern};
 pub use route::{
@@ -37,8 +37,8 @@ pub use tls::{
     NamedClientAuth, TLS_GROUPS, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UnknownName, UpstreamTls,
 };
 pub use upstream::{
-    Balance, Discover, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue, Rebalance, ShedOrder,
-    Upstream, UpstreamProtocol,
+    Balance, Discover, DiscoverFrom, DnsName, Drain, Endpoint, EndpointAddress, HashKey, Pool, Queue,
+    Rebalance, Services, ShedOrder, Upstream, UpstreamProtocol,
 };
 
 /// Name of a listener, route or upstream: `[A-Za-z0-9_.-]{1,64}`.

@@ -5,11 +5,11 @@ use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
     AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
-    Cluster, Config, Discover, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount, Forwarded,
-    HeaderEdits, Health, Http2Bounds, Labels, Learn, Limits, Listener, Log, NamedClientAuth, Outlier,
-    Passthrough, PathPolicy, Pool, Protocol, Protocols, Queue, Rebalance, Retry, Rewrite, Route, Runtime,
-    SessionName, Sticky, StickyBy, StickyCookie, Timeouts, Tls, TunnelBounds, Upstream, UpstreamTls,
-    WebSocket,
+    Cluster, Config, Discover, DiscoverFrom, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount,
+    Forwarded, Grant, HeaderEdits, Health, Http2Bounds, Labels, Learn, Limits, Listener, Log,
+    NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool, Protocol, Protocols, Queue, Rebalance, Retry,
+    Rewrite, Route, Runtime, Services, SessionName, Sticky, StickyBy, StickyCookie, Timeouts, Tls,
+    TunnelBounds, Upstream, UpstreamTls, WebSocket,
 };
 use super::scalar::{Chosen, FromScalar, Mode};
 use super::settings::Table;
@@ -548,13 +548,19 @@ fn endpoint(t: &Table) -> Option<Endpoint> {
 }
 
 fn discover(t: &Table) -> Option<Discover> {
-    let name = match t.get("dns") {
-        Some((EndpointAddress::Name { host, port }, _)) => DnsName::Host { host, port },
-        Some(_) => return None,
-        None => DnsName::Service(t.get("srv")?),
+    let from = match (t.table("registry"), t.get("dns")) {
+        (Some(registry), _) => DiscoverFrom::Registry(Services {
+            service: registry.get("service")?,
+            tags: registry.list("tags")?,
+        }),
+        (None, Some((EndpointAddress::Name { host, port }, _))) => {
+            DiscoverFrom::Dns(DnsName::Host { host, port })
+        }
+        (None, Some(_)) => return None,
+        (None, None) => DiscoverFrom::Dns(DnsName::Service(t.get("srv")?)),
     };
     Some(Discover {
-        name,
+        from,
         max_endpoints: t.get("max_endpoints")?,
         max_connections: t.get("max_connections")?,
     })
@@ -613,7 +619,7 @@ fn admin(t: &Table) -> Option<Admin> {
 fn admin_token(t: &Table) -> Option<AdminToken> {
     Some(AdminToken {
         name: t.get("name")?,
-        role: chosen(t, "role")?,
+        role: Grant::from_text(&t.get::<String>("role")?)?,
         token: t.get("token")?,
     })
 }

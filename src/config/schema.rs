@@ -111,6 +111,9 @@ fn scalar(form: Form) -> Value {
             { "type": "integer", "minimum": 0, "maximum": 0o777 },
         ] }),
         Form::Choice(names) => json!({ "enum": names }),
+        Form::Grant => {
+            json!({ "type": "string", "pattern": "^(viewer|operator|admin|register:[A-Za-z0-9_.-]{1,64})$" })
+        }
         Form::Name => json!({ "type": "string", "pattern": NAME }),
         Form::Prefix | Form::Request | Form::CookiePath => json!({ "type": "string", "pattern": "^/" }),
         Form::StatusSet => json!({ "anyOf": [

@@ -1,9 +1,11 @@
 //! What can be asked of the gateway, by whom, and what can come of it.
 
 use super::change::Change;
+use super::drills::{DrillWish, Mode};
 use super::overrides::{BalanceWish, EndpointWish, ThresholdWish};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{LogLevel, Role};
+use crate::config::form::quantity;
+use crate::config::model::{Grant, LogLevel};
 use crate::proxy::tunnel::book::Which;
 use crate::upstream::shared::EndpointKey;
 use jiff::Timestamp;
@@ -24,7 +26,7 @@ pub enum Actor {
     /// A user of the admin API, by the name of the token.
     Token {
         name: String,
-        role: Role,
+        role: Grant,
     },
     /// Somebody on the same host who may open the control socket.
     ControlSocket {
@@ -34,6 +36,10 @@ pub enum Actor {
     Anonymous,
     /// The time that somebody gave a change is over.
     Expiry,
+    /// Another gateway of the cluster.
+    Cluster {
+        node: String,
+    },
 }
 
 impl fmt::Display for Actor {
@@ -45,8 +51,19 @@ impl fmt::Display for Actor {
             Self::ControlSocket { uid } => write!(f, "control socket uid {uid}"),
             Self::Anonymous => f.write_str("anonymous"),
             Self::Expiry => f.write_str("expiry"),
+            Self::Cluster { node } => write!(f, "cluster {node}"),
         }
     }
+}
+
+/// One override in another gateway's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedPiece {
+    pub key: String,
+    /// What it was here when that was heard; if it is something else by now, it stays.
+    pub before: Option<String>,
+    /// `None`: it was taken back.
+    pub after: Option<String>,
 }
 
 /// What is asked for.
@@ -76,6 +93,22 @@ pub enum Action {
         code: u16,
         reason: Option<String>,
     },
+    /// A service says where it is; `told` is all it says. It is done already when it is written down: heartbeats
+    /// don't wait for anybody's reload.
+    RegisterService {
+        service: String,
+        id: String,
+        told: String,
+        anew: bool,
+    },
+    DeregisterService {
+        service: String,
+        id: String,
+    },
+    /// Overrides as other gateways have them.
+    ShareOverrides(Vec<SharedPiece>),
+    /// A fail-over drill; it is begun already when it is written down.
+    Drill(DrillWish),
     /// Changes whose time is over are taken back: those that were to end at these moments.
     Expire(BTreeSet<Timestamp>),
 }
@@ -93,6 +126,10 @@ impl Action {
             Self::ChangeBalance(_) => "balance.change",
             Self::ChangeThresholds(_) => "thresholds.change",
             Self::CloseTunnels { .. } => "tunnels.close",
+            Self::RegisterService { .. } => "service.register",
+            Self::DeregisterService { .. } => "service.deregister",
+            Self::ShareOverrides(_) => "overrides.share",
+            Self::Drill(_) => "failover.test",
             Self::Expire(_) => "overrides.expire",
         }
     }
@@ -105,11 +142,16 @@ impl Action {
             | Self::ReloadTls
             | Self::SetLogLevel { .. }
             | Self::ReopenLogs
+            | Self::ShareOverrides(_)
             | Self::Expire(_) => String::new(),
             Self::ChangeEndpoint { endpoint, .. } => endpoint.to_string(),
             Self::ChangeBalance(wish) => wish.upstreams.join(", "),
             Self::ChangeThresholds(wish) => wish.upstreams.join(", "),
             Self::CloseTunnels { which, .. } => which.to_string(),
+            Self::RegisterService { service, id, .. } | Self::DeregisterService { service, id } => {
+                format!("{service}/{id}")
+            }
+            Self::Drill(wish) => wish.endpoint.to_string(),
         }
     }
 
@@ -121,7 +163,20 @@ impl Action {
             | Self::ReloadTls
             | Self::SetLogLevel { .. }
             | Self::ReopenLogs
+            | Self::DeregisterService { .. }
+            | Self::ShareOverrides(_)
             | Self::Expire(_) => None,
+            Self::RegisterService { told, .. } => Some((told.clone(), None)),
+            Self::Drill(wish) => {
+                let mut told = format!("drill: {}", wish.mode.name());
+                if wish.mode != Mode::Simulate {
+                    told += &format!(" for {}", quantity::write_duration(wish.duration));
+                }
+                if wish.share > 0.0 {
+                    told += &format!(", share {}", wish.share);
+                }
+                Some((told, wish.reason.as_deref()))
+            }
             Self::ChangeEndpoint { wish, .. } => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeBalance(wish) => Some((wish.to_string(), wish.reason.as_deref())),
             Self::ChangeThresholds(wish) => Some((wish.to_string(), wish.reason.as_deref())),

@@ -55,7 +55,13 @@ fn same(before: &[Arc<UpstreamPlan>], after: &[Arc<UpstreamPlan>]) -> bool {
             && (before.weight, before.backup) == (after.weight, after.backup)
     };
     let upstream = |(before, after): (&Arc<UpstreamPlan>, &Arc<UpstreamPlan>)| {
-        before.name == after.name
+        let signs_alike = match (&before.sticky, &after.sticky) {
+            (Some(before), Some(after)) => before.signs_like(after),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        signs_alike
+            && before.name == after.name
             && before.endpoints.len() == after.endpoints.len()
             && before.endpoints.iter().zip(&after.endpoints).all(endpoint)
     };

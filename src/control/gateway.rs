@@ -4,10 +4,13 @@ use super::acme::view::OrderView;
 use super::cluster::Cluster;
 use super::dns::Names;
 use super::drains::Drains;
+use super::drills::Drills;
 use super::failover::FailOvers;
 use super::journal::Journal;
 use super::listeners::{BoundListener, Listeners, Moves};
 use super::rebalance::Rebalances;
+use super::services::Services;
+use super::sharing::health::Opinions;
 use super::workers::{WorkerView, Workers};
 use crate::config::Loaded;
 use crate::net::listen::{Address, Socket, SocketFile};
@@ -132,10 +135,17 @@ pub struct Gateway {
     /// What operators changed, laid over it. The mutator alone stores it.
     pub overrides: ArcSwap<Overrides>,
     pub drains: Drains,
+    pub drills: Drills,
+    /// What other gateways say of the endpoints.
+    pub opinions: Opinions,
+    /// What registered itself.
+    pub services: Services,
     pub rebalances: Rebalances,
     pub failovers: FailOvers,
     /// The gateways that this one is among.
     pub cluster: Cluster,
+    /// Rung when the overrides have changed.
+    pub overrides_changed: Notify,
     /// Rung when endpoints may have changed.
     pub endpoints_changed: Notify,
     /// Rung when the upstreams of the configuration in force are to be compiled anew.
@@ -161,6 +171,7 @@ pub struct Parts {
     pub loaded: Loaded,
     pub overrides: Overrides,
     pub failovers: FailOvers,
+    pub services: Services,
     pub cluster: Cluster,
     pub listeners: Listeners,
     pub workers: Workers,
@@ -184,9 +195,13 @@ impl Gateway {
             names: Names::default(),
             overrides: ArcSwap::from_pointee(parts.overrides),
             drains: Drains::default(),
+            drills: Drills::default(),
+            opinions: Opinions::default(),
+            services: parts.services,
             rebalances: Rebalances::default(),
             failovers: parts.failovers,
             cluster: parts.cluster,
+            overrides_changed: Notify::new(),
             endpoints_changed: Notify::new(),
             upstreams_changed: Notify::new(),
             admin: watch::Sender::new(parts.admin.map(Arc::new)),

@@ -188,6 +188,11 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         (Action::ChangeBalance(_), _) => "balance.changed",
         (Action::ChangeThresholds(_), _) => "thresholds.changed",
         (Action::CloseTunnels { .. }, _) => "tunnels.closed",
+        (Action::RegisterService { anew: true, .. }, _) => "service.registered",
+        (Action::RegisterService { anew: false, .. }, _) => "service.changed",
+        (Action::DeregisterService { .. }, _) => "service.deregistered",
+        (Action::ShareOverrides(_), _) => "overrides.shared",
+        (Action::Drill(_), _) => "failover.test",
         (Action::Expire(_), _) => "overrides.expired",
     }
 }

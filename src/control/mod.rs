@@ -15,7 +15,10 @@
 //! | [`health`] | probes endpoints |
 //! | [`drain`] | the orderly end |
 //! | [`overrides`] | endpoints and balancers changed at run time, kept over reloads and restarts |
+//! | [`services`] | what application servers register themselves |
 //! | [`drains`] | endpoints that were told to leave: what is left there, and the deadline |
+//! | [`sharing`] | what gateways have in common, and how their copies agree |
+//! | [`drills`] | fail-over tried out, on purpose and for a while |
 //! | [`rebalance`] | tunnels that are moved to endpoints that joined |
 //! | [`cluster`] | the gateway among others: its beats, who is there, what it tells |
 //! | [`failover`] | the history of endpoints that went and came |
@@ -36,6 +39,7 @@ pub mod discovery;
 pub mod dns;
 pub mod drain;
 pub mod drains;
+pub mod drills;
 pub mod explain;
 pub mod failover;
 pub mod gateway;
@@ -50,6 +54,8 @@ pub mod overriding;
 pub mod process;
 pub mod rebalance;
 pub mod reload;
+pub mod services;
+pub mod sharing;
 pub mod state_dir;
 pub mod status;
 pub mod sticky_key;

@@ -143,7 +143,10 @@ impl Mutator {
                 }
                 outcome
             }
-            Action::ChangeEndpoint { .. } | Action::ChangeBalance(_) | Action::ChangeThresholds(_) => {
+            Action::ChangeEndpoint { .. }
+            | Action::ChangeBalance(_)
+            | Action::ChangeThresholds(_)
+            | Action::ShareOverrides(_) => {
                 let outcome = overriding::carry_out(&self.gateway, &next.command).await;
                 self.follow_ends();
                 outcome
@@ -151,8 +154,11 @@ impl Mutator {
             Action::CloseTunnels { which, code, .. } => Outcome::Closed {
                 tunnels: tunnels::close(&self.gateway, which, *code, next.command.dry_run).await,
             },
-            // Nobody asks for it: the mutator does it by itself.
-            Action::Expire(_) => Outcome::Done,
+            // Nobody asks for them here: the mutator does the one by itself, the others are done already.
+            Action::Expire(_)
+            | Action::RegisterService { .. }
+            | Action::DeregisterService { .. }
+            | Action::Drill(_) => Outcome::Done,
             Action::SetLogLevel { level, revert_after } => {
                 if !next.command.dry_run {
                     self.set_level(*level, *revert_after);

@@ -179,7 +179,7 @@ fn tell_ejected(gateway: &Gateway, state: &EndpointState, ejection: &Ejection, t
     let text = format!("{}; left alone for {:.1} s", ejection.reason, time.as_secs_f64());
     let detection = ejection.detection.map(|time| time.as_millis() as u64);
     let data = json!({
-        "trigger": "passive",
+        "trigger": if matches!(ejection.reason, Reason::Cluster { .. }) { "cluster" } else { "passive" },
         "detection_ms": detection,
         "upstream": &*state.key.upstream,
         "endpoint": &*state.key.address,

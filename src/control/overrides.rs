@@ -7,6 +7,7 @@
 
 pub mod expiry;
 pub mod file;
+pub mod pieces;
 
 use super::change::{Change, ChangeKind};
 use crate::config::Choice;

@@ -2,11 +2,11 @@
 //! and files are not looked at: what an operator asks of an endpoint does not wait for a good configuration.
 
 use super::change::Change;
-use super::command::{Action, Command, Outcome};
+use super::command::{Action, Command, Outcome, SharedPiece};
 use super::drains;
 use super::failover::{FailOver, Trigger};
 use super::gateway::{Gateway, Phase};
-use super::overrides::{self, Asked, EndpointWish, Wish, expiry, file};
+use super::overrides::{self, Asked, EndpointWish, Wish, expiry, file, pieces};
 use super::status;
 use crate::config::diagnostic::Diagnostic;
 use crate::snapshot;
@@ -30,12 +30,16 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         }
         Action::ChangeBalance(wish) => overrides::with_balance(&before, &live.upstreams, wish, &asked),
         Action::ChangeThresholds(wish) => overrides::with_thresholds(&before, &live.upstreams, wish, &asked),
+        Action::ShareOverrides(pieces) => Ok(taken_over(&before, pieces)),
         Action::Expire(ends) => Ok(expiry::without(&before, |until| ends.contains(&until))),
         Action::Reload
         | Action::ReloadTls
         | Action::SetLogLevel { .. }
         | Action::ReopenLogs
-        | Action::CloseTunnels { .. } => return Outcome::Done,
+        | Action::CloseTunnels { .. }
+        | Action::RegisterService { .. }
+        | Action::Drill(_)
+        | Action::DeregisterService { .. } => return Outcome::Done,
     };
     let after = match after {
         Ok(after) => after,
@@ -77,6 +81,25 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
     }
 }
 
+/// The overrides with what other gateways say. A piece that was changed here meanwhile stays, and so does what can't be
+/// read; that is told by whoever shares.
+fn taken_over(before: &Overrides, shared: &[SharedPiece]) -> Overrides {
+    let now = pieces::pieces(before);
+    let mut after = before.clone();
+    for piece in shared
+        .iter()
+        .filter(|piece| now.get(&piece.key) == piece.before.as_ref())
+    {
+        match pieces::with_piece(&after, &piece.key, piece.after.as_deref()) {
+            Ok(with) => after = with,
+            Err(error) => {
+                tracing::warn!(key = piece.key, %error, "an override of another gateway can't be taken");
+            }
+        }
+    }
+    after
+}
+
 /// A wish to leave that names no deadline has that of the upstream, `drain.deadline`.
 fn with_usual_deadline(
     gateway: &Gateway,
@@ -111,6 +134,7 @@ fn put_in_force(gateway: &Gateway, generation: u64, upstreams: Vec<Arc<UpstreamP
     gateway.plane().workers.snapshot_moved();
     gateway.metrics.control.swapped(generation);
     gateway.endpoints_changed.notify_one();
+    gateway.overrides_changed.notify_one();
     gateway.drains.look();
 }
 
@@ -144,6 +168,7 @@ fn note(
     let why = match &command.action {
         Action::ChangeEndpoint { wish, .. } => wish.reason.as_deref().unwrap_or("no reason given"),
         Action::Expire(_) => "the time it was given is over",
+        Action::ShareOverrides(_) => "as another gateway has it",
         _ => return,
     };
     for change in changes.iter().filter(|change| change.object == "endpoint") {
@@ -158,9 +183,14 @@ fn note(
             continue;
         };
         if old.admin != new.admin {
+            let trigger = if gateway.drills.is_held(&key) {
+                Trigger::Test
+            } else {
+                Trigger::Manual
+            };
             gateway.failovers.record(FailOver {
                 key,
-                trigger: Trigger::Manual,
+                trigger,
                 from: status::condition(old).name(),
                 to: status::condition(new).name(),
                 reason: format!("by {}: {why}", command.actor),

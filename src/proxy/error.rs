@@ -22,6 +22,8 @@ pub(super) struct ProxyError {
     pub unsent: bool,
     /// The endpoint took back the stream that the request was on: its word, not a connection's end.
     pub reset: bool,
+    /// A drill, and no fault of the endpoint.
+    pub drill: bool,
     /// What exactly was wrong, for refused messages.
     pub detail: Option<&'static str>,
     /// Which way a TLS handshake with the endpoint failed.
@@ -39,6 +41,7 @@ impl ProxyError {
             side,
             unsent: false,
             reset: false,
+            drill: false,
             detail: None,
             tls: None,
             timeout: None,

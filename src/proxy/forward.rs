@@ -4,6 +4,7 @@ use super::admit::Admitted;
 use super::client::Client;
 use super::context::{Attempt, RequestContext};
 use super::deadline::Deadline;
+use super::drill;
 use super::error::{ProxyError, Side};
 use super::exchange::{Bounds, Exchange};
 use super::flow::{Flow, Framing};
@@ -34,6 +35,7 @@ use crate::tls::client_fault::TlsFault;
 use crate::upstream::conn::{BeginError, Caller, Conn, Dial, Speaks};
 use crate::upstream::local::{InFlight, LocalEndpoint, LocalUpstream};
 use crate::upstream::shared::admission::Refused;
+use crate::upstream::shared::drill::Drill;
 use crate::upstream::shared::outlier::{self, Fault, Reason};
 use rustls::pki_types::ServerName;
 use std::cell::Cell;
@@ -75,6 +77,7 @@ pub(super) async fn forward(
     let mut tries = Tries::new(context, &upstream);
     let mut upload = Upload::new(context, tries.keep(&upstream));
     let mut next = Next::Anywhere;
+    let mut drilled: Option<Arc<Drill>> = None;
     let mut failed = ProxyError::new(Token::NoEndpoint, Side::Gateway);
     loop {
         let (index, in_flight) = match next {
@@ -103,8 +106,17 @@ pub(super) async fn forward(
             tries: &mut tries,
             upload: &mut upload,
         };
-        match try_endpoint(client, context, &mut attempt, in_flight).await {
+        let drill = drill::taking(context, &upstream, index);
+        let tried = match &drill {
+            None => try_endpoint(client, context, &mut attempt, in_flight).await,
+            Some(drill) => Err(Box::pin(drill::swallow(client, context, &attempt, in_flight, drill)).await),
+        };
+        drilled = drill.or(drilled);
+        match tried {
             Ok(Tried::Done(done)) => {
+                if let Some(drill) = drilled {
+                    drill.ended(true);
+                }
                 let failed = policies.outlier.on.has_status(context.status)
                     || context
                         .grpc_status
@@ -116,12 +128,18 @@ pub(super) async fn forward(
             Err(error) => {
                 note_failure(context, &error);
                 next = tries.after_failure(context, &upstream, &upload, &error);
+                if error.drill && !matches!(next, Next::Nowhere) {
+                    drill::goes_on(drilled.as_deref());
+                }
                 failed = error;
             }
         }
         now = Millis::now();
     }
-    if failed.side == Side::Endpoint {
+    if let Some(drill) = drilled {
+        drill.ended(false);
+    }
+    if failed.side == Side::Endpoint && !failed.drill {
         permit.went(false);
     }
     if let Some(flow) = upload.flow {
@@ -166,6 +184,7 @@ pub(super) enum Tried {
 pub(super) fn note_failure(context: &mut RequestContext, error: &ProxyError) {
     if let Some(attempt) = context.attempts.last()
         && error.side == Side::Endpoint
+        && !error.drill
     {
         attempt.endpoint.series.failures.inc(error.token);
         if let Some(fault) = error.tls {

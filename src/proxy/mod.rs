@@ -19,7 +19,7 @@
 //! [`explain`] tells the same story without taking the steps. `room` finds a place at an endpoint, or waits for one;
 //! `retry` says whether another attempt may be made, and `upload` is a request's body over all of them. `view` is the
 //! snapshot as one worker sees it; `deadline` is when a request must be over, `grpc` what is different for
-//! calls of gRPC; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger`
+//! calls of gRPC; `drill` swallows attempts on purpose; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger`
 //! closes without losing answers.
 
 mod accept;
@@ -30,6 +30,7 @@ mod client_ip;
 mod connection;
 mod context;
 mod deadline;
+mod drill;
 mod ends;
 mod error;
 mod exchange;

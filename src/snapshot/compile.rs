@@ -534,19 +534,23 @@ fn sticky_keys(
         return Ok(Vec::new());
     };
     if cookie.keys.is_empty() {
-        return Ok(vec![StickyKey::new(registry.own_key().secret()?, name)]);
+        let secrets = registry.own_key().secrets()?;
+        return Ok(secrets
+            .iter()
+            .map(|secret| StickyKey::new(secret, name))
+            .collect());
     }
     let secrets = cookie.keys.iter().map(|secret| secret.0.as_bytes());
     Ok(secrets.map(|secret| StickyKey::new(secret, name)).collect())
 }
 
-/// The endpoints that DNS names, but for those that the configuration names itself: what it says of them stands.
+/// The endpoints that are discovered, but for those that the configuration names itself: what it says of them stands.
 fn discovered(upstream: &model::Upstream, directory: &Directory) -> Vec<model::Endpoint> {
     let Some(discover) = &upstream.discover else {
         return Vec::new();
     };
     let written: HashSet<&EndpointAddress> = upstream.endpoints.iter().map(|e| &e.address).collect();
-    let places = directory.places(&discover.name);
+    let places = directory.discovered(&discover.from);
     places
         .iter()
         .map(|place| model::Endpoint {

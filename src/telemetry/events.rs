@@ -25,6 +25,67 @@ pub enum Severity {
     Error,
 }
 
+impl Severity {
+    /// By its name in JSON.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "info" => Self::Info,
+            "warning" => Self::Warning,
+            "error" => Self::Error,
+            _ => return None,
+        })
+    }
+}
+
+/// Which events are wanted; by default all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Types, or what they begin with up to a dot: `endpoint` has `endpoint.ejected`. Empty: any.
+    pub kinds: Vec<String>,
+    /// At least so severe.
+    pub severity: Option<Severity>,
+    /// What it happened to, or what that belongs to: `app` has `app/10.0.0.1:80`.
+    pub target: Option<String>,
+    /// Later than this.
+    pub since: Option<Timestamp>,
+}
+
+impl Filter {
+    #[must_use]
+    pub fn admits(&self, event: &Event) -> bool {
+        let kind = self.kinds.is_empty() || self.kinds.iter().any(|kind| is_or_below(event.kind, kind, '.'));
+        let target = self.target.as_ref();
+        kind && self.severity.is_none_or(|least| event.severity >= least)
+            && target.is_none_or(|target| is_or_below(&event.target, target, '/'))
+            && self.since.is_none_or(|since| event.time > since)
+    }
+}
+
+impl Filter {
+    /// The same for an event as another gateway told it.
+    #[must_use]
+    pub fn admits_told(&self, event: &Value) -> bool {
+        let text = |key: &str| event[key].as_str().unwrap_or_default();
+        let kind =
+            self.kinds.is_empty() || self.kinds.iter().any(|kind| is_or_below(text("type"), kind, '.'));
+        let severity = Severity::from_name(text("severity"));
+        let target = self.target.as_ref();
+        kind && self
+            .severity
+            .is_none_or(|least| severity.is_some_and(|severity| severity >= least))
+            && target.is_none_or(|target| is_or_below(text("target"), target, '/'))
+            && self
+                .since
+                .is_none_or(|since| text("ts").parse::<Timestamp>().is_ok_and(|at| at > since))
+    }
+}
+
+fn is_or_below(name: &str, wanted: &str, separator: char) -> bool {
+    name.strip_prefix(wanted)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
+}
+
 /// Something that happened to the gateway.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
@@ -68,6 +129,8 @@ pub struct Page {
     pub events: Vec<Arc<Event>>,
     /// Events after `since` that the ring no longer has.
     pub lost: u64,
+    /// The number up to which the ring was looked through: where to go on.
+    pub read_to: u64,
 }
 
 impl Events {
@@ -115,13 +178,32 @@ impl Events {
     /// At most `limit` events with an id above `since`, the oldest first; `since` 0 is the beginning.
     #[must_use]
     pub fn list(&self, since: u64, limit: usize) -> Page {
+        self.find(since, limit, &Filter::default())
+    }
+
+    /// The same, of those that a filter admits. What was lost is counted whatever it was.
+    #[must_use]
+    pub fn find(&self, since: u64, limit: usize, filter: &Filter) -> Page {
         let ring = self.lock();
         let oldest = ring.events.front().map_or(ring.last_id + 1, |e| e.id);
-        let newer = ring.events.iter().skip_while(|e| e.id <= since);
+        let mut newer = ring.events.iter().skip_while(|e| e.id <= since);
+        let wanted = newer.by_ref().filter(|e| filter.admits(e));
+        let events: Vec<_> = wanted.take(limit).cloned().collect();
+        let more = newer.next().is_some();
         Page {
-            events: newer.take(limit).cloned().collect(),
             lost: oldest.saturating_sub(since.saturating_add(1)),
+            read_to: match events.last() {
+                Some(last) if more => last.id,
+                _ => since.max(ring.last_id),
+            },
+            events,
         }
+    }
+
+    /// The number of the latest event; 0 before the first.
+    #[must_use]
+    pub fn last_id(&self) -> u64 {
+        self.lock().last_id
     }
 
     /// The latest `limit` events, the oldest first.
@@ -250,6 +332,59 @@ mod tests {
         assert_eq!((page.lost, page.events.len()), (0, 1));
         assert!(events.list(u64::MAX, 9).events.is_empty());
         assert_eq!(Events::new(Metrics::new()).list(0, 9).lost, 0);
+    }
+
+    #[test]
+    fn a_filter_finds_its_events_and_says_how_far_it_looked() {
+        let events = Events::new(Metrics::new());
+        let kinds = [
+            "endpoint.ejected",
+            "endpoints.x",
+            "config.applied",
+            "endpoint.readmitted",
+            "endpoint",
+        ];
+        for (n, kind) in kinds.into_iter().enumerate() {
+            let severity = if n == 0 { Severity::Warning } else { Severity::Info };
+            events.post(
+                kind,
+                severity,
+                if n == 3 { "app/a:1" } else { "apple" },
+                "",
+                Value::Null,
+            );
+        }
+        let ids = |filter: &Filter, since, limit| {
+            let page = events.find(since, limit, filter);
+            (page.events.iter().map(|e| e.id).collect::<Vec<_>>(), page.read_to)
+        };
+        let endpoint = Filter {
+            kinds: vec!["endpoint".to_owned()],
+            ..Filter::default()
+        };
+        assert_eq!(ids(&endpoint, 0, 9), (vec![1, 4, 5], 5));
+        assert_eq!(ids(&endpoint, 0, 2), (vec![1, 4], 4));
+        assert_eq!(
+            ids(&endpoint, 1, 1),
+            (vec![4], 4),
+            "no further than what was taken"
+        );
+        let severe = Filter {
+            severity: Some(Severity::Warning),
+            ..Filter::default()
+        };
+        assert_eq!(ids(&severe, 0, 9), (vec![1], 5));
+        let app = Filter {
+            target: Some("app".to_owned()),
+            ..Filter::default()
+        };
+        assert_eq!(ids(&app, 0, 9), (vec![4], 5));
+        let later = Filter {
+            since: Some(Timestamp::MAX),
+            ..Filter::default()
+        };
+        assert_eq!(ids(&later, 0, 9), (vec![], 5));
+        assert_eq!(ids(&app, 77, 9), (vec![], 77), "a place beyond the end stays");
     }
 
     #[tokio::test]

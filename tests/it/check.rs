@@ -58,7 +58,7 @@ fn endpoints_that_names_will_tell_are_counted_as_such() {
         "discover = { dns = \"app.test.:80\" }\nendpoints =",
     );
     let ran = Files::new(&[("tidegate.toml", &discovering)]).check().expect(0);
-    let counts = "1 endpoint and those that 1 upstream discovers by DNS";
+    let counts = "1 endpoint and those that 1 upstream discovers";
     assert!(ran.stdout.contains(counts), "{}", ran.stdout);
 }
 

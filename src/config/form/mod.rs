@@ -7,8 +7,9 @@ pub mod quantity;
 pub mod redis;
 pub mod status;
 
+use super::choices::Choice;
 use super::habits;
-use super::model::{AccessFormat, Workers};
+use super::model::{AccessFormat, Grant, Role, Workers};
 use super::scalar::Scalar;
 use super::suggest;
 use super::tree::{Value, quote};
@@ -73,6 +74,8 @@ pub enum Form {
         max: u64,
     },
     Choice(&'static [&'static str]),
+    /// A role, or the grant to register services.
+    Grant,
     /// Any text, with variables.
     Body,
     /// Text that is not empty and has no control characters.
@@ -154,6 +157,7 @@ impl Form {
                 );
             }
             Self::Choice(names) => return join_or(names),
+            Self::Grant => "\"viewer\", \"operator\", \"admin\" or \"register:UPSTREAM\"",
             Self::Body => "a text; ${variables} are filled in",
             Self::Word => "a string that is not empty",
             Self::Name => "a name of 1 to 64 characters A-Z a-z 0-9 _ . -",
@@ -247,6 +251,7 @@ impl Form {
     fn read_text(self, text: &str, base: &Path) -> Result<Scalar, Complaint> {
         match self {
             Self::Choice(names) => choice(text, names),
+            Self::Grant => grant(text).map(Scalar::Text),
             Self::Body => header::body(text).map(Scalar::Text),
             Self::Word => word(text).map(Scalar::Text),
             Self::Name => name(text).map(Scalar::Text),
@@ -364,6 +369,14 @@ pub fn name(text: &str) -> Result<String, Complaint> {
         Ok(text.to_owned())
     } else {
         Err(Complaint::wrong_type())
+    }
+}
+
+fn grant(text: &str) -> Result<String, Complaint> {
+    match Grant::from_text(text) {
+        Some(Grant::Register(upstream)) => name(&upstream).map(|_| text.to_owned()),
+        Some(Grant::Role(_)) => Ok(text.to_owned()),
+        None => choice(text, Role::NAMES).map(|_| text.to_owned()),
     }
 }
 

@@ -26,6 +26,7 @@ fn every_form_says_what_it_accepts_and_refuses_a_table() {
         Form::Size { min: 0, max: 9 },
         Form::Size { min: 1, max: 9 },
         Form::Choice(&["a", "b"]),
+        Form::Grant,
         Form::Body,
         Form::Word,
         Form::Name,

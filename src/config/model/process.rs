@@ -1,6 +1,7 @@
 //! The process itself: workers, logs, DNS, and the admin API.
 
 use super::{Drain, ListenAddress, Secret};
+use crate::config::choices::Choice;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -101,10 +102,42 @@ pub enum Role {
     Admin,
 }
 
+/// What a token is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    Role(Role),
+    /// To register the services that this upstream discovers, and nothing else.
+    Register(String),
+}
+
+/// As it is written.
+impl std::fmt::Display for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Role(role) => f.write_str(role.name()),
+            Self::Register(upstream) => write!(f, "{REGISTER}{upstream}"),
+        }
+    }
+}
+
+/// What the grant to register begins with; the name of the upstream follows.
+const REGISTER: &str = "register:";
+
+impl Grant {
+    /// Of its text; `None` for what is none.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        match text.strip_prefix(REGISTER) {
+            Some(upstream) => Some(Self::Register(upstream.to_owned())),
+            None => Role::from_name(text).map(Self::Role),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminToken {
     pub name: String,
-    pub role: Role,
+    pub role: Grant,
     pub token: Secret,
 }
 

@@ -23,6 +23,41 @@ impl std::fmt::Display for DnsName {
     }
 }
 
+/// Which registered services are an upstream's endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Services {
+    pub service: String,
+    /// What each of them has.
+    pub tags: Vec<String>,
+}
+
+impl std::fmt::Display for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "service {}", self.service)?;
+        match self.tags.as_slice() {
+            [] => Ok(()),
+            tags => write!(f, " with {}", tags.join(", ")),
+        }
+    }
+}
+
+/// Who knows the endpoints that are not in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiscoverFrom {
+    Dns(DnsName),
+    /// They say so themselves.
+    Registry(Services),
+}
+
+impl std::fmt::Display for DiscoverFrom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dns(name) => name.fmt(f),
+            Self::Registry(services) => services.fmt(f),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
     RoundRobin,
@@ -103,7 +138,7 @@ impl Endpoint {
 /// Endpoints that DNS names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discover {
-    pub name: DnsName,
+    pub from: DiscoverFrom,
     /// Those beyond it are left out.
     pub max_endpoints: usize,
     /// Of each; 0: any number.

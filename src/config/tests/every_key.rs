@@ -43,6 +43,8 @@ send = 'v2'
 [upstreams.db]
 endpoints = ['127.0.0.1:5432']
 sticky = { learn = { cookie = 'sid' } }
+[upstreams.own]
+discover = { registry = { service = 'api' } }
 [cluster]
 redis = 'rediss://:secret@localhost'
 [cluster.redis_tls]
@@ -79,6 +81,7 @@ fn other(form: Form) -> &'static str {
         Form::AccessFormat => "$status",
         Form::Prefix | Form::Target => "/other",
         Form::Secret => "env:OTHER",
+        Form::Grant => "operator",
         Form::Redis => "redis://other:6380/2",
         Form::Name if true => "app",
         Form::Method => "OTHER",
@@ -127,6 +130,7 @@ fn variable(pattern: &str) -> String {
         .replace("routes[]", row)
         .replace("listeners.*", "listeners.web")
         .replace("upstreams.*.sticky.learn", "upstreams.db.sticky.learn")
+        .replace("upstreams.*.discover.registry", "upstreams.own.discover.registry")
         .replace("upstreams.*", "upstreams.app")
         .replace("endpoints[]", "endpoints.0")
         .replace("tokens[]", "tokens.0")
@@ -235,6 +239,9 @@ fn every_list_and_map_is_read() {
                     &format!("[[routes]]\n{inner}.{name} = {written}"),
                     1,
                 )
+            }
+            "upstreams.*.discover.registry" => {
+                FULL.replace("registry = {", &format!("registry = {{ {name} = {written},"))
             }
             "upstreams.*.sticky" => FULL.replace(
                 "[upstreams.app.sticky]",

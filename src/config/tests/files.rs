@@ -40,6 +40,8 @@ impl Dir {
 fn every_example_is_right_and_says_what_it_shows() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
     let env = environment(&[
+        ("REGISTER_TOKEN", "register-register"),
+        ("TIDEGATE_CLUSTER_KEY", "a secret of thirty-two characters"),
         ("TIDEGATE_ADMIN_TOKEN", "one"),
         ("TIDEGATE_VIEWER_TOKEN", "two"),
         ("STICKY_KEY", "a secret of thirty-two characters"),

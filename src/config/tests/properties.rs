@@ -135,7 +135,7 @@ fn everything_on() -> impl Iterator<Item = String> {
         let tls = [".tls", ".redis_tls", ".acme"]
             .iter()
             .any(|it| table.contains(it));
-        let learn = table.contains(".sticky.learn");
+        let learn = table.contains(".sticky.learn") || table.contains(".discover.registry");
         let other_choice = ["split =", "srv =", "hash ="]
             .iter()
             .any(|it| line.starts_with(it));

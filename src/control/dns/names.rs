@@ -1,7 +1,7 @@
 //! The names in use, and waiting for their first answers.
 
 use crate::config::Config;
-use crate::config::model::{DnsName, EndpointAddress};
+use crate::config::model::{DiscoverFrom, DnsName, EndpointAddress};
 use crate::upstream::shared::EndpointKey;
 use crate::upstream::shared::names::Directory;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,8 +81,10 @@ pub(super) fn uses(config: &Config) -> BTreeMap<DnsName, Uses> {
                 });
             }
         }
-        if let Some(discover) = &plan.discover {
-            let users = &mut uses.entry(discover.name.clone()).or_default().upstreams;
+        if let Some(discover) = &plan.discover
+            && let DiscoverFrom::Dns(name) = &discover.from
+        {
+            let users = &mut uses.entry(name.clone()).or_default().upstreams;
             users.push((upstream.clone(), discover.max_endpoints));
         }
     }

@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// Addresses of one name that are asked at the same time. Where a name has more, they take turns.
 const MOST_TARGETS: usize = 4;
+/// Time over which gateways spread that look at once.
+const ALARM_SPREAD: Duration = Duration::from_millis(20);
 /// How soon it is looked again whether a name has been resolved.
 const UNRESOLVED: Duration = Duration::from_millis(20);
 
@@ -61,6 +63,11 @@ impl Prober {
             out_of_turn = tokio::select! {
                 () = sleep_until(began + wait) => false,
                 () = self.line.ended(), if !out_of_turn => true,
+                () = self.state.checks.alarmed() => {
+                    // Not all gateways in the same moment.
+                    sleep(ALARM_SPREAD.mul_f64(fastrand::f64())).await;
+                    false
+                }
             };
             if out_of_turn && let Some(record) = self.state.checks.lock().as_deref_mut() {
                 record.line_ended();

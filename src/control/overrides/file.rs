@@ -153,6 +153,11 @@ pub fn save(state_dir: &Path, overrides: &Overrides) -> io::Result<()> {
     write_atomically(&state_dir.join(FILE), &text)
 }
 
+/// The same on one line.
+pub(super) fn text(overrides: &Overrides) -> serde_json::Result<String> {
+    serde_json::to_string(&stored(overrides))
+}
+
 fn stored(overrides: &Overrides) -> Stored {
     let endpoint = |(key, told): (&EndpointKey, &EndpointOverride)| StoredEndpoint {
         upstream: key.upstream.to_string(),
@@ -216,7 +221,7 @@ pub fn load(state_dir: &Path) -> Result<Overrides, FileError> {
     read(&bytes)
 }
 
-fn read(bytes: &[u8]) -> Result<Overrides, FileError> {
+pub(super) fn read(bytes: &[u8]) -> Result<Overrides, FileError> {
     /// Read first, so that a later version is called that and not damaged.
     #[derive(Deserialize)]
     struct Versioned {

@@ -1,7 +1,7 @@
 //! What the configuration says of the upstreams and endpoints that are shown, and how they came to be.
 
 use super::{DiscoveryStatus, UpstreamStatus};
-use crate::config::model::Upstream;
+use crate::config::model::{DiscoverFrom, Upstream};
 use crate::control::gateway::Gateway;
 use crate::upstream::shared::names::Answer;
 
@@ -12,7 +12,14 @@ pub(super) fn describe(gateway: &Gateway, status: &mut UpstreamStatus) {
         return;
     };
     let discover = written.discover.as_ref();
-    let answer = discover.map(|discover| gateway.names.directory.answer(&discover.name).unwrap_or_default());
+    let directory = &gateway.names.directory;
+    let answer = discover.map(|discover| match &discover.from {
+        DiscoverFrom::Dns(name) => directory.answer(name).unwrap_or_default(),
+        DiscoverFrom::Registry(_) => Answer {
+            places: Some(directory.discovered(&discover.from)),
+            error: None,
+        },
+    });
     tell(written, answer, status);
 }
 
@@ -32,7 +39,7 @@ fn tell(written: &Upstream, answer: Option<Answer>, status: &mut UpstreamStatus)
         .filter(|endpoint| endpoint.discovered)
         .count();
     status.discovery = Some(DiscoveryStatus {
-        name: discover.name.to_string(),
+        name: discover.from.to_string(),
         found,
         left_out: found.saturating_sub(used),
         error: answer.error.as_deref().map(str::to_owned),

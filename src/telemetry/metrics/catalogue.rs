@@ -153,6 +153,7 @@ families! {
         START_TIME "tidegate_process_start_time_seconds" Gauge [] "When the process started, in Unix time.";
     }
     Live {
+        SERVICES "tidegate_services" Gauge ["service" "health"] "Services that registered themselves, by what they say of their health: healthy, warning, critical.";
         BUS_STATE "tidegate_bus_state" Gauge [] "How the bus among gateways is: 0 embedded (a cluster of one), 1 live, 2 degraded, 3 down, 4 resync (being read again). No request waits for it.";
         BUS_RTT "tidegate_bus_rtt_seconds" Gauge [] "The latest round trip to the Redis of the cluster; absent before the first and without one.";
         BUS_LAST_OK "tidegate_bus_last_ok_age_seconds" Gauge [] "Time since the Redis of the cluster last answered; absent before it did and without one.";

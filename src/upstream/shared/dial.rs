@@ -1,7 +1,9 @@
 //! How connections to the endpoints of an upstream begin, as the configuration says it.
 
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{DnsName, EndpointAddress, Http2Bounds, ProxyVersion, Upstream, UpstreamProtocol};
+use crate::config::model::{
+    DiscoverFrom, DnsName, EndpointAddress, Http2Bounds, ProxyVersion, Upstream, UpstreamProtocol,
+};
 use crate::net::proxy_protocol::Version;
 use crate::tls::client::{self, ClientTls};
 use crate::upstream::conn::{ALPN_HTTP2, ALPN_HTTP11, Dial, Http2, Speaks};
@@ -22,7 +24,7 @@ pub fn load(name: &str, upstream: &Upstream, found: &mut Vec<Diagnostic>) -> Opt
             let discovered = upstream
                 .discover
                 .as_ref()
-                .map(|discover| discover.name.to_string());
+                .map(|discover| discover.from.to_string());
             let tls = ClientTls::load(tls, discovered, alpn(upstream.protocol), &key, found)?;
             if tls.is_verified() && !tls.names_all() && !every_endpoint_is_named(upstream, &key, found) {
                 return None;
@@ -99,10 +101,14 @@ fn every_endpoint_is_named(upstream: &Upstream, key: &str, found: &mut Vec<Diagn
         .endpoints
         .iter()
         .find(|endpoint| server_name(&endpoint.address).is_none());
-    let nameless = nameless.map(|endpoint| endpoint.text.as_str()).or_else(|| {
-        let services = matches!(upstream.discover.as_ref()?.name, DnsName::Service(_));
-        services.then_some("what SRV records name")
-    });
+    let nameless =
+        nameless
+            .map(|endpoint| endpoint.text.as_str())
+            .or_else(|| match upstream.discover.as_ref()?.from {
+                DiscoverFrom::Dns(DnsName::Host { .. }) => None,
+                DiscoverFrom::Dns(DnsName::Service(_)) => Some("what SRV records name"),
+                DiscoverFrom::Registry(_) => Some("what is registered"),
+            });
     if let Some(what) = nameless {
         let message = format!("{what} has no name that a certificate could be held to");
         let told = Diagnostic::error(format!("{key}.server_name"), message);
@@ -124,8 +130,8 @@ pub fn server_name(address: &EndpointAddress) -> Option<ServerName<'static>> {
 /// The same for an endpoint that was discovered: the name that led to it.
 #[must_use]
 pub fn discovered_name(upstream: &Upstream) -> Option<ServerName<'static>> {
-    match &upstream.discover.as_ref()?.name {
-        DnsName::Host { host, .. } => client::server_name(host),
-        DnsName::Service(_) => None,
+    match &upstream.discover.as_ref()?.from {
+        DiscoverFrom::Dns(DnsName::Host { host, .. }) => client::server_name(host),
+        DiscoverFrom::Dns(DnsName::Service(_)) | DiscoverFrom::Registry(_) => None,
     }
 }

@@ -13,6 +13,7 @@ use crate::telemetry::metrics::TlsFault;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Probes that are remembered for whoever asks.
 pub const RESULTS_KEPT: usize = 10;
@@ -154,6 +155,8 @@ pub struct Record {
     failing_since: Millis,
     /// The idle connection ended since the last pass.
     hurried: bool,
+    /// Another gateway found it down: until then one failure is enough.
+    witnessed_until: Millis,
     probes: u64,
     results: VecDeque<Probe>,
     counts: [u64; RESULTS.len()],
@@ -175,6 +178,7 @@ impl Record {
             failures: 0,
             failing_since: Millis::NEVER,
             hurried: false,
+            witnessed_until: Millis::NEVER,
             probes: 0,
             results: VecDeque::with_capacity(RESULTS_KEPT),
             counts: [0; RESULTS.len()],
@@ -239,7 +243,7 @@ impl Record {
                 self.reason = Some(failure);
                 return None;
             }
-            Health::Healthy => self.failures >= cadence.fall,
+            Health::Healthy => self.failures >= cadence.fall || began <= self.witnessed_until,
             Health::Unchecked | Health::Pending => true,
         };
         if !enough {
@@ -257,6 +261,11 @@ impl Record {
         self.since = now;
         self.reason = reason;
         self.hurried = false;
+    }
+
+    /// Another gateway found it down: a failure of a probe that begins by then is the second witness.
+    pub fn witnessed(&mut self, until: Millis) {
+        self.witnessed_until = until;
     }
 
     /// The endpoint ended the connection that was kept open to learn of just that.
@@ -320,12 +329,34 @@ impl Record {
 
 /// The record of an endpoint, there while it is checked. Control's alone: no worker ever takes the lock.
 #[derive(Debug, Default)]
-pub struct Checks(Mutex<Option<Box<Record>>>);
+pub struct Checks {
+    record: Mutex<Option<Box<Record>>>,
+    /// Whoever probes is to look at once.
+    alarm: Notify,
+}
 
 impl Checks {
     /// A panic while it was held can at worst have lost one probe.
     pub fn lock(&self) -> MutexGuard<'_, Option<Box<Record>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another gateway found the endpoint down: a probe is made at once, and its failure is enough for a verdict until
+    /// this moment. Nothing where nobody checks, or where it is known already.
+    pub fn alarm(&self, until: Millis) {
+        let mut record = self.lock();
+        if let Some(record) = record
+            .as_deref_mut()
+            .filter(|record| record.verdict == Health::Healthy)
+        {
+            record.witnessed(until);
+            self.alarm.notify_one();
+        }
+    }
+
+    /// Waits until a probe is to be made at once.
+    pub async fn alarmed(&self) {
+        self.alarm.notified().await;
     }
 }
 

@@ -6,6 +6,7 @@ pub mod breaker;
 pub mod budget;
 pub mod check;
 pub mod dial;
+pub mod drill;
 pub mod health;
 pub mod latency;
 pub mod names;

@@ -1,7 +1,7 @@
 //! What names stand for: the last good answers, written by control, read when a snapshot is compiled.
 
-use crate::config::model::DnsName;
-use std::collections::HashMap;
+use crate::config::model::{DiscoverFrom, DnsName, Services};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,10 +23,25 @@ pub struct Answer {
     pub error: Option<Arc<str>>,
 }
 
-/// All names that are in use with their answers.
+/// One registered service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    pub service: Arc<str>,
+    pub tags: Arc<[String]>,
+    pub place: Place,
+}
+
+impl Offer {
+    fn is_of(&self, wanted: &Services) -> bool {
+        *self.service == *wanted.service && wanted.tags.iter().all(|tag| self.tags.contains(tag))
+    }
+}
+
+/// All names that are in use with their answers, and the services that registered themselves.
 #[derive(Debug, Default)]
 pub struct Directory {
     answers: Mutex<HashMap<DnsName, Answer>>,
+    offers: Mutex<Arc<[Offer]>>,
 }
 
 impl Directory {
@@ -41,6 +56,31 @@ impl Directory {
     pub fn places(&self, name: &DnsName) -> Arc<[Place]> {
         let places = self.answers().get(name).and_then(|answer| answer.places.clone());
         places.unwrap_or_default()
+    }
+
+    /// The places of endpoints that are not in the file, each address once.
+    #[must_use]
+    pub fn discovered(&self, from: &DiscoverFrom) -> Arc<[Place]> {
+        match from {
+            DiscoverFrom::Dns(name) => self.places(name),
+            DiscoverFrom::Registry(wanted) => {
+                let offers = Arc::clone(&self.offers());
+                let fitting = offers.iter().filter(|offer| offer.is_of(wanted));
+                let by_address: BTreeMap<SocketAddr, Place> =
+                    fitting.map(|offer| (offer.place.address, offer.place)).collect();
+                by_address.into_values().collect()
+            }
+        }
+    }
+
+    /// These services are registered now. Whether they differ from those before.
+    pub fn offer(&self, offers: Vec<Offer>) -> bool {
+        let mut known = self.offers();
+        let changed = **known != *offers;
+        if changed {
+            *known = offers.into();
+        }
+        changed
     }
 
     /// A look-up gave these. Whether they differ from those before.
@@ -63,6 +103,11 @@ impl Directory {
     /// Forgets the names that nobody uses any more.
     pub fn retain(&self, used: impl Fn(&DnsName) -> bool) {
         self.answers().retain(|name, _| used(name));
+    }
+
+    /// Whole after a panic too: they are replaced in one step.
+    fn offers(&self) -> MutexGuard<'_, Arc<[Offer]>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whole after a panic too: an answer is written in one step.
@@ -104,6 +149,35 @@ mod tests {
         assert_eq!(directory.places(&name()).len(), 1);
         assert!(directory.found(&name(), &[place("10.0.0.2:80")]));
         assert!(directory.answer(&name()).unwrap().error.is_none());
+    }
+
+    #[test]
+    fn registered_services_are_found_by_name_and_tags_each_address_once() {
+        let offer = |service: &str, tags: &[&str], address| Offer {
+            service: service.into(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            place: place(address),
+        };
+        let directory = Directory::default();
+        let offers = vec![
+            offer("api", &["blue", "fast"], "10.0.0.2:80"),
+            offer("api", &["blue"], "10.0.0.1:80"),
+            offer("api", &["blue"], "10.0.0.2:80"),
+            offer("web", &["blue", "fast"], "10.0.0.3:80"),
+        ];
+        assert!(directory.offer(offers.clone()));
+        assert!(!directory.offer(offers), "nothing new");
+        let found = |tags: &[&str]| -> Vec<String> {
+            let wanted = Services {
+                service: "api".to_owned(),
+                tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            };
+            let places = directory.discovered(&DiscoverFrom::Registry(wanted));
+            places.iter().map(|place| place.address.to_string()).collect()
+        };
+        assert_eq!(found(&[]), ["10.0.0.1:80", "10.0.0.2:80"]);
+        assert_eq!(found(&["blue", "fast"]), ["10.0.0.2:80"]);
+        assert!(found(&["green"]).is_empty());
     }
 
     #[test]

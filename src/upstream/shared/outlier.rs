@@ -87,8 +87,19 @@ impl LastFault {
 /// Why an endpoint is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    InARow { failures: u32, last: Fault },
-    TooMany { failures: u64, requests: u64 },
+    InARow {
+        failures: u32,
+        last: Fault,
+    },
+    TooMany {
+        failures: u64,
+        requests: u64,
+    },
+    /// So many of the gateways that have an opinion say that it is down.
+    Cluster {
+        down: u32,
+        voters: u32,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -97,6 +108,7 @@ impl fmt::Display for Reason {
             Self::InARow { failures: 1, last } => write!(f, "a failure: {last}"),
             Self::InARow { failures, last } => write!(f, "{failures} failures in a row, the last: {last}"),
             Self::TooMany { failures, requests } => write!(f, "{failures} of {requests} requests failed"),
+            Self::Cluster { down, voters } => write!(f, "{down} of {voters} gateways say it is down"),
         }
     }
 }
@@ -192,7 +204,7 @@ pub fn eject(plan: &UpstreamPlan, index: usize, reason: Reason, now: Millis) -> 
     }
     let detection = match reason {
         Reason::InARow { .. } => Some(now.since(state.failing_since())),
-        Reason::TooMany { .. } => None,
+        Reason::TooMany { .. } | Reason::Cluster { .. } => None,
     };
     let since = now;
     state.ejections.note(Ejection {

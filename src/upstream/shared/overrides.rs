@@ -193,6 +193,10 @@ impl Overrides {
         }
     }
 
+    pub fn remove_thresholds(&mut self, upstream: &str) {
+        self.thresholds.remove(upstream);
+    }
+
     /// The weight of an endpoint, where the file says this one.
     #[must_use]
     pub fn weight_of(&self, key: &EndpointKey, written: u32) -> u32 {

@@ -1,6 +1,7 @@
 //! The state of one endpoint, shared by all workers and kept over reloads.
 
 use super::check::HOLD;
+use super::drill::Drill;
 use super::health::Checks;
 use super::latency::Latency;
 use super::outlier::{Ejections, LastFault};
@@ -13,7 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Identity of an endpoint: its upstream, and its address as written. The same address in two upstreams is two
 /// endpoints, because their health and load are told apart.
@@ -69,6 +70,9 @@ pub struct EndpointState {
     asking: ArcSwapOption<Asking>,
     /// Tunnels that were told to go, and are still there.
     leaving: AtomicU32,
+    /// A fail-over drill, and whether there is one: a load that costs those nothing who hold none.
+    drilled: AtomicBool,
+    drill: ArcSwapOption<Drill>,
 }
 
 impl EndpointState {
@@ -93,6 +97,8 @@ impl EndpointState {
             shed: ArcSwapOption::empty(),
             asking: ArcSwapOption::empty(),
             leaving: AtomicU32::new(0),
+            drilled: AtomicBool::new(false),
+            drill: ArcSwapOption::empty(),
         }
     }
 
@@ -154,6 +160,23 @@ impl EndpointState {
     pub fn tunnels_staying(&self) -> u32 {
         self.tunnels()
             .saturating_sub(self.leaving.load(Ordering::Relaxed))
+    }
+
+    /// The drill that is held here, if one is.
+    #[must_use]
+    pub fn drill(&self) -> Option<Arc<Drill>> {
+        if self.drilled.load(Ordering::Relaxed) {
+            self.drill.load_full()
+        } else {
+            None
+        }
+    }
+
+    /// Holds a drill here, or ends it.
+    pub fn set_drill(&self, drill: Option<Arc<Drill>>) {
+        let held = drill.is_some();
+        self.drill.store(drill);
+        self.drilled.store(held, Ordering::Relaxed);
     }
 
     #[must_use]

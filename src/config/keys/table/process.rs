@@ -5,7 +5,7 @@ use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::legacy;
 use crate::config::keys::{Key, Shape};
-use crate::config::model::{AddressFamily, LogFormat, LogLevel, Role, ShedOrder};
+use crate::config::model::{AddressFamily, LogFormat, LogLevel, ShedOrder};
 
 pub(super) const RUNTIME: &[Key] = &[
     Key::new(
@@ -175,9 +175,9 @@ const ADMIN_TOKEN: &[Key] = &[
     Key::required("name", Form::Name, "\"ops\"", "Name in the audit log."),
     Key::new(
         "role",
-        Form::Choice(Role::NAMES),
+        Form::Grant,
         "viewer",
-        "`viewer` reads; `operator` also drains and weighs; `admin` also changes the configuration.",
+        "`viewer` reads; `operator` also drains and weighs; `admin` also changes the configuration. `register:UPSTREAM` registers the services that this upstream discovers (`discover.registry`), and may do nothing else: for application servers.",
     ),
     Key::required(
         "token",

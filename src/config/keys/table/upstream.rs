@@ -49,7 +49,7 @@ pub(super) const UPSTREAM: &[Key] = &[
     Key::optional_table(
         "discover",
         DISCOVER,
-        "Endpoints that DNS names: each address of the answer is one of its own, beside those of `endpoints`. They come and go with the answers; what runs on one that goes is finished.",
+        "Endpoints that are not in the file but named by DNS (each address of the answer is one of its own), or registered by themselves, beside those of `endpoints`. They come and go; what runs on one that goes is finished.",
     ),
     Key::new(
         "protocol",
@@ -163,6 +163,11 @@ const DISCOVER: &[Key] = &[
         "\"_http._tcp.api.internal\"",
         "Name of SRV records (RFC 2782): each address of each target with its port and weight. The lowest priority value comes first; all others together are backups, whatever their order among themselves.",
     ),
+    Key::optional_table(
+        "registry",
+        REGISTRY,
+        "Services that application servers register with the gateway's API (`POST /api/v1/services`), for as long as they renew that. Those that call themselves `critical` are not used.",
+    ),
     Key::new(
         "max_endpoints",
         Form::Integer {
@@ -170,7 +175,7 @@ const DISCOVER: &[Key] = &[
             max: MAX_DISCOVERED,
         },
         "1000",
-        "Endpoints that are used of one answer; the rest is left out, and told.",
+        "Endpoints that are used of those discovered; the rest is left out, and told.",
     ),
     Key::new(
         "max_connections",
@@ -178,6 +183,11 @@ const DISCOVER: &[Key] = &[
         "0",
         "Requests and tunnels that each of them takes at the same time, over all workers. 0: no limit.",
     ),
+];
+
+const REGISTRY: &[Key] = &[
+    Key::required("service", Form::Name, "\"api\"", "Name of the service."),
+    Key::list("tags", Form::Word, "", "Tags that each of them has. Empty: any.").example("[\"production\"]"),
 ];
 
 const SEND_PROXY: &[Key] = &[Key::required(

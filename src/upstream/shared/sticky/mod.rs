@@ -65,6 +65,19 @@ impl StickyPlan {
         }
     }
 
+    /// Whether cookies are signed, and honoured, under the same keys.
+    #[must_use]
+    pub fn signs_like(&self, other: &Self) -> bool {
+        match (&self.by, &other.by) {
+            (By::Cookie(own), By::Cookie(other)) => {
+                own.keys.len() == other.keys.len()
+                    && own.keys.iter().zip(&other.keys).all(|(own, other)| own.is(other))
+            }
+            (By::Cookie(_), _) | (_, By::Cookie(_)) => false,
+            (By::Learn(_) | By::Hash(_), By::Learn(_) | By::Hash(_)) => true,
+        }
+    }
+
     /// Whether a session may belong to an endpoint that takes no new ones.
     #[must_use]
     pub const fn remembers(&self) -> bool {

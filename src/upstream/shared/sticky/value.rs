@@ -77,6 +77,11 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
+    /// Whether it is the same key.
+    pub fn is(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+
     #[must_use]
     pub fn new(secret: &[u8], upstream: &str) -> Self {
         let secret = hmac::Key::new(HMAC_SHA256, secret);

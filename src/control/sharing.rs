@@ -1,0 +1,89 @@
+//! What the gateways of a cluster share, beyond knowing of each other. Every gateway has all of it itself and goes by
+//! that; the bus makes the copies agree, and while it is away nothing is lost: what changed is told when it is back.
+//!
+//! | file | shares |
+//! |---|---|
+//! | [`overrides`] | drains, maintenance, weights, algorithms and thresholds that an operator set on any gateway |
+//! | [`events`] | what happened, into the cluster's log |
+//! | [`health`] | verdicts on endpoints: whoever finds one down makes the others look at once |
+//! | [`services`] | what registered itself |
+//! | [`keys`] | the secrets of sticky cookies and TLS tickets, sealed |
+//! | [`replica`] | one gateway's copy of a shared table, pure |
+//! | [`verdict`] | what a majority may decide, pure |
+//! | [`seal`] | secrets under the cluster's key |
+
+pub mod events;
+pub mod health;
+pub mod keys;
+pub mod overrides;
+pub mod replica;
+pub mod seal;
+pub mod services;
+pub mod verdict;
+
+use super::command::Commands;
+use super::gateway::Gateway;
+use crate::base::task;
+use crate::cluster::store::Entry;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Starts sharing, where there is anybody to share with.
+pub fn start(gateway: &Arc<Gateway>, commands: &Commands) {
+    if gateway.cluster.bus.is_embedded() {
+        return;
+    }
+    task::spawn(overrides::run(Arc::clone(gateway), commands.clone()));
+    task::spawn(events::run(Arc::clone(gateway)));
+    task::spawn(health::run(Arc::clone(gateway)));
+    task::spawn(services::run(Arc::clone(gateway)));
+    task::spawn(keys::run(Arc::clone(gateway)));
+}
+
+/// An entry as it is announced, and kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Told {
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    revision: u64,
+    node: String,
+}
+
+impl Told {
+    fn of(entry: &Entry) -> Option<Self> {
+        let value = match &entry.value {
+            Some(value) => Some(std::str::from_utf8(value).ok()?.to_owned()),
+            None => None,
+        };
+        Some(Self {
+            key: entry.key.clone(),
+            value,
+            revision: entry.revision,
+            node: entry.node.clone(),
+        })
+    }
+
+    fn entry(self) -> Entry {
+        Entry {
+            key: self.key,
+            value: self.value.map(Bytes::from),
+            revision: self.revision,
+            node: self.node,
+        }
+    }
+
+    fn bytes(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    fn read(payload: &[u8]) -> Option<Self> {
+        serde_json::from_slice(payload).ok()
+    }
+}
+
+/// A moment as a revision: milliseconds of Unix time.
+fn moment(at: jiff::Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
+}

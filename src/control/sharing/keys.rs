@@ -1,0 +1,281 @@
+//! The secrets that gateways must have in common: what sticky cookies are signed with where the configuration names no
+//! key, and the keys of TLS session tickets. One gateway at a time, which holds the lease, makes new ones; all have
+//! them from the store, sealed under `cluster.key`. Without that key nothing is shared.
+//!
+//! A gateway that joins takes the cluster's secrets and goes on honouring its own. Ticket keys are made every six hours
+//! and open for as long again, so that a session begun on one gateway is resumed on any.
+
+use super::seal::Seal;
+use crate::cluster::bus::Topic;
+use crate::cluster::store::{Entry, Lease, Table, Written};
+use crate::control::gateway::Gateway;
+use crate::telemetry::events::Severity;
+use crate::tls::tickets::{ROTATION_SECONDS, TicketKey};
+use aws_lc_rs::rand;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+
+const TASK: &str = "keys";
+const LEASE: Duration = Duration::from_secs(10);
+/// How often the lease is renewed and the store looked at.
+const LOOK: Duration = Duration::from_secs(3);
+const TICKETS: &str = "tickets";
+const STICKY: &str = "sticky";
+const KIND: &str = "changed";
+/// Secrets of cookies that are honoured: the cluster's, and those that gateways brought along.
+const MOST_SECRETS: usize = 8;
+/// How long before its time is over the next ticket key is made.
+const AHEAD_SECONDS: u64 = 600;
+
+/// One ticket key as it is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SharedTicketKey {
+    id: String,
+    secret: String,
+    born: u64,
+}
+
+/// Shares until the bus ends.
+pub async fn run(gateway: Arc<Gateway>) {
+    let Some(seal) = seal(&gateway) else {
+        return;
+    };
+    let registry = Arc::clone(&gateway.registry);
+    let own = tokio::task::spawn_blocking(move || registry.own_key().secret().map(<[u8]>::to_vec)).await;
+    let own = own.ok().and_then(Result::ok).filter(|own| !own.is_empty());
+    let mut ears = gateway.cluster.bus.listen(&[Topic::Keys]);
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut keeper = Keeper {
+        gateway: &gateway,
+        seal,
+        own: own.map(|own| hex(&own)),
+        lease: None,
+        tickets: Vec::new(),
+        sticky: Vec::new(),
+        told: String::new(),
+    };
+    loop {
+        tokio::select! {
+            heard = ears.next() => match heard {
+                None => return,
+                Some(_) => keeper.look().await,
+            },
+            _ = ticks.tick() => keeper.look().await,
+        }
+    }
+}
+
+fn seal(gateway: &Gateway) -> Option<Seal> {
+    let running = gateway.running.load();
+    let key = running.config.cluster.key.as_ref()?;
+    Seal::new(key.0.as_bytes(), &gateway.cluster.name)
+}
+
+struct Keeper<'a> {
+    gateway: &'a Gateway,
+    seal: Seal,
+    /// What this gateway signs cookies with by itself.
+    own: Option<String>,
+    lease: Option<Lease>,
+    /// What is in use, as it was shared.
+    tickets: Vec<SharedTicketKey>,
+    sticky: Vec<String>,
+    /// What was told of a store that can't be opened.
+    told: String,
+}
+
+impl Keeper<'_> {
+    async fn look(&mut self) {
+        let bus = &self.gateway.cluster.bus;
+        let Ok(entries) = bus.read(Table::KEYS).await else {
+            return;
+        };
+        let find = |key: &str| entries.iter().find(|entry| entry.key == key);
+        let (tickets, sticky) = (find(TICKETS), find(STICKY));
+        let mut unreadable = false;
+        match tickets.map(|entry| self.open::<Vec<SharedTicketKey>>(entry)) {
+            Some(Some(keys)) => self.use_tickets(keys),
+            Some(None) => unreadable = true,
+            None => {}
+        }
+        match sticky.map(|entry| self.open::<Vec<String>>(entry)) {
+            Some(Some(secrets)) => self.use_sticky(secrets),
+            Some(None) => unreadable = true,
+            None => {}
+        }
+        if unreadable {
+            return;
+        }
+        self.told.clear();
+        let due = tickets.is_none() || self.rotation_is_due() || self.brings_a_secret();
+        if due && self.hold().await {
+            self.write(tickets, sticky).await;
+        } else if !due && let Some(lease) = self.lease.take() {
+            let _lapses_otherwise = bus.release(&lease).await;
+        }
+    }
+
+    fn open<T: for<'de> Deserialize<'de>>(&mut self, entry: &Entry) -> Option<T> {
+        let value = entry.value.as_ref()?;
+        let opened = std::str::from_utf8(value)
+            .map_err(|_| "it is no text".to_owned())
+            .and_then(|text| {
+                self.seal
+                    .open(&entry.key, text)
+                    .map_err(|error| error.to_string())
+            })
+            .and_then(|plain| serde_json::from_slice(&plain).map_err(|error| error.to_string()));
+        match opened {
+            Ok(opened) => Some(opened),
+            Err(why) => {
+                if self.told != why {
+                    let text =
+                        format!("the cluster's secrets can't be opened: {why}; this gateway goes by its own");
+                    self.gateway
+                        .journal
+                        .note(Severity::Error, "keys.unreadable", &entry.key, text);
+                    self.told = why;
+                }
+                None
+            }
+        }
+    }
+
+    fn use_tickets(&mut self, keys: Vec<SharedTicketKey>) {
+        if keys == self.tickets {
+            return;
+        }
+        let read = |shared: &SharedTicketKey| {
+            let id = unhex(&shared.id)?.try_into().ok()?;
+            let secret: [u8; 32] = unhex(&shared.secret)?.try_into().ok()?;
+            TicketKey::from_secret(id, &secret, shared.born)
+        };
+        let read: Vec<TicketKey> = keys.iter().filter_map(read).collect();
+        if read.is_empty() {
+            return;
+        }
+        self.gateway.tickets.install(read);
+        self.tickets = keys;
+        let text = "the keys of TLS session tickets are the cluster's".to_owned();
+        self.gateway
+            .journal
+            .note(Severity::Info, "keys.tickets", "", text);
+    }
+
+    fn use_sticky(&mut self, secrets: Vec<String>) {
+        if secrets == self.sticky || secrets.len() > MOST_SECRETS {
+            return;
+        }
+        let read: Vec<Vec<u8>> = secrets.iter().filter_map(|secret| unhex(secret)).collect();
+        if read.is_empty() || read.iter().any(|secret| secret.len() < 16) {
+            return;
+        }
+        if self.gateway.registry.own_key().share(read) {
+            // Compiled anew with them.
+            self.gateway.upstreams_changed.notify_one();
+        }
+        self.sticky = secrets;
+        let text = "sticky cookies are signed with the cluster's key".to_owned();
+        self.gateway.journal.note(Severity::Info, "keys.sticky", "", text);
+    }
+
+    /// What this gateway has signed with so far stays good everywhere; where nobody was first, it is what all sign with.
+    fn brings_a_secret(&self) -> bool {
+        let own = self.own.as_ref();
+        own.is_some_and(|own| self.sticky.len() < MOST_SECRETS && !self.sticky.contains(own))
+    }
+
+    fn rotation_is_due(&self) -> bool {
+        let now = now();
+        self.tickets
+            .first()
+            .is_none_or(|newest| newest.born.saturating_add(ROTATION_SECONDS - AHEAD_SECONDS) <= now)
+    }
+
+    /// Whether this gateway has the lease now.
+    async fn hold(&mut self) -> bool {
+        let bus = &self.gateway.cluster.bus;
+        let lease = match self.lease.take() {
+            Some(lease) => bus.renew(&lease, LEASE).await.ok().flatten(),
+            None => None,
+        };
+        self.lease = match lease {
+            Some(lease) => Some(lease),
+            None => bus.acquire(TASK, LEASE).await.ok().flatten(),
+        };
+        self.lease
+            .as_ref()
+            .is_some_and(|lease| lease.held(tokio::time::Instant::now()))
+    }
+
+    async fn write(&mut self, tickets: Option<&Entry>, sticky: Option<&Entry>) {
+        if tickets.is_none() || self.rotation_is_due() {
+            let mut keys = self.tickets.clone();
+            let (Some(id), Some(secret)) = (random::<16>(), random::<32>()) else {
+                return;
+            };
+            let born = now();
+            keys.insert(
+                0,
+                SharedTicketKey {
+                    id: hex(&id),
+                    secret: hex(&secret),
+                    born,
+                },
+            );
+            keys.truncate(2);
+            self.put(TICKETS, &keys, tickets).await;
+        }
+        if self.brings_a_secret() {
+            let secrets: Vec<String> = self.sticky.iter().chain(&self.own).cloned().collect();
+            self.put(STICKY, &secrets, sticky).await;
+        }
+    }
+
+    async fn put<T: Serialize>(&mut self, key: &str, value: &T, before: Option<&Entry>) {
+        let Some(lease) = self.lease.clone() else { return };
+        let Ok(plain) = serde_json::to_vec(value) else {
+            return;
+        };
+        let Some(sealed) = self.seal.seal(key, &plain) else {
+            return;
+        };
+        let revision = super::moment(Timestamp::now()).max(before.map_or(0, |before| before.revision + 1));
+        let bus = &self.gateway.cluster.bus;
+        let written = bus
+            .put_fenced(Table::KEYS, key, Bytes::from(sealed), revision, &lease)
+            .await;
+        if matches!(written, Ok(Written::Stored)) {
+            let _read_again_soon = bus.announce(Topic::Keys, KIND, &Bytes::new());
+        }
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
+}
+
+fn random<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    rand::fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
+        .collect()
+}
