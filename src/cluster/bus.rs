@@ -133,6 +133,13 @@ impl Bus {
         }
     }
 
+    /// Gets into the Redis in another way from now on; `anew`: also where it is in already. Nothing else changes.
+    pub fn access(&self, access: super::redis::Access, anew: bool) {
+        if let Body::Redis(body) = &self.body {
+            body.access(access, anew);
+        }
+    }
+
     #[must_use]
     pub const fn is_embedded(&self) -> bool {
         matches!(self.body, Body::Embedded(_))

@@ -10,7 +10,7 @@ use crate::cluster::envelope::Key;
 use crate::cluster::membership::Member;
 use crate::cluster::names::{Names, NodeId};
 use crate::cluster::record::Record;
-use crate::cluster::redis::{Login, Options, Secure};
+use crate::cluster::redis::{Access, Login, Options, Secure};
 use crate::cluster::store::LeaseView;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{self, DuplicateNode, Labels};
@@ -100,6 +100,18 @@ impl Cluster {
         self.flaps.load(Ordering::Relaxed)
     }
 
+    /// Takes over how to get into the Redis from another configuration; everything else in it waits for a start.
+    pub fn reconfigure(&self, before: &model::Cluster, now: &model::Cluster) {
+        let files = now.redis.as_ref().is_some_and(|url| url.tls);
+        if before == now && !files {
+            return;
+        }
+        // What is wrong with it was told before it came into force.
+        if let Ok(Some(options)) = options(now) {
+            self.bus.access(options.access, before != now);
+        }
+    }
+
     /// Tells the others that this gateway goes. Once; nobody waits for it.
     pub fn leave(&self) {
         self.leaving.send_replace(true);
@@ -116,7 +128,7 @@ pub fn options(config: &model::Cluster) -> Result<Option<Options>, Vec<Diagnosti
     };
     let secure = if url.tls { Some(secure(config)?) } else { None };
     let secret = |secret: &Option<model::Secret>| secret.as_ref().map(|secret| secret.0.clone());
-    Ok(Some(Options {
+    let access = Access {
         login: Login {
             user: config.redis_user.clone().or_else(|| url.user.clone()),
             password: secret(&config.redis_password).or_else(|| secret(&url.password)),
@@ -126,9 +138,12 @@ pub fn options(config: &model::Cluster) -> Result<Option<Options>, Vec<Diagnosti
             password: secret(&config.sentinel_password),
         },
         secure,
+        url: url.clone(),
+    };
+    Ok(Some(Options {
+        access,
         names: Names::new(&config.prefix, &config.name),
         key: config.key.as_ref().map(|secret| Key::new(secret.0.as_bytes())),
-        url: url.clone(),
     }))
 }
 

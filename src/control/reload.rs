@@ -286,6 +286,10 @@ impl Reloader {
             gateway.overrides.load().admin_of(key) != AdminState::Active
         });
         gateway.live.swap(snapshot);
+        let before = gateway.running.load_full();
+        gateway
+            .cluster
+            .reconfigure(&before.config.cluster, &loaded.config.cluster);
 
         let moves = plane.listeners.apply(prepared);
         gateway.move_sockets(&mut plane, moves);
@@ -418,9 +422,12 @@ fn internal(panic: &tokio::task::JoinError) -> Reloaded {
 }
 
 fn refuse_restart_only(running: &Loaded, loaded: &Loaded) -> Result<(), Vec<Diagnostic>> {
+    let shares = |loaded: &Loaded| loaded.config.cluster.redis.is_some();
+    let other_bus = (shares(running) != shares(loaded)).then(|| "cluster.redis".to_owned());
     let refused: Vec<Diagnostic> = loaded
         .restart_keys(running)
         .into_iter()
+        .chain(other_bus)
         .map(|key| {
             Diagnostic::error(key, "changed, and takes effect only at a start")
                 .hint("restart the gateway, or put the former value back")

@@ -1,14 +1,14 @@
 //! Fields between our form and the map that HTTP/2 takes and gives: responses' heads, and trailers both ways.
 
 use super::edits::Edits;
-use super::field_names::field_name;
 use super::framing::{BodyKind, is_bodiless};
 use super::head::{RequestHead, ResponseHead};
 use super::hop::is_forwardable_trailer;
+use super::kept_fields::{field, field_name};
 use super::names::Name;
 use bytes::Bytes;
 use http::uri::{self, Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 /// Whether a field of this name has no place in HTTP/2: it speaks of the connection (RFC 9113 section 8.2.2).
 #[must_use]
@@ -34,16 +34,20 @@ pub fn of_response(head: &ResponseHead, edits: &Edits, body: BodyKind) -> (Heade
         BodyKind::Chunked | BodyKind::UntilClose => false,
     };
     let buf = &head.buf;
-    // One copy for all values, which are pieces of it.
-    let bytes = Bytes::copy_from_slice(&buf.bytes);
+    // One copy for all values that are not at hand, which are pieces of it.
+    let mut bytes = None;
     let mut fields = Fields::with_capacity(buf.fields.len() + edits.lines().count());
-    for (index, field) in buf.fields.iter().enumerate() {
+    for (index, found) in buf.fields.iter().enumerate() {
         let stays = !edits.is_dropped(index)
-            && !is_of_connection(field.id)
-            && (field.id != Name::ContentLength || keeps_length);
-        if stays {
-            let value = bytes.slice(field.value.start as usize..field.value.end as usize);
-            fields.add_shared(buf.name(index), value);
+            && !is_of_connection(found.id)
+            && (found.id != Name::ContentLength || keeps_length);
+        if let (true, Some((name, value))) = (stays, field(buf.name(index), buf.value(index))) {
+            let value = value.or_else(|| {
+                let bytes = bytes.get_or_insert_with(|| Bytes::copy_from_slice(&buf.bytes));
+                let piece = bytes.slice(found.value.start as usize..found.value.end as usize);
+                HeaderValue::from_maybe_shared(piece).ok()
+            });
+            fields.put(name, value);
         }
     }
     for line in edits.lines() {
@@ -209,13 +213,15 @@ impl Fields {
         self.append(name, HeaderValue::from_bytes(value).ok());
     }
 
-    fn add_shared(&mut self, name: &[u8], value: Bytes) {
-        self.append(name, HeaderValue::from_maybe_shared(value).ok());
+    fn append(&mut self, name: &[u8], value: Option<HeaderValue>) {
+        if let Some(name) = field_name(name) {
+            self.put(name, value);
+        }
     }
 
     /// What was checked when it was read, or was blanked when it was made, is a field: none is lost.
-    fn append(&mut self, name: &[u8], value: Option<HeaderValue>) {
-        if let (Some(name), Some(value)) = (field_name(name), value) {
+    fn put(&mut self, name: HeaderName, value: Option<HeaderValue>) {
+        if let Some(value) = value {
             self.bytes += (name.as_str().len() + value.len() + 4) as u64;
             let _full = self.map.try_append(name, value);
         }

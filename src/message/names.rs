@@ -105,9 +105,11 @@ pub(super) fn is_same(name: &[u8], known: &[u8]) -> bool {
         known.last_chunk(),
     ) {
         let same = |a: &[u8; 8], b: &[u8; 8]| u64::from_le_bytes(*a) | WORD == u64::from_le_bytes(*b);
-        return same(a, known_a)
-            && same(z, known_z)
-            && (name.len() <= 16 || name[8..].iter().zip(&known[8..]).all(|(a, b)| a | 0x20 == *b));
+        let between = || {
+            let (a, b) = (name[8..].as_chunks().0, known[8..].as_chunks().0);
+            a.iter().zip(b).all(|(a, b)| same(a, b))
+        };
+        return same(a, known_a) && same(z, known_z) && (name.len() <= 16 || between());
     }
     if let (Some(a), Some(z), Some(known_a), Some(known_z)) = (
         name.first_chunk(),

@@ -109,8 +109,10 @@ fn until(text: &[u8], marks: impl Fn(i8x16) -> i8x16) -> usize {
         let (Some(first), Some(second)) = (pair.first_chunk(), pair.last_chunk()) else {
             break;
         };
-        if (marks(load(first)) | marks(load(second))).any() {
-            break;
+        let (first, second) = (marks(load(first)), marks(load(second)));
+        if (first | second).any() {
+            let bits = first.to_bitmask() | second.to_bitmask() << BLOCK;
+            return text.len() - rest.len() + bits.trailing_zeros() as usize;
         }
         rest = after;
     }

@@ -193,11 +193,36 @@ fn request_id(context: &RequestContext) -> SmallVec<[u8; 32]> {
     {
         return SmallVec::from_slice(given);
     }
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let random = fastrand::u128(..);
     let mut id = [0; 32];
-    for (pair, byte) in id.chunks_exact_mut(2).zip(fastrand::u128(..).to_be_bytes()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    for (place, shift) in id.chunks_exact_mut(8).zip([96, 64, 32, 0]) {
+        place.copy_from_slice(&hex_digits((random >> shift) as u32));
     }
     SmallVec::from_buf(id)
+}
+
+/// The digits of a number in lower case, all at once: each nibble gets a byte of its own, and what is above nine is a
+/// letter.
+const fn hex_digits(number: u32) -> [u8; 8] {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let halves = number as u64;
+    let halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff;
+    let bytes = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
+    let nibbles = (bytes | bytes << 4) & each(0x0f);
+    let letters = (nibbles + each(6)) >> 4 & each(1);
+    (nibbles + each(b'0') + letters * (b'a' - b'0' - 10) as u64).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for number in [0, 1, 0x0123_4567, 0x89ab_cdef, 0xfedc_ba98, 0x9a9a_a9a9, u32::MAX] {
+            assert_eq!(hex_digits(number), format!("{number:08x}").as_bytes());
+        }
+    }
 }

@@ -181,10 +181,10 @@ fn drop_forgeries(head: &RequestHead, trusted: bool, edits: &mut Edits) {
             edits.drop_known(&head.buf, name);
         }
     }
-    for index in 0..head.buf.fields.len() {
+    for (index, field) in head.buf.fields.iter().enumerate() {
         // Nearly every other name can be told by its first letter not to be meant.
-        let may_be = head.buf.fields[index].id == Name::Other
-            && matches!(head.buf.name(index).first(), Some(b'x' | b'X' | b'c' | b'C'));
+        let first = head.buf.bytes.get(field.name.start as usize);
+        let may_be = field.id == Name::Other && matches!(first, Some(b'x' | b'X' | b'c' | b'C'));
         if may_be && is_forgery(head.buf.name(index), trusted) {
             edits.drop_index(index);
         }

@@ -26,6 +26,7 @@ mod breaker;
 mod changes;
 mod check;
 mod cli;
+mod cluster_config;
 mod cluster_kit;
 mod cluster_members;
 mod cluster_redis;

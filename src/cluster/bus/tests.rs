@@ -5,7 +5,7 @@ use crate::cluster::embedded::Memory;
 use crate::cluster::envelope::Key;
 use crate::cluster::listener::{Cause, Heard};
 use crate::cluster::names::Names;
-use crate::cluster::redis::{Login, Options};
+use crate::cluster::redis::{Access, Login, Options};
 use crate::cluster::state::Condition;
 use crate::cluster::store::{MAX_ENTRIES, MAX_REVISION};
 use crate::config::model::{RedisAddress, RedisKind, RedisUrl};
@@ -28,7 +28,7 @@ fn id(text: &str) -> NodeId {
 }
 
 fn options(redis: &Redis, key: Option<&str>) -> Options {
-    Options {
+    let access = Access {
         url: RedisUrl {
             kind: RedisKind::Single,
             tls: false,
@@ -43,6 +43,9 @@ fn options(redis: &Redis, key: Option<&str>) -> Options {
         login: Login::default(),
         sentinel_login: Login::default(),
         secure: None,
+    };
+    Options {
+        access,
         names: Names::new("tidegate", "test"),
         key: key.map(|key| Key::new(key.as_bytes())),
     }

@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::link::bad;
 use super::resp::{self, Value};
-use super::{Login, Options, Secure};
+use super::{Access, Login, Secure};
 use crate::cluster::state::Reason;
 use crate::config::model::RedisAddress;
 use crate::tls::client::server_name;
@@ -186,18 +186,18 @@ pub(super) async fn greet(raw: &mut Raw, login: &Login, name: &str) -> Result<Gr
 }
 
 /// A connection to a master that is ready for commands.
-pub(super) async fn to_master(options: &Options, address: &RedisAddress, name: &str) -> Result<Raw, Fault> {
+pub(super) async fn to_master(access: &Access, address: &RedisAddress, name: &str) -> Result<Raw, Fault> {
     let preparing = async {
-        let mut raw = connect(address, options.secure.as_ref()).await?;
-        let greeting = greet(&mut raw, &options.login, name).await?;
+        let mut raw = connect(address, access.secure.as_ref()).await?;
+        let greeting = greet(&mut raw, &access.login, name).await?;
         if greeting.role != "master" {
             return Err(Fault::new(
                 Reason::ReadOnly,
                 format!("{address} is a {}", greeting.role),
             ));
         }
-        if options.url.database > 0 {
-            let number = options.url.database.to_string();
+        if access.url.database > 0 {
+            let number = access.url.database.to_string();
             raw.ask(&[b"SELECT", number.as_bytes()]).await?;
         }
         Ok(raw)

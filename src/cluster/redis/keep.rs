@@ -87,16 +87,17 @@ async fn hold(plane: &Arc<Plane>, connection: Connection) -> Fault {
 }
 
 async fn open(plane: &Plane, connection: Connection) -> Result<(Raw, RedisAddress), Fault> {
-    let address = plane.resolver.resolve(&plane.options).await?;
+    let access = plane.access.load_full();
+    let address = plane.resolver.resolve(&access).await?;
     let name = format!(
         "tidegate-{}-{}",
         connection.name(),
         plane.shared.known_as.load().configured()
     );
-    match dial::to_master(&plane.options, &address, &name).await {
+    match dial::to_master(&access, &address, &name).await {
         Ok(raw) => Ok((raw, address)),
         Err(fault) => {
-            if plane.options.url.kind == RedisKind::Single {
+            if access.url.kind == RedisKind::Single {
                 plane.resolver.pass_over(&address);
             }
             Err(fault)
@@ -129,11 +130,12 @@ async fn commands(plane: &Arc<Plane>, raw: Raw, address: &RedisAddress) -> Fault
             plane.shared.ears.reset(Cause::Reconnected);
         }
         plane.tell();
-        let may_move = plane.options.url.kind != RedisKind::Single;
+        let access = plane.access.load_full();
+        let may_move = access.url.kind != RedisKind::Single;
         if may_move && looked.elapsed() > LOOK {
             looked = Instant::now();
             // A master that came back from a pause does not know that another took its place.
-            if let Ok(Ok(now)) = timeout(PONG, plane.resolver.resolve(&plane.options)).await
+            if let Ok(Ok(now)) = timeout(PONG, plane.resolver.resolve(&access)).await
                 && now != *address
             {
                 plane.move_on();

@@ -31,7 +31,7 @@ use super::names::{Names, NodeId};
 use super::state::{BusState, Condition, Reason};
 use crate::base::task;
 use crate::config::model::RedisUrl;
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use fault::Fault;
 use health::{Connection, Health};
@@ -73,13 +73,19 @@ pub struct Secure {
     pub name: Option<ServerName<'static>>,
 }
 
-/// Which Redis, and how.
+/// Which Redis, and how to get in.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct Access {
     pub url: RedisUrl,
     pub login: Login,
     pub sentinel_login: Login,
     pub secure: Option<Secure>,
+}
+
+/// What the bus needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub access: Access,
     pub names: Names,
     /// Signs what is announced; with it nothing else is believed.
     pub key: Option<Key>,
@@ -112,7 +118,10 @@ enum Tasks {
 /// What the tasks of one bus share.
 #[derive(Debug)]
 struct Plane {
-    options: Options,
+    /// May be exchanged while it runs.
+    access: ArcSwap<Access>,
+    names: Names,
+    key: Option<Key>,
     shared: Arc<Shared>,
     commands: ArcSwapOption<Link>,
     heartbeat: ArcSwapOption<Link>,
@@ -140,9 +149,11 @@ impl Client {
     pub(super) fn new(options: Options, shared: Arc<Shared>) -> Self {
         let (outgoing, queue) = mpsc::channel(OUTGOING);
         let plane = Arc::new(Plane {
-            resolver: resolve::Resolver::new(&options),
+            resolver: resolve::Resolver::new(&options.access),
             health: Health::default(),
-            options,
+            access: ArcSwap::from_pointee(options.access),
+            names: options.names,
+            key: options.key,
             shared,
             commands: ArcSwapOption::empty(),
             heartbeat: ArcSwapOption::empty(),
@@ -171,6 +182,15 @@ impl Client {
         *tasks = Tasks::Running(running);
     }
 
+    /// Gets in another way from now on. `anew`: also where it is in already.
+    pub(super) fn access(&self, access: Access, anew: bool) {
+        self.plane.resolver.begin_with(&access.url.addresses);
+        self.plane.access.store(Arc::new(access));
+        if anew {
+            self.plane.move_on();
+        }
+    }
+
     /// Puts an announcement into the queue.
     pub(super) fn announce(&self, topic: Topic, to: Option<&NodeId>, kind: &str, payload: &Bytes) -> bool {
         let plane = &self.plane;
@@ -188,11 +208,11 @@ impl Client {
             kind: kind.into(),
             payload,
         };
-        let Some(bytes) = envelope.encode(&name, plane.options.key.as_ref()) else {
+        let Some(bytes) = envelope.encode(&name, plane.key.as_ref()) else {
             return false;
         };
         let outgoing = Outgoing {
-            channel: plane.options.names.channel(&name),
+            channel: plane.names.channel(&name),
             bytes,
         };
         plane.commands.load().is_some() && plane.outgoing.try_send(outgoing).is_ok()
@@ -252,7 +272,7 @@ impl Plane {
     /// What this node tells itself on.
     fn probe_channel(&self) -> String {
         let node = self.shared.known_as.load_full();
-        self.options.names.probe_channel(&node, self.shared.incarnation)
+        self.names.probe_channel(&node, self.shared.incarnation)
     }
 
     /// A connection works.

@@ -33,7 +33,7 @@ const TROUBLED: StoreError = StoreError::Malformed("an answer of another shape")
 
 impl Client {
     fn key(&self, name: &str) -> String {
-        self.plane.options.names.key(name)
+        self.plane.names.key(name)
     }
 
     pub(in crate::cluster) async fn beat(&self, beating: &Beating) -> Result<Beat, StoreError> {
@@ -64,7 +64,7 @@ impl Client {
         entry: &Entry,
         lease: Option<&Lease>,
     ) -> Result<Written, StoreError> {
-        let keys = [self.plane.options.names.table(table.name()), self.key("l")];
+        let keys = [self.plane.names.table(table.name()), self.key("l")];
         let (task, token, holder) = match lease {
             Some(lease) => (lease.task.as_str(), lease.token, lease.holder.as_str()),
             None => ("", 0, ""),
@@ -95,7 +95,7 @@ impl Client {
     }
 
     pub(in crate::cluster) async fn read(&self, table: Table) -> Result<Vec<Entry>, StoreError> {
-        let key = self.plane.options.names.table(table.name());
+        let key = self.plane.names.table(table.name());
         let mut cursor = "0".to_owned();
         // A key may come twice while others write.
         let mut found: HashMap<String, Entry> = HashMap::new();
@@ -134,7 +134,7 @@ impl Client {
     }
 
     pub(in crate::cluster) async fn purge(&self, table: Table) -> Result<(), StoreError> {
-        let key = self.plane.options.names.table(table.name());
+        let key = self.plane.names.table(table.name());
         let args: [&[u8]; 2] = [b"UNLINK", key.as_bytes()];
         self.call(Connection::Commands, &args, OPERATION).await.map(drop)
     }

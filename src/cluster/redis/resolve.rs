@@ -3,7 +3,7 @@
 use super::dial::{self, Raw};
 use super::fault::Fault;
 use super::resp::Value;
-use super::{Login, Options};
+use super::{Access, Login};
 use crate::cluster::state::Reason;
 use crate::config::model::{RedisAddress, RedisKind};
 use std::sync::Mutex;
@@ -27,23 +27,23 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(access: &Access) -> Self {
         Self {
-            asked: Mutex::new(options.url.addresses.clone()),
+            asked: Mutex::new(access.url.addresses.clone()),
         }
     }
 
     /// The server that takes our commands, as far as can be known without talking to it.
-    pub(super) async fn resolve(&self, options: &Options) -> Result<RedisAddress, Fault> {
+    pub(super) async fn resolve(&self, access: &Access) -> Result<RedisAddress, Fault> {
         let mut last = Fault::new(Reason::Resolve, "there is no address");
         let addresses = self.lock().clone();
         for address in addresses {
-            let answer = match &options.url.kind {
+            let answer = match &access.url.kind {
                 RedisKind::Single => return Ok(address),
                 RedisKind::Sentinel { master } => {
-                    timeout(ANSWER, ask_sentinel(options, &address, master)).await
+                    timeout(ANSWER, ask_sentinel(access, &address, master)).await
                 }
-                RedisKind::Cluster => timeout(ANSWER, ask_node(options, &address)).await,
+                RedisKind::Cluster => timeout(ANSWER, ask_node(access, &address)).await,
             };
             match answer {
                 Ok(Ok(found)) => return Ok(found),
@@ -53,6 +53,11 @@ impl Resolver {
             self.pass_over(&address);
         }
         Err(last)
+    }
+
+    /// These are asked from now on.
+    pub(super) fn begin_with(&self, addresses: &[RedisAddress]) {
+        *self.lock() = addresses.to_vec();
     }
 
     /// Others are asked before this one from now on. Of single servers too: the next one may be the master.
@@ -83,13 +88,9 @@ fn worse(known: Fault, other: Fault) -> Fault {
     }
 }
 
-async fn ask_sentinel(
-    options: &Options,
-    address: &RedisAddress,
-    master: &str,
-) -> Result<RedisAddress, Fault> {
-    let mut raw = dial::connect(address, options.secure.as_ref()).await?;
-    log_in(&mut raw, &options.sentinel_login).await?;
+async fn ask_sentinel(access: &Access, address: &RedisAddress, master: &str) -> Result<RedisAddress, Fault> {
+    let mut raw = dial::connect(address, access.secure.as_ref()).await?;
+    log_in(&mut raw, &access.sentinel_login).await?;
     let answer = raw
         .ask(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", master.as_bytes()])
         .await
@@ -130,9 +131,9 @@ async fn log_in(raw: &mut Raw, login: &Login) -> Result<(), Fault> {
     answer.map(drop)
 }
 
-async fn ask_node(options: &Options, address: &RedisAddress) -> Result<RedisAddress, Fault> {
-    let mut raw = dial::connect(address, options.secure.as_ref()).await?;
-    let greeting = dial::greet(&mut raw, &options.login, "tidegate-resolve").await?;
+async fn ask_node(access: &Access, address: &RedisAddress) -> Result<RedisAddress, Fault> {
+    let mut raw = dial::connect(address, access.secure.as_ref()).await?;
+    let greeting = dial::greet(&mut raw, &access.login, "tidegate-resolve").await?;
     if !greeting.clustered {
         return Err(Fault::new(
             Reason::NotRedis,

@@ -90,7 +90,7 @@ async fn subscribe(
     channels: &BTreeMap<String, Topic>,
     probe: &str,
 ) -> Result<(), Fault> {
-    let names = &plane.options.names;
+    let names = &plane.names;
     let full: Vec<String> = channels.keys().map(|name| names.channel(name)).collect();
     let mut args: Vec<&[u8]> = vec![b"SUBSCRIBE", probe.as_bytes()];
     args.extend(full.iter().map(String::as_bytes));
@@ -162,12 +162,12 @@ impl Ear<'_> {
     }
 
     fn message(&mut self, channel: &str, bytes: &[u8]) {
-        let name = channel.strip_prefix(self.plane.options.names.prefix());
+        let name = channel.strip_prefix(self.plane.names.prefix());
         let Some((name, topic)) = name.and_then(|name| Some((name, *self.channels.get(name)?))) else {
             return;
         };
         let counters = &self.plane.shared.counters;
-        let envelope = match Envelope::decode(bytes, name, self.plane.options.key.as_ref()) {
+        let envelope = match Envelope::decode(bytes, name, self.plane.key.as_ref()) {
             Ok(envelope) => envelope,
             Err(error) => {
                 let (count, cause) = match error {
@@ -220,5 +220,71 @@ impl Ear<'_> {
             kind: envelope.kind.as_ref().into(),
             payload: envelope.own_payload(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::bus::Shared;
+    use crate::cluster::names::Names;
+    use crate::cluster::redis::{Access, Client, Login, Options};
+    use crate::config::model::{RedisKind, RedisUrl};
+
+    fn client() -> Client {
+        let url = RedisUrl {
+            kind: RedisKind::Cluster,
+            tls: false,
+            addresses: Vec::new(),
+            database: 0,
+            user: None,
+            password: None,
+        };
+        let access = Access {
+            url,
+            login: Login::default(),
+            sentinel_login: Login::default(),
+            secure: None,
+        };
+        let options = Options {
+            access,
+            names: Names::new("tidegate", "test"),
+            key: None,
+        };
+        let node = NodeId::new("gw").unwrap();
+        Client::new(options, Shared::new(node, 1, crate::cluster::redis::starting()))
+    }
+
+    fn push(words: &[&str]) -> Value {
+        let text = |word: &&str| Value::Text(bytes::Bytes::copy_from_slice(word.as_bytes()));
+        Value::Push(words.iter().map(text).collect())
+    }
+
+    /// The second of the two bugs of another client: a subscription that the server takes away unasked, as it does
+    /// when a slot moves, was given to the command that waited, and moved every later answer.
+    #[test]
+    fn a_subscription_that_is_taken_away_ends_the_connection() {
+        let client = client();
+        let plane = &client.plane;
+        let mut ear = Ear {
+            plane,
+            channels: plane.channels(),
+            probe: plane.probe_channel(),
+            windows: Windows::default(),
+            told: HashSet::new(),
+        };
+        assert_eq!(ear.hear(push(&["subscribe", "x"])), Ok(()));
+        assert_eq!(
+            ear.hear(push(&["message", "tidegate:1:test:hlt", "garbage"])),
+            Ok(())
+        );
+        assert_eq!(ear.hear(push(&["message", "elsewhere", "garbage"])), Ok(()));
+        assert_eq!(plane.shared.counters.garbage.get(), 1);
+        assert_eq!(ear.hear(push(&["something", "later"])), Ok(()));
+        for taken in ["sunsubscribe", "unsubscribe", "punsubscribe"] {
+            let fault = ear.hear(push(&[taken, "tidegate:1:test:hlt"])).unwrap_err();
+            assert_eq!(fault.reason, Reason::Unsubscribed, "{taken}");
+        }
+        assert_eq!(ear.hear(Value::Nil).unwrap_err().reason, Reason::Protocol);
     }
 }

@@ -51,6 +51,7 @@ fn free_port() -> u16 {
 pub struct Redis {
     child: Option<Child>,
     port: u16,
+    tls_port: u16,
     args: Vec<String>,
     password: Option<String>,
     dir: tempfile::TempDir,
@@ -80,6 +81,36 @@ impl Redis {
         ];
         all.extend(args);
         Self::run(&all, false)
+    }
+
+    /// A server that also speaks TLS, with files for its certificate, its key, and whom it trusts.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn with_tls(cert: &str, key: &str, ca: &str) -> Self {
+        let port = free_port();
+        let text = port.to_string();
+        let mut redis = Self::with(&[
+            "--tls-port",
+            &text,
+            "--tls-cert-file",
+            cert,
+            "--tls-key-file",
+            key,
+            "--tls-ca-cert-file",
+            ca,
+            "--tls-auth-clients",
+            "no",
+        ]);
+        redis.tls_port = port;
+        redis
+    }
+
+    /// Where it speaks TLS.
+    #[must_use]
+    pub const fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// A replica of this server.
@@ -114,6 +145,7 @@ impl Redis {
         let mut redis = Self {
             child: None,
             port: 0,
+            tls_port: 0,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             password: password.map(|password| (*password).to_owned()),
             dir: tempfile::Builder::new()
@@ -244,6 +276,18 @@ impl Redis {
         }
         connection.send(args)?;
         connection.answer()
+    }
+
+    /// Another password from now on, for those who are in too.
+    ///
+    /// # Panics
+    /// When the server does not take it.
+    pub fn change_password(&mut self, password: &str) {
+        assert_eq!(self.ask(&["CONFIG", "SET", "requirepass", password]), "OK");
+        self.password = Some(password.to_owned());
+        for kind in ["normal", "pubsub"] {
+            let _ = self.ask(&["CLIENT", "KILL", "TYPE", kind]);
+        }
     }
 
     /// Ends it at once, as a crash does.

@@ -18,32 +18,28 @@ pub(super) const CLUSTER: &[Key] = &[
         "redis",
         Form::Redis,
         "\"redis://127.0.0.1:6379\"",
-        "The Redis, from version 6 on, that the gateways of the cluster share: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `redis+unix:///PATH`, `redis+sentinel://HOST,HOST/MASTER` or `redis+cluster://HOST,HOST`; with `rediss` in place of `redis` over TLS. Also `env:NAME` or `file:/PATH`, where that URL is kept. No request waits for it: while it is away every gateway goes by what it knows. Absent: a cluster of one.",
+        "The Redis, from version 6 on, that the gateways of the cluster share: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `redis+unix:///PATH`, `redis+sentinel://HOST,HOST/MASTER` or `redis+cluster://HOST,HOST`; with `rediss` in place of `redis` over TLS. Also `env:NAME` or `file:/PATH`, where that URL is kept. No request waits for it: while it is away every gateway goes by what it knows. Absent: a cluster of one; from one to the other takes a restart.",
     )
-    .legacy(&legacy::REDIS_URL)
-    .restart(),
+    .legacy(&legacy::REDIS_URL),
     Key::optional(
         "redis_user",
         Form::Word,
         "\"tidegate\"",
         "User of the Redis, in place of one in the URL. It needs `~PREFIX:1:NAME:* &PREFIX:1:NAME:* +@all -@dangerous -@admin`.",
-    )
-    .restart(),
+    ),
     Key::optional(
         "redis_password",
         Form::Secret,
         "\"env:REDIS_PASSWORD\"",
         "Password of the Redis: `env:NAME` or `file:/PATH`.",
-    )
-    .restart(),
-    Key::optional("sentinel_user", Form::Word, "\"tidegate\"", "User of the sentinels.").restart(),
+    ),
+    Key::optional("sentinel_user", Form::Word, "\"tidegate\"", "User of the sentinels."),
     Key::optional(
         "sentinel_password",
         Form::Secret,
         "\"env:SENTINEL_PASSWORD\"",
         "Password of the sentinels: `env:NAME` or `file:/PATH`.",
-    )
-    .restart(),
+    ),
     Key::table(
         "redis_tls",
         REDIS_TLS,
@@ -104,30 +100,26 @@ const REDIS_TLS: &[Key] = &[
         Form::Word,
         "\"redis.internal\"",
         "Name, or IP address, that certificates must have. Default: the host that is connected to, as the URL or a sentinel names it.",
-    )
-    .restart(),
+    ),
     Key::optional(
         "ca",
         Form::Path,
         "\"ca.pem\"",
         "Certificates to trust, in PEM; a server's own may be among them. Default: those that the system trusts.",
-    )
-    .restart(),
+    ),
     Key::optional(
         "cert",
         Form::Path,
         "\"client.pem\"",
         "Certificate chain that the gateway shows, in PEM. With `key`.",
-    )
-    .restart(),
-    Key::optional("key", Form::Path, "\"client.key\"", "Its private key.").restart(),
+    ),
+    Key::optional("key", Form::Path, "\"client.key\"", "Its private key."),
     Key::new(
         "verify",
         Form::Bool,
         "true",
         "Look at certificates. false: whoever answers is believed to be the Redis.",
-    )
-    .restart(),
+    ),
 ];
 
 const LABELS: &[Key] = &[
