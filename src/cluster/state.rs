@@ -109,8 +109,6 @@ reasons! {
     Moved "moved",
     /// It answers late.
     Slow "slow",
-    /// Another node has our id, and `cluster.duplicate` refuses that.
-    Duplicate "duplicate",
     /// We ended it.
     Ended "ended",
 }

@@ -161,6 +161,76 @@ fn one_node_cluster() -> Redis {
 /// The slot of `{c}`.
 const SLOT: &str = "7365";
 
+/// Three masters, of which the first serves our slot and has a replica.
+struct Cluster {
+    masters: Vec<Redis>,
+    replica: Redis,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+        let masters: Vec<Redis> = (0..3).map(|_| Redis::with(&args)).collect();
+        let replica = Redis::with(&args);
+        for (master, (from, to)) in
+            masters
+                .iter()
+                .zip([("0", "9999"), ("10000", "12999"), ("13000", "16383")])
+        {
+            assert_eq!(master.ask(&["CLUSTER", "ADDSLOTSRANGE", from, to]), "OK");
+        }
+        let first = masters[0].port().to_string();
+        for other in masters[1..].iter().chain([&replica]) {
+            assert_eq!(other.ask(&["CLUSTER", "MEET", "127.0.0.1", &first]), "OK");
+        }
+        let id = masters[0].ask(&["CLUSTER", "MYID"]);
+        eventually("the replica follows", || {
+            replica.ask(&["CLUSTER", "REPLICATE", &id]) == "OK"
+        });
+        let cluster = Self { masters, replica };
+        eventually("all are well", || {
+            let well = |redis: &Redis| redis.ask(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+            cluster.masters.iter().all(well)
+                && well(&cluster.replica)
+                && cluster
+                    .replica
+                    .ask(&["INFO", "replication"])
+                    .contains("master_link_status:up")
+        });
+        cluster
+    }
+}
+
+/// Row 33: the master of our slot dies, and its replica takes its place.
+#[test]
+fn in_a_redis_cluster_the_gateway_follows_the_slot_of_its_keys() {
+    if !redis::installed() {
+        return;
+    }
+    let (mut redis, app) = (Cluster::start(), Backend::text("app"));
+    let url = format!(
+        "redis+cluster://127.0.0.1:{},127.0.0.1:{}",
+        redis.masters[1].port(),
+        redis.masters[2].port()
+    );
+    let a = node("gw-a", &url, &app).start();
+    let b = node("gw-b", &url, &app).start();
+    await_bus(&a, "live");
+    await_members(&a, &["gw-a", "gw-b"]);
+    await_members(&b, &["gw-a", "gw-b"]);
+    assert!(Guarded::server(&a).ends_with(&redis.masters[0].port().to_string()));
+    let load = Load::get(a.web(), 2, "/");
+    redis.masters[0].kill();
+    await_bus(&a, "down");
+    let new = redis.replica.port().to_string();
+    eventually("the replica is used", || {
+        bus(&a).0 == "live" && Guarded::server(&a).ends_with(&new)
+    });
+    await_members(&a, &["gw-a", "gw-b"]);
+    assert_eq!(a.events("cluster.gone").len() + b.events("cluster.gone").len(), 0);
+    load.stop().expect_flawless();
+}
+
 /// Row 33: the slot of our keys goes, and comes back.
 #[test]
 fn a_slot_that_nobody_serves_is_told_and_waited_for() {

@@ -281,13 +281,20 @@ async fn leases(nodes: &Nodes) {
         b.put_fenced(TABLE, "k", bytes("b"), 2, &next).await,
         Ok(Written::Stored)
     );
+    // Chores are few, also those that nobody does now.
+    for n in 1..64 {
+        let task = format!("chore-{n}");
+        let lease = a.acquire(&task, ttl).await.unwrap().expect("a lease");
+        a.release(&lease).await.unwrap();
+    }
+    assert_eq!(a.acquire("one-too-many", ttl).await, Err(StoreError::Full));
     // It lapses without its holder, who stops before.
     let short = Duration::from_millis(60);
-    let lapsing = a.acquire("other", short).await.unwrap().expect("a lease");
+    let lapsing = a.acquire("chore-1", short).await.unwrap().expect("a lease");
     assert!(lapsing.until < tokio::time::Instant::now() + short);
     let taken = async {
         loop {
-            if let Some(lease) = b.acquire("other", ttl).await.unwrap() {
+            if let Some(lease) = b.acquire("chore-1", ttl).await.unwrap() {
                 return lease;
             }
         }

@@ -41,7 +41,8 @@ impl Fault {
         let word = text.split([' ', ':']).next().unwrap_or_default();
         let reason = match word {
             "NOAUTH" | "WRONGPASS" => Reason::Auth,
-            "NOPERM" => Reason::Permission,
+            // The second: it takes nobody from elsewhere.
+            "NOPERM" | "DENIED" => Reason::Permission,
             "READONLY" | "MASTERDOWN" => Reason::ReadOnly,
             "NOREPLICAS" => Reason::NoReplicas,
             "LOADING" => Reason::Loading,
