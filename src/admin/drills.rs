@@ -131,6 +131,7 @@ fn refused(refused: &Refused) -> Problem {
 
 /// Reports, the latest first.
 pub async fn list(State(api): State<Api>, params: Params) -> Json<Value> {
+    run::count_all(&api.gateway);
     let mut reports = api.gateway.drills.reports();
     reports.truncate(params.limit());
     Json(json!({ "drills": reports }))
@@ -141,6 +142,7 @@ pub async fn list(State(api): State<Api>, params: Params) -> Json<Value> {
 /// # Errors
 /// 404 when there is none.
 pub async fn one(State(api): State<Api>, Path(id): Path<u64>) -> Result<Json<Report>, Problem> {
+    run::count_all(&api.gateway);
     api.gateway
         .drills
         .report(id)

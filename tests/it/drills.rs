@@ -151,14 +151,15 @@ fn marked_requests_find_a_dead_host_and_are_answered_elsewhere() {
         "{endpoint}"
     );
     let report = eventually_some("the count", || {
-        Some(scene.report(id(&begun))).filter(|report| report["taken"].as_u64() >= Some(4))
+        // An answer is counted when it is over, a moment after the client has it.
+        Some(scene.report(id(&begun)))
+            .filter(|report| report["taken"].as_u64() >= Some(4) && report["answered"] == report["taken"])
     });
     assert_eq!(
         (&report["retried"], &report["failed"]),
         (&report["taken"], &json!(0)),
         "{report}"
     );
-    assert_eq!(report["answered"], report["taken"], "{report}");
     assert!(
         report["detection_ms"].as_f64() >= Some(49.0),
         "the time to connect: {report}"

@@ -244,6 +244,17 @@ pub async fn run(gateway: Arc<Gateway>) {
     }
 }
 
+/// Brings the reports of running drills up to now.
+pub fn count_all(gateway: &Gateway) {
+    let running: Vec<u64> = {
+        let book = gateway.drills.book();
+        book.running().map(|entry| entry.report.id).collect()
+    };
+    for id in running {
+        count(gateway, id);
+    }
+}
+
 fn count(gateway: &Gateway, id: u64) {
     let endpoint = gateway.drills.endpoint(id);
     let Some(endpoint) = endpoint else { return };
