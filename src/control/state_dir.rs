@@ -1,7 +1,7 @@
 //! The state directory: what one gateway keeps between its runs, and where its control socket lies.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -155,6 +155,24 @@ fn make_writable(path: &Path) -> io::Result<()> {
     fs::remove_file(&probe)
 }
 
+/// What a file of ours holds; `None` when it is not there. Ours have at most `most` bytes.
+///
+/// # Errors
+/// It can't be read, or is longer.
+pub fn read_bounded(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it has more than {most} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
 /// Replaces a file so that a reader sees the old content or the new, never a part.
 ///
 /// # Errors
@@ -234,6 +252,17 @@ mod tests {
         fs::write(&path, "").unwrap();
         let error = StateDir::open(&candidates(&path)).unwrap_err();
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_longer_than_ours_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        assert_eq!(read_bounded(&path, 3).unwrap(), None);
+        fs::write(&path, "abc").unwrap();
+        assert_eq!(read_bounded(&path, 3).unwrap().as_deref(), Some(&b"abc"[..]));
+        assert!(read_bounded(&path, 2).is_err());
+        assert!(read_bounded(directory.path(), 3).is_err(), "a directory");
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! The history on disk: one JSON file in the state directory, replaced as a whole, a second after something came.
 
 use super::Entry;
-use crate::control::state_dir::write_atomically;
+use crate::control::state_dir::{read_bounded, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 const FILE: &str = "failovers.json";
@@ -37,13 +36,9 @@ pub fn save(state_dir: &Path, entries: &[Entry]) -> io::Result<()> {
 /// # Errors
 /// It is there and can't be taken.
 pub fn load(state_dir: &Path) -> io::Result<VecDeque<Entry>> {
-    let file = match File::open(state_dir.join(FILE)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(VecDeque::new()),
-        Err(error) => return Err(error),
+    let Some(bytes) = read_bounded(&state_dir.join(FILE), MAX_BYTES)? else {
+        return Ok(VecDeque::new());
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     let stored: Stored<'_> = serde_json::from_slice(&bytes)?;
     if stored.version != VERSION {
         return Err(io::Error::other(format!("it has the version {}", stored.version)));

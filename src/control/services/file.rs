@@ -1,10 +1,9 @@
 //! The registrations on disk: one JSON file in the state directory, replaced as a whole, soon after one changed.
 
 use super::Instance;
-use crate::control::state_dir::write_atomically;
+use crate::control::state_dir::{read_bounded, write_atomically};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 const FILE: &str = "services.json";
@@ -42,13 +41,9 @@ pub fn save(state_dir: &Path, services: &[Instance]) -> io::Result<()> {
 /// # Errors
 /// It is there and can't be taken.
 pub fn load(state_dir: &Path) -> io::Result<Vec<Instance>> {
-    let file = match File::open(state_dir.join(FILE)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+    let Some(bytes) = read_bounded(&state_dir.join(FILE), MAX_BYTES)? else {
+        return Ok(Vec::new());
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
     let stored: Stored = serde_json::from_slice(&bytes)?;
     if stored.version != VERSION {
         return Err(io::Error::other(format!("it has the version {}", stored.version)));

@@ -14,12 +14,12 @@ use crate::cluster::store::{Entry, StoreError, Table};
 use crate::control::command::{Action, Actor, Command, Commands, Outcome, SharedPiece};
 use crate::control::gateway::Gateway;
 use crate::control::overrides::pieces;
-use crate::control::state_dir::write_atomically;
+use crate::control::state_dir::{read_bounded, write_atomically};
 use crate::telemetry::events::Severity;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -291,14 +291,10 @@ impl Sharer {
 }
 
 fn load(directory: &Path) -> io::Result<Vec<Told>> {
-    let file = match std::fs::File::open(directory.join(FILE)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    Ok(serde_json::from_slice(&bytes)?)
+    match read_bounded(&directory.join(FILE), MAX_BYTES)? {
+        Some(bytes) => Ok(serde_json::from_slice(&bytes)?),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn has_ended(piece: &str) -> bool {
