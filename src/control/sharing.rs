@@ -24,10 +24,14 @@ pub mod verdict;
 use super::command::Commands;
 use super::gateway::Gateway;
 use crate::base::task;
-use crate::cluster::store::Entry;
+use crate::cluster::store::{Entry, StoreError, Table, Written};
+use crate::cluster::{Bus, Topic};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// What an announcement of an entry is called.
+const KIND: &str = "entry";
 
 /// Starts sharing, where there is anybody to share with.
 pub fn start(gateway: &Arc<Gateway>, commands: &Commands) {
@@ -80,6 +84,21 @@ impl Told {
 
     fn read(payload: &[u8]) -> Option<Self> {
         serde_json::from_slice(payload).ok()
+    }
+}
+
+/// Tells the others of an entry. Whoever misses it finds it in the store.
+fn announce(bus: &Bus, topic: Topic, entry: &Entry) {
+    if let Some(told) = Told::of(entry) {
+        let _heard = bus.announce(topic, KIND, &told.bytes());
+    }
+}
+
+/// Brings an entry, or that it was removed, to the store.
+async fn put(bus: &Bus, table: Table, entry: &Entry) -> Result<Written, StoreError> {
+    match entry.value.clone() {
+        Some(value) => bus.put(table, &entry.key, value, entry.revision).await,
+        None => bus.remove(table, &entry.key, entry.revision).await,
     }
 }
 

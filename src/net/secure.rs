@@ -400,19 +400,21 @@ impl Secure {
                 }
             }
         }
+        self.let_go();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing waits to be written any more.
+    fn let_go(&mut self) {
         self.outgoing = Vec::new();
         self.sent = 0;
         self.held.is(0);
         self.refused = false;
-        Poll::Ready(Ok(()))
     }
 
     /// The socket takes nothing any more: whoever writes from here on is told.
     fn write_no_more(&mut self) {
-        self.outgoing = Vec::new();
-        self.sent = 0;
-        self.held.is(0);
-        self.refused = false;
+        self.let_go();
         self.closing = true;
     }
 

@@ -18,6 +18,18 @@ fn pair(url: &str, app: &Backend) -> (Gateway, Gateway) {
     (a, b)
 }
 
+/// A gateway, live on a Redis that it reaches through a relay. `None` where there is no Redis to test with.
+fn behind_a_relay() -> Option<(Redis, Backend, Relay, Gateway)> {
+    if !redis::installed() {
+        return None;
+    }
+    let (redis, app) = (Redis::start(), Backend::text("app"));
+    let relay = Relay::to(redis.address());
+    let a = node("gw-a", &format!("redis://{}", relay.address()), &app).start();
+    await_bus(&a, "live");
+    Some((redis, app, relay, a))
+}
+
 /// Row 1: kill -9 of a Redis without persistence, and its return.
 #[test]
 fn a_redis_that_dies_and_comes_back_empty_costs_no_request_and_no_member() {
@@ -128,13 +140,9 @@ fn a_flush_is_noticed_and_what_gateways_know_is_written_again() {
 /// Row 8: the first connections after an end are refused.
 #[test]
 fn refused_connections_are_tried_again_for_as_long_as_it_takes() {
-    if !redis::installed() {
+    let Some((_redis, _app, relay, a)) = behind_a_relay() else {
         return;
-    }
-    let (redis, app) = (Redis::start(), Backend::text("app"));
-    let relay = Relay::to(redis.address());
-    let a = node("gw-a", &format!("redis://{}", relay.address()), &app).start();
-    await_bus(&a, "live");
+    };
     relay.refuse();
     relay.reset_connections();
     eventually("it is refused", || {
@@ -150,13 +158,9 @@ fn refused_connections_are_tried_again_for_as_long_as_it_takes() {
 /// Row 9: half open, nothing is carried and nothing ends.
 #[test]
 fn a_connection_that_carries_nothing_is_given_up() {
-    if !redis::installed() {
+    let Some((_redis, _app, relay, a)) = behind_a_relay() else {
         return;
-    }
-    let (redis, app) = (Redis::start(), Backend::text("app"));
-    let relay = Relay::to(redis.address());
-    let a = node("gw-a", &format!("redis://{}", relay.address()), &app).start();
-    await_bus(&a, "live");
+    };
     relay.set(Fault::Blackhole);
     let down = await_bus(&a, "down");
     assert!(down < Duration::from_secs(4), "{down:?}");
@@ -318,13 +322,9 @@ fn a_key_of_another_kind_is_told_and_harms_nobody() {
 /// Row 10: what is announced stops coming, and everything else works.
 #[test]
 fn a_subscription_that_hears_nothing_is_found_out_though_pings_are_answered() {
-    if !redis::installed() {
+    let Some((_redis, _app, relay, a)) = behind_a_relay() else {
         return;
-    }
-    let (redis, app) = (Redis::start(), Backend::text("app"));
-    let relay = Relay::to(redis.address());
-    let a = node("gw-a", &format!("redis://{}", relay.address()), &app).start();
-    await_bus(&a, "live");
+    };
     relay.set(Fault::Mute("tidegate-subscription"));
     eventually("it is found out", || {
         a.metric("tidegate_bus_probe_failures_total", &[]) >= 1.0

@@ -156,8 +156,7 @@ fn the_only_endpoint_is_never_ejected() {
 #[test]
 fn when_all_fail_no_more_than_the_share_is_out() {
     let bad: Vec<Backend> = (0..4).map(|_| Backend::http(|_| Reply::new(500, "no"))).collect();
-    let list: Vec<String> = bad.iter().map(|b| format!("\"{}\"", b.address())).collect();
-    let config = CONFIG.replace("\"@first@\", \"@second@\"", &list.join(", "));
+    let config = CONFIG.replace("\"@first@\", \"@second@\"", &Backend::list(&bad));
     let gateway = gateway(&config)
         .with("outlier", "consecutive_failures = 2")
         .start();

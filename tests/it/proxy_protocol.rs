@@ -288,7 +288,6 @@ fn forwarded_headers_are_believed_by_the_announced_address() {
 #[test]
 fn keys_are_hashed_by_the_announced_address() {
     let backends = Backend::replicas(&["a", "b", "c"]);
-    let list: Vec<String> = backends.iter().map(|b| format!("\"{}\"", b.address())).collect();
     let gateway = gateway(
         r#"
         [listeners.web]
@@ -301,7 +300,7 @@ fn keys_are_hashed_by_the_announced_address() {
         endpoints = [@list@]
         "#,
     )
-    .with("list", list.join(", "))
+    .with("list", Backend::list(&backends))
     .start();
     let served_by = |last: u8| {
         let mut conn = gateway.connect();

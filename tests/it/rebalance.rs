@@ -44,7 +44,7 @@ impl Scene {
         let gateway = gateway(&config)
             .env("OPERATOR", OPERATOR)
             .token(OPERATOR)
-            .with("list", list(backends))
+            .with("list", Backend::list(backends))
             .start();
         Self { gateway, config }
     }
@@ -57,7 +57,7 @@ impl Scene {
 
     fn endpoints(&self, backends: &[&Backend]) {
         self.gateway
-            .reload(&self.config.replace("@list@", &list(backends)));
+            .reload(&self.config.replace("@list@", &Backend::list(backends)));
     }
 
     fn tell(&self, backend: &Backend, state: &str) {
@@ -80,11 +80,6 @@ impl Scene {
         self.gateway
             .metric("tidegate_ws_closed_total", &["reason=\"rebalance\""])
     }
-}
-
-fn list(backends: &[&Backend]) -> String {
-    let quoted: Vec<String> = backends.iter().map(|b| format!("\"{}\"", b.address())).collect();
-    quoted.join(", ")
 }
 
 /// Whether a client was told to go; he says goodbye too.

@@ -21,9 +21,8 @@ address = "127.0.0.1:0"
 "#;
 
 fn config(backends: &[&Backend], window: &str) -> String {
-    let list: Vec<String> = backends.iter().map(|b| format!("\"{}\"", b.address())).collect();
     CONFIG
-        .replace("@list@", &list.join(", "))
+        .replace("@list@", &Backend::list(backends))
         .replace("@window@", window)
 }
 

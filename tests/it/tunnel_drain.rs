@@ -32,16 +32,11 @@ tokens = [{ name = "ops", role = "operator", token = "env:OPERATOR" }]
 
 const OPERATOR: &str = "operator-operator-operator";
 
-fn list(backends: &[&Backend]) -> String {
-    let quoted: Vec<String> = backends.iter().map(|b| format!("\"{}\"", b.address())).collect();
-    quoted.join(", ")
-}
-
 fn started(backends: &[&Backend], drain: &str) -> Gateway {
     gateway(CONFIG)
         .env("OPERATOR", OPERATOR)
         .token(OPERATOR)
-        .with("list", list(backends))
+        .with("list", Backend::list(backends))
         .with("drain", drain)
         .start()
 }
@@ -186,14 +181,14 @@ fn an_endpoint_that_leaves_the_file_drains_and_without_rules_its_tunnels_stay() 
         let gateway = gateway(&config)
             .env("OPERATOR", OPERATOR)
             .token(OPERATOR)
-            .with("list", list(&[&a, &b]))
+            .with("list", Backend::list(&[&a, &b]))
             .with("drain", rules)
             .start();
         let mut first = Client::connect(gateway.connect(), "/");
         let mut second = Client::connect(gateway.connect(), "/");
         let left = |backends: &[&Backend]| {
             config
-                .replace("@list@", &list(backends))
+                .replace("@list@", &Backend::list(backends))
                 .replace("@drain@", rules)
         };
         gateway.reload(&left(&[&b]));
@@ -263,7 +258,7 @@ fn the_gateway_s_own_rate_and_order_hold_for_its_end() {
         let mut gateway = gateway(&config)
             .env("OPERATOR", OPERATOR)
             .token(OPERATOR)
-            .with("list", list(&[&a]))
+            .with("list", Backend::list(&[&a]))
             .with("drain", "rate = 0")
             .start();
         let mut clients: Vec<Client> = (0..TUNNELS)
@@ -302,7 +297,7 @@ fn a_storm_stays_away_while_a_backend_drains() {
     let gateway = gateway(&config)
         .env("OPERATOR", OPERATOR)
         .token(OPERATOR)
-        .with("list", list(&[a, b, c]))
+        .with("list", Backend::list(&[a, b, c]))
         .with("drain", "rate = 20")
         .start();
     let mut clients: Vec<Client> = Vec::new();

@@ -63,7 +63,7 @@ impl Asked {
             connection,
             bytes,
         } = self;
-        let mut asking = pin!(async {
+        let asking = async {
             let (head, question) = request.into_parts();
             let head = Request::from_parts(head, ());
             let (response, mut stream) = send.send_request(head, question.is_empty())?;
@@ -82,17 +82,8 @@ impl Asked {
                 body: read,
                 trailers,
             })
-        });
-        poll_fn(|cx| {
-            // Both, every turn: nothing moves but by the connection.
-            let ended = Pin::new(&mut *connection).poll(cx).is_ready();
-            match asking.as_mut().poll(cx) {
-                Poll::Ready(answered) => Poll::Ready(answered.map_err(failure)),
-                Poll::Pending if ended => Poll::Ready(Err(Failure::Closed)),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
+        };
+        carried(connection, asking).await
     }
 
     /// Whether the endpoint lets streams be asked for other protocols (RFC 8441 section 3).
@@ -110,7 +101,7 @@ impl Asked {
             .extensions_mut()
             .insert(Protocol::from_static("websocket"));
         let Self { send, connection, .. } = self;
-        let mut asking = pin!(async {
+        let asking = async {
             let (response, mut stream) = send.send_request(request, false)?;
             let status = response.await?.status();
             let goodbye = match status.is_success() {
@@ -120,16 +111,8 @@ impl Asked {
             // What it said counts, whether it takes the goodbye or not.
             let _said = stream.send_data(goodbye, true);
             Ok(status.as_u16())
-        });
-        poll_fn(|cx| {
-            let ended = Pin::new(&mut *connection).poll(cx).is_ready();
-            match asking.as_mut().poll(cx) {
-                Poll::Ready(answered) => Poll::Ready(answered.map_err(failure)),
-                Poll::Pending if ended => Poll::Ready(Err(Failure::Closed)),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await
+        };
+        carried(connection, asking).await
     }
 
     /// Completes when the endpoint ends the connection. May be cancelled.
@@ -137,6 +120,24 @@ impl Asked {
         let connection = &mut self.connection;
         poll_fn(|cx| Pin::new(&mut *connection).poll(cx).map(drop)).await;
     }
+}
+
+/// What comes of asking, which nothing moves but the connection.
+async fn carried<T>(
+    connection: &mut Connection<Transport, Bytes>,
+    asking: impl Future<Output = Result<T, h2::Error>>,
+) -> Result<T, Failure> {
+    let mut asking = pin!(asking);
+    poll_fn(|cx| {
+        // Both, every turn.
+        let ended = Pin::new(&mut *connection).poll(cx).is_ready();
+        match asking.as_mut().poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(answered.map_err(failure)),
+            Poll::Pending if ended => Poll::Ready(Err(Failure::Closed)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
 
 async fn read(body: &mut RecvStream, wanted: bool, bytes: &mut u64) -> Result<Vec<u8>, Failure> {

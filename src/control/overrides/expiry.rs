@@ -43,18 +43,21 @@ impl Ends {
 
 /// The end and the beginning of each change that has an end.
 fn ends(overrides: &Overrides) -> impl Iterator<Item = (Timestamp, Timestamp)> {
-    fn of<T>(told: &Override<T>) -> Option<(Timestamp, Timestamp)> {
-        Some((told.until?, told.since))
+    times(overrides).filter_map(|(since, until)| Some((until?, since)))
+}
+
+/// Since when each change holds, and until when where it ends by itself.
+pub(super) fn times(overrides: &Overrides) -> impl Iterator<Item = (Timestamp, Option<Timestamp>)> {
+    const fn of<T>(told: &Override<T>) -> (Timestamp, Option<Timestamp>) {
+        (told.since, told.until)
     }
-    let endpoints = overrides.endpoints().flat_map(|(_, told)| {
-        [
-            told.leave.as_ref().and_then(of),
-            told.weight.as_ref().and_then(of),
-        ]
-    });
+    let endpoints = overrides
+        .endpoints()
+        .flat_map(|(_, told)| [told.leave.as_ref().map(of), told.weight.as_ref().map(of)])
+        .flatten();
     let balances = overrides.balances().map(|(_, told)| of(told));
     let thresholds = overrides.all_thresholds().map(|(_, told)| of(told));
-    endpoints.chain(balances).chain(thresholds).flatten()
+    endpoints.chain(balances).chain(thresholds)
 }
 
 /// These without those that end at a moment for which `is_over` holds.

@@ -2,6 +2,7 @@
 //! an endpoint's state is later or earlier than what another says of it, whatever is said of its weight. A piece is
 //! written like the file on disk, so that versions are told apart in the same way.
 
+use super::expiry::times;
 use super::file::{self, FileError};
 use crate::upstream::shared::EndpointKey;
 use crate::upstream::shared::overrides::{EndpointOverride, MAX_OVERRIDES, Overrides};
@@ -140,26 +141,14 @@ pub fn with_piece(overrides: &Overrides, key: &str, piece: Option<&str>) -> Resu
 #[must_use]
 pub fn until(piece: &str) -> Option<Timestamp> {
     let alone = file::read(piece.as_bytes()).ok()?;
-    let endpoint = alone.endpoints().next().and_then(|(_, told)| {
-        let leave = told.leave.as_ref().and_then(|told| told.until);
-        leave.or_else(|| told.weight.as_ref().and_then(|told| told.until))
-    });
-    let balance = || alone.balances().next().and_then(|(_, told)| told.until);
-    let thresholds = || alone.all_thresholds().next().and_then(|(_, told)| told.until);
-    endpoint.or_else(balance).or_else(thresholds)
+    times(&alone).find_map(|(_, until)| until)
 }
 
 /// Since when the piece holds.
 #[must_use]
 pub fn since(piece: &str) -> Option<Timestamp> {
     let alone = file::read(piece.as_bytes()).ok()?;
-    let endpoint = alone.endpoints().next().and_then(|(_, told)| {
-        let leave = told.leave.as_ref().map(|told| told.since);
-        leave.or_else(|| told.weight.as_ref().map(|told| told.since))
-    });
-    let balance = || alone.balances().next().map(|(_, told)| told.since);
-    let thresholds = || alone.all_thresholds().next().map(|(_, told)| told.since);
-    endpoint.or_else(balance).or_else(thresholds)
+    times(&alone).next().map(|(since, _)| since)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! forgotten by the store.
 
 use super::replica::{Merged, Replica};
-use super::{Told, moment};
+use super::{KIND, Told, announce, moment, put};
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::Heard;
 use crate::cluster::store::{Entry, StoreError, Table};
@@ -28,7 +28,6 @@ use tokio::time::{MissedTickBehavior, interval};
 const FILE: &str = "shared_overrides.json";
 /// Bytes of the file that are read; ours has fewer.
 const MAX_BYTES: u64 = 128 << 20;
-const KIND: &str = "entry";
 /// How often the copy is compared with the store, whatever was announced.
 const COMPARE: Duration = Duration::from_secs(5);
 /// How long what ended by itself is kept in the store.
@@ -136,32 +135,16 @@ impl Sharer {
         for (key, value) in news {
             if let Some(entry) = self.replica.set(&key, value, at, &node) {
                 self.unkept = true;
-                self.announce(&entry);
+                announce(&self.gateway.cluster.bus, Topic::Overrides, &entry);
             }
         }
         self.seen = now;
     }
 
-    fn announce(&self, entry: &Entry) {
-        if let Some(told) = Told::of(entry) {
-            // Whoever misses it finds it in the store.
-            let _heard = self
-                .gateway
-                .cluster
-                .bus
-                .announce(Topic::Overrides, KIND, &told.bytes());
-        }
-    }
-
     /// Writes to the store what it does not have.
     async fn send(&mut self) {
         for entry in self.replica.unsent() {
-            let bus = &self.gateway.cluster.bus;
-            let sent = match entry.value.clone() {
-                Some(value) => bus.put(Table::OVERRIDES, &entry.key, value, entry.revision).await,
-                None => bus.remove(Table::OVERRIDES, &entry.key, entry.revision).await,
-            };
-            match sent {
+            match put(&self.gateway.cluster.bus, Table::OVERRIDES, &entry).await {
                 Ok(_) => {
                     self.replica.sent(&entry);
                     self.refused = None;

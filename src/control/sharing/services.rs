@@ -5,7 +5,7 @@
 //! away nobody ends what was made elsewhere: its heartbeats can't be heard.
 
 use super::replica::{Merged, Replica};
-use super::{Told, moment};
+use super::{KIND, Told, announce, moment, put};
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::Heard;
 use crate::cluster::store::{Entry, Table};
@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-const KIND: &str = "entry";
 /// How long an entry of the store that stands for nothing is left alone.
 const DEAD: Duration = Duration::from_secs(60);
 /// How often the copy is compared with the store, whatever was announced.
@@ -130,25 +129,14 @@ impl Sharer<'_> {
     }
 
     fn set(&mut self, id: &str, value: Option<Bytes>, at: u64, node: &str) {
-        if let Some(entry) = self.replica.set(id, value, at, node)
-            && let Some(told) = Told::of(&entry)
-        {
-            let _found_in_the_store = self
-                .gateway
-                .cluster
-                .bus
-                .announce(Topic::Services, KIND, &told.bytes());
+        if let Some(entry) = self.replica.set(id, value, at, node) {
+            announce(&self.gateway.cluster.bus, Topic::Services, &entry);
         }
     }
 
     async fn send(&mut self) {
         for entry in self.replica.unsent() {
-            let bus = &self.gateway.cluster.bus;
-            let sent = match entry.value.clone() {
-                Some(value) => bus.put(Table::SERVICES, &entry.key, value, entry.revision).await,
-                None => bus.remove(Table::SERVICES, &entry.key, entry.revision).await,
-            };
-            match sent {
+            match put(&self.gateway.cluster.bus, Table::SERVICES, &entry).await {
                 Ok(_) => self.replica.sent(&entry),
                 Err(error) if error.passes() => return,
                 Err(error) => tracing::debug!(%error, id = entry.key, "a registration can't be shared"),

@@ -8,6 +8,7 @@ use crate::net::{local_address, reserve, try_reserve};
 use crate::pattern;
 use crate::raw::{Broken, Conn, Record};
 use socket2::Socket;
+use std::borrow::Borrow;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -399,6 +400,15 @@ impl Backend {
             listener: Mutex::new(None),
             _dir: None,
         }
+    }
+
+    /// Several, as a list of endpoints in a configuration has them between its brackets.
+    #[must_use]
+    pub fn list<B: Borrow<Self>>(backends: &[B]) -> String {
+        let quoted = backends
+            .iter()
+            .map(|backend| format!("\"{}\"", backend.borrow().address()));
+        quoted.collect::<Vec<_>>().join(", ")
     }
 
     /// Where it listens, also while it is down.

@@ -1,6 +1,7 @@
 //! Keys of a gateway among others.
 
 use super::DEADLINE;
+use super::tls::{CA, CERT, KEY};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::{Key, legacy};
@@ -101,19 +102,9 @@ const REDIS_TLS: &[Key] = &[
         "\"redis.internal\"",
         "Name, or IP address, that certificates must have. Default: the host that is connected to, as the URL or a sentinel names it.",
     ),
-    Key::optional(
-        "ca",
-        Form::Path,
-        "\"ca.pem\"",
-        "Certificates to trust, in PEM; a server's own may be among them. Default: those that the system trusts.",
-    ),
-    Key::optional(
-        "cert",
-        Form::Path,
-        "\"client.pem\"",
-        "Certificate chain that the gateway shows, in PEM. With `key`.",
-    ),
-    Key::optional("key", Form::Path, "\"client.key\"", "Its private key."),
+    CA,
+    CERT,
+    KEY,
     Key::new(
         "verify",
         Form::Bool,

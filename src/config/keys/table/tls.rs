@@ -118,6 +118,21 @@ const CLIENT_AUTH_CRL: Key = Key::list(
 )
 .example("[\"certs/clients.crl\"]");
 
+/// What a client of TLS trusts and shows.
+pub(super) const CA: Key = Key::optional(
+    "ca",
+    Form::Path,
+    "\"ca.pem\"",
+    "Certificates to trust, in PEM; a server's own may be among them. Default: those that the system trusts.",
+);
+pub(super) const CERT: Key = Key::optional(
+    "cert",
+    Form::Path,
+    "\"client.pem\"",
+    "Certificate chain that the gateway shows, in PEM. With `key`.",
+);
+pub(super) const KEY: Key = Key::optional("key", Form::Path, "\"client.key\"", "Its private key.");
+
 pub(super) const UPSTREAM_TLS: &[Key] = &[
     Key::optional(
         "server_name",
@@ -125,19 +140,9 @@ pub(super) const UPSTREAM_TLS: &[Key] = &[
         "\"api.internal\"",
         "Name, or IP address, that certificates must have; a name is also asked for (SNI). Default: the host in the endpoint's address, or in `discover.dns`.",
     ),
-    Key::optional(
-        "ca",
-        Form::Path,
-        "\"ca.pem\"",
-        "Certificates to trust, in PEM; a server's own may be among them. Default: those that the system trusts.",
-    ),
-    Key::optional(
-        "cert",
-        Form::Path,
-        "\"client.pem\"",
-        "Certificate chain that the gateway shows, in PEM. With `key`.",
-    ),
-    Key::optional("key", Form::Path, "\"client.key\"", "Its private key."),
+    CA,
+    CERT,
+    KEY,
     Key::new(
         "verify",
         Form::Bool,
