@@ -600,6 +600,7 @@ fn cluster(t: &Table) -> Option<Cluster> {
         heartbeat,
         gone_after,
         duplicate: chosen(t, "duplicate")?,
+        config: chosen(t, "config")?,
         labels: Labels {
             role: label("role"),
             region: label("region"),

@@ -6,6 +6,7 @@
 mod beat;
 
 use crate::cluster::bus::Bus;
+use crate::cluster::configs::ConfigMark;
 use crate::cluster::envelope::Key;
 use crate::cluster::membership::Member;
 use crate::cluster::names::{Names, NodeId};
@@ -58,6 +59,8 @@ pub struct Cluster {
     /// Joins and ends of members, counted.
     flaps: AtomicU64,
     leaving: watch::Sender<bool>,
+    /// Which configuration the store has, as each beat finds it; nothing before the first.
+    stored: watch::Sender<Option<ConfigMark>>,
 }
 
 impl Cluster {
@@ -85,6 +88,7 @@ impl Cluster {
             view: ArcSwap::default(),
             flaps: AtomicU64::new(0),
             leaving: watch::Sender::new(false),
+            stored: watch::Sender::new(None),
         })
     }
 
@@ -92,6 +96,12 @@ impl Cluster {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// Follows which configuration the store has: changed with each beat that it answers.
+    #[must_use]
+    pub fn stored(&self) -> watch::Receiver<Option<ConfigMark>> {
+        self.stored.subscribe()
     }
 
     /// Members that joined or ended, since the start.

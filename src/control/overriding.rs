@@ -39,6 +39,8 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         | Action::CloseTunnels { .. }
         | Action::RegisterService { .. }
         | Action::Drill(_)
+        | Action::FollowConfig(_)
+        | Action::PublishConfig { .. }
         | Action::DeregisterService { .. } => return Outcome::Done,
     };
     let after = match after {

@@ -7,11 +7,13 @@
 //! | [`events`] | what happened, into the cluster's log |
 //! | [`health`] | verdicts on endpoints: whoever finds one down makes the others look at once |
 //! | [`services`] | what registered itself |
+//! | [`config`] | the configuration itself, for gateways that follow it |
 //! | [`keys`] | the secrets of sticky cookies and TLS tickets, sealed |
 //! | [`replica`] | one gateway's copy of a shared table, pure |
 //! | [`verdict`] | what a majority may decide, pure |
 //! | [`seal`] | secrets under the cluster's key |
 
+pub mod config;
 pub mod events;
 pub mod health;
 pub mod keys;
@@ -35,6 +37,8 @@ const KIND: &str = "entry";
 
 /// Starts sharing, where there is anybody to share with.
 pub fn start(gateway: &Arc<Gateway>, commands: &Commands) {
+    // Also alone: versions, and the way back to one, are of use to one gateway too.
+    task::spawn(config::run(Arc::clone(gateway), commands.clone()));
     if gateway.cluster.bus.is_embedded() {
         return;
     }

@@ -175,6 +175,8 @@ impl<'a> Beats<'a> {
             zone: labels.zone.clone(),
             admin: admin.unwrap_or_default(),
             started: self.gateway.node.started.as_millisecond(),
+            config: self.gateway.following.version(),
+            follows: self.gateway.following.on,
             workers: workers as u64,
             connections: self.gateway.board.connections() as u64,
             load: self.load,
@@ -297,7 +299,8 @@ impl<'a> Beats<'a> {
         self.missed = false;
         self.refused = None;
         self.leases.clone_from(&beat.leases);
-        self.config = beat.config;
+        self.config = beat.config.version;
+        self.cluster.stored.send_replace(Some(beat.config.clone()));
         let changes = self.membership.hear(Instant::now(), &beat.members);
         self.write_down(changes);
         let taken_part = self.duplicate.is_none() || self.cluster.pace.duplicate == DuplicateNode::Rename;
