@@ -29,6 +29,7 @@ mod cli;
 mod cluster_config;
 mod cluster_kit;
 mod cluster_members;
+mod cluster_probing;
 mod cluster_redis;
 mod cluster_sentinel;
 mod cluster_sessions;
