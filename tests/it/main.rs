@@ -27,6 +27,7 @@ mod changes;
 mod check;
 mod cli;
 mod cluster_config;
+mod cluster_detection;
 mod cluster_kit;
 mod cluster_members;
 mod cluster_probing;
