@@ -18,6 +18,7 @@
 //! | [`redis`] | the body over Redis |
 //! | [`membership`] | who is there: joins, leaves, suspicions |
 //! | [`record`] | what a node tells of itself |
+//! | [`speech`] | which version of announcements is spoken |
 
 pub mod bus;
 pub mod configs;
@@ -29,6 +30,7 @@ pub mod membership;
 pub mod names;
 pub mod record;
 pub mod redis;
+pub mod speech;
 pub mod state;
 pub mod store;
 pub mod window;

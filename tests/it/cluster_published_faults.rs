@@ -42,7 +42,7 @@ fn put(redis: &Redis, version: u64, content: &str) {
 
 /// Row 36 of the failure matrix: nobody is told of a new version, and a bad one gets into the store.
 #[test]
-fn a_version_that_nobody_announced_comes_with_a_beat_and_a_bad_one_leaves_all_as_it_was() {
+fn row_36_a_version_that_nobody_announced_comes_with_a_beat_and_a_bad_one_leaves_all_as_it_was() {
     if !redis::installed() {
         return;
     }
@@ -98,7 +98,7 @@ fn a_version_that_nobody_announced_comes_with_a_beat_and_a_bad_one_leaves_all_as
 
 /// Row 28: Redis loses everything, and all gateways start anew, at first without it.
 #[test]
-fn all_gateways_start_from_what_they_kept_and_give_it_back_to_an_empty_redis() {
+fn row_28_all_gateways_start_from_what_they_kept_and_give_it_back_to_an_empty_redis() {
     if !redis::installed() {
         return;
     }
@@ -179,7 +179,7 @@ fn all_gateways_start_from_what_they_kept_and_give_it_back_to_an_empty_redis() {
 
 /// The configuration's half of row 25: two parts of a cluster publish apart, each to a master of its own.
 #[test]
-fn of_versions_that_were_published_apart_the_highest_wins() {
+fn row_25_of_versions_that_were_published_apart_the_highest_wins() {
     if !redis::installed() {
         return;
     }
