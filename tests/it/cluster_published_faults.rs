@@ -5,6 +5,7 @@ use crate::cluster_published::{KEY, Node, OWN, TOKEN, WITH_KEY, builder, node, s
 use crate::gateway;
 use crate::sticky::Browser;
 use aws_lc_rs::digest::{SHA256, digest};
+use rustix::process::Signal;
 use serde_json::json;
 use std::time::Duration;
 use testkit::redis::{self, Redis};
@@ -228,6 +229,34 @@ fn row_25_of_versions_that_were_published_apart_the_highest_wins() {
     assert_eq!(a.gateway.events("config.restored").len(), 1);
     assert_eq!(b.published(&saying("four")), 4);
     a.serves("four");
+}
+
+#[test]
+fn one_that_is_there_and_says_nothing_is_not_waited_for_without_end_and_has_it_later() {
+    if !redis::installed() {
+        return;
+    }
+    let redis = Redis::start();
+    // Time enough for the other to count as there.
+    let patient = format!("{WITH_KEY}\ngone_after = \"30s\"");
+    let own = OWN.replace("gone_after = \"1s\"\n", "");
+    let start = |name: &str| {
+        let state = tempfile::tempdir().expect("directory");
+        let gateway = builder(name, &redis.url(), &patient, &state).config(&own).start();
+        Node { gateway, state }
+    };
+    let (a, b) = (start("gw-a"), start("gw-b"));
+    a.sees(2);
+    b.gateway.signal(Signal::STOP);
+    let answer = a.publish(&saying("one"));
+    assert_eq!(answer.status, 200, "{answer}");
+    assert_eq!(
+        answer.json()["gateways"],
+        json!([{ "node": "gw-b", "verdict": "silent" }])
+    );
+    assert_eq!(a.gateway.get("/").text(), "one");
+    b.gateway.signal(Signal::CONT);
+    b.serves("one");
 }
 
 #[test]

@@ -196,7 +196,6 @@ impl<'a> Beats<'a> {
             envelope_min: versions.least,
             envelope_max: versions.greatest,
             voting: self.late_until.is_none_or(|until| now >= until),
-            ..Record::default()
         }
     }
 

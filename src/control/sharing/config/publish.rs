@@ -148,12 +148,12 @@ fn told(what: &What, report: Option<&Report>) -> String {
     });
     match what {
         What::Text(text) => format!(
-            "configuration of {} bytes (sha256 {}) published{version}",
+            "publication of {} bytes (sha256 {}){version}",
             text.len(),
             sha256(text.as_bytes()).get(..12).unwrap_or_default()
         ),
-        What::Again(before) => format!("configuration of version {before} published again{version}"),
-        What::Nothing => format!("configuration taken back{version}"),
+        What::Again(before) => format!("publication of version {before} again{version}"),
+        What::Nothing => format!("withdrawal of what was published{version}"),
     }
 }
 
