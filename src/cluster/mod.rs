@@ -18,6 +18,7 @@
 //! | [`membership`] | who is there: joins, leaves, suspicions |
 //! | [`ping`] | whether a gateway lives, asked of itself: question and answer as bytes |
 //! | [`record`] | what a node tells of itself |
+//! | [`speech`] | which version of announcements is spoken |
 
 pub mod bus;
 pub mod counters;
@@ -29,6 +30,7 @@ pub mod names;
 pub mod ping;
 pub mod record;
 pub mod redis;
+pub mod speech;
 pub mod state;
 pub mod store;
 pub mod window;
