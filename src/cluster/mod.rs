@@ -17,11 +17,13 @@
 //! | [`redis`] | the body over Redis |
 //! | [`membership`] | who is there: joins, leaves, suspicions |
 //! | [`record`] | what a node tells of itself |
+//! | [`limits`] | requests counted against limits, here or on all gateways together |
 
 pub mod bus;
 pub mod counters;
 pub mod embedded;
 pub mod envelope;
+pub mod limits;
 pub mod listener;
 pub mod membership;
 pub mod names;

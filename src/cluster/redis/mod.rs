@@ -18,6 +18,7 @@ mod dial;
 mod fault;
 mod health;
 mod keep;
+mod limits;
 mod link;
 mod ops;
 mod resolve;
@@ -192,6 +193,11 @@ impl Client {
     }
 
     /// Puts an announcement into the queue.
+    /// Each connection, and whether it works.
+    pub(super) fn connections(&self) -> [(&'static str, bool); 3] {
+        Connection::ALL.map(|connection| (connection.label(), self.plane.health.fault(connection).is_none()))
+    }
+
     pub(super) fn announce(&self, topic: Topic, to: Option<&NodeId>, kind: &str, payload: &Bytes) -> bool {
         let plane = &self.plane;
         let Some(sequence) = plane.sequences.get(topic as usize) else {
