@@ -374,6 +374,7 @@ mod tests {
                 deadline,
             },
             by: String::new(),
+            node: None,
             since,
             reason: None,
             until: None,

@@ -229,6 +229,8 @@ impl fmt::Display for ThresholdWish {
 pub struct Asked {
     pub by: String,
     pub at: Timestamp,
+    /// The gateway that is asked.
+    pub node: String,
 }
 
 impl Asked {
@@ -237,6 +239,7 @@ impl Asked {
             value,
             by: self.by.clone(),
             since: self.at,
+            node: Some(self.node.clone()),
             reason: reason.cloned(),
             until,
         }

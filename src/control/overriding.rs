@@ -21,6 +21,7 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
     let live = gateway.live.load();
     let asked = Asked {
         by: command.actor.to_string(),
+        node: gateway.cluster.bus.node().configured().to_owned(),
         at: Timestamp::now(),
     };
     let after = match &command.action {

@@ -119,6 +119,7 @@ mod tests {
         let leave = Leave {
             state: AdminState::Draining,
             deadline: None,
+            node: None,
         };
         let told = EndpointOverride {
             leave: Some(said(leave, Some(1010))),
