@@ -201,6 +201,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         (Action::DeregisterService { .. }, _) => "service.deregistered",
         (Action::ShareOverrides(_), _) => "overrides.shared",
         (Action::Drill(_), _) => "failover.test",
+        (Action::ForgetNode { .. }, _) => "cluster.forgotten",
         (Action::Expire(_), _) => "overrides.expired",
     }
 }
@@ -256,8 +257,8 @@ fn sentence(entry: &AuditEntry) -> (Severity, String) {
 fn event_data(entry: &AuditEntry) -> Value {
     json!({
         "actor": entry.actor,
-        "dry_run": entry.dry_run,
         "node": entry.node,
+        "dry_run": entry.dry_run,
         "generation": entry.generation,
         "changes": entry.changes.len(),
         "errors": entry.errors.len(),

@@ -5,6 +5,7 @@
 //! listed, can be taken back, and holds again as soon as the file has that endpoint again, because whoever drained
 //! a server does not expect a deployment that rewrites the file to undo it.
 
+pub mod departed;
 pub mod expiry;
 pub mod file;
 pub mod pieces;
@@ -228,9 +229,9 @@ impl fmt::Display for ThresholdWish {
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub by: String,
-    pub at: Timestamp,
     /// The gateway that is asked.
     pub node: String,
+    pub at: Timestamp,
 }
 
 impl Asked {
@@ -238,8 +239,8 @@ impl Asked {
         Override {
             value,
             by: self.by.clone(),
-            since: self.at,
             node: Some(self.node.clone()),
+            since: self.at,
             reason: reason.cloned(),
             until,
         }

@@ -21,6 +21,7 @@ mod keep;
 mod limits;
 mod link;
 mod ops;
+pub mod purge;
 mod resolve;
 mod resp;
 mod scripts;
@@ -192,12 +193,12 @@ impl Client {
         }
     }
 
-    /// Puts an announcement into the queue.
     /// Each connection, and whether it works.
     pub(super) fn connections(&self) -> [(&'static str, bool); 3] {
         Connection::ALL.map(|connection| (connection.label(), self.plane.health.fault(connection).is_none()))
     }
 
+    /// Puts an announcement into the queue.
     pub(super) fn announce(&self, topic: Topic, to: Option<&NodeId>, kind: &str, payload: &Bytes) -> bool {
         let plane = &self.plane;
         let Some(sequence) = plane.sequences.get(topic as usize) else {
