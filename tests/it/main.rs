@@ -29,6 +29,8 @@ mod cli;
 mod cluster_config;
 mod cluster_kit;
 mod cluster_members;
+mod cluster_operator;
+mod cluster_purge;
 mod cluster_redis;
 mod cluster_sentinel;
 mod cluster_sessions;
