@@ -125,7 +125,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/api/v1/clustering/failover/config" VIEWER clustering::failover_config, [], "When endpoints of each upstream are taken for failed, and what is done about it";
     put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts. `latency_ms` and `quorum` are refused: no latency takes an endpoint out, and one gateway decides for itself";
     get "/api/v1/clustering/failover/history" VIEWER clustering::failover_history, FEED, "Endpoints that went and came: what found out, how fast, what it cost; the oldest first";
-    get "/api/v1/clustering/verdicts" VIEWER clustering::verdicts, [], "Endpoints that some gateway holds for down, with who does and how many vote";
+    get "/api/v1/clustering/verdicts" VIEWER clustering::verdicts, [], "Endpoints that some gateway holds for down, with who does and how many vote; and of those whose probes are shared (health.share), who probes them";
     get "/api/v1/clustering/failover/test" VIEWER drills::list, LIST, "Reports of fail-over drills, the latest first";
     post "/api/v1/clustering/failover/test" OPERATOR drills::begin, ["dry_run"], "A fail-over drill at an endpoint: `simulate` tells what would be, `drain` gives it nothing new for a while, `blackhole` swallows attempts of requests that carry the mark of the answer in X-Tidegate-Drill, and of a share of all; it ends by itself";
     get "/api/v1/clustering/failover/test/{id}" VIEWER drills::one, [], "The report of one drill";

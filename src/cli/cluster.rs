@@ -74,7 +74,7 @@ fn purge(args: &PurgeArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCo
         },
     };
     let mut cluster = match loaded {
-        Ok(loaded) => loaded.config.cluster.clone(),
+        Ok(loaded) => loaded.config.cluster,
         Err(rejected) => {
             complain(&render::text(&rejected.diagnostics, colours()));
             return Ok(ExitCode::from(EXIT_USAGE));

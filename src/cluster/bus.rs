@@ -3,6 +3,7 @@
 
 use super::counters::Counters;
 use super::embedded::Embedded;
+use super::envelope::{UNDERSTOOD, Versions};
 use super::limits::take::{BucketId, Take, Taken};
 use super::listener::{Ears, Listener};
 use super::names::NodeId;
@@ -155,6 +156,31 @@ impl Bus {
     /// From now on it is known by this.
     pub(crate) fn known_as(&self, node: NodeId) {
         self.shared.known_as.store(Arc::new(node));
+    }
+
+    /// The versions of announcements that this node understands.
+    #[must_use]
+    pub fn versions(&self) -> Versions {
+        match &self.body {
+            Body::Embedded(_) => UNDERSTOOD,
+            Body::Redis(body) => body.versions(),
+        }
+    }
+
+    /// The version that it speaks.
+    #[must_use]
+    pub fn spoken(&self) -> u8 {
+        match &self.body {
+            Body::Embedded(_) => UNDERSTOOD.greatest,
+            Body::Redis(body) => body.spoken(),
+        }
+    }
+
+    /// From now on it speaks this one.
+    pub(crate) fn speak(&self, version: u8) {
+        if let Body::Redis(body) = &self.body {
+            body.speak(version);
+        }
     }
 
     #[must_use]

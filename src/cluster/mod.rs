@@ -17,6 +17,7 @@
 //! | [`redis`] | the body over Redis |
 //! | [`membership`] | who is there: joins, leaves, suspicions |
 //! | [`record`] | what a node tells of itself |
+//! | [`speech`] | which version of announcements is spoken |
 //! | [`limits`] | requests counted against limits, here or on all gateways together |
 
 pub mod bus;
@@ -29,6 +30,7 @@ pub mod membership;
 pub mod names;
 pub mod record;
 pub mod redis;
+pub mod speech;
 pub mod state;
 pub mod store;
 pub mod window;

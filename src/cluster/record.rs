@@ -1,6 +1,6 @@
 //! What a node tells of itself with every beat.
 
-use super::envelope;
+use super::envelope::Versions;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +44,9 @@ impl Default for Record {
             zone: String::new(),
             admin: String::new(),
             started: 0,
-            envelope_min: *envelope::UNDERSTOOD.start(),
-            envelope_max: *envelope::UNDERSTOOD.end(),
+            // Who tells of none understands what there was first.
+            envelope_min: 1,
+            envelope_max: 1,
             config: 0,
             workers: 0,
             connections: 0,
@@ -57,6 +58,14 @@ impl Default for Record {
 }
 
 impl Record {
+    #[must_use]
+    pub const fn understands(&self) -> Versions {
+        Versions {
+            least: self.envelope_min,
+            greatest: self.envelope_max,
+        }
+    }
+
     #[must_use]
     pub fn encode(&self) -> Bytes {
         serde_json::to_vec(self).unwrap_or_default().into()

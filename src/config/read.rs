@@ -459,6 +459,7 @@ fn health(t: &Table) -> Option<Health> {
         fall: t.get("fall")?,
         jitter: t.get("jitter")?,
         initial: chosen(t, "initial")?,
+        share: t.get("share")?,
     })
 }
 

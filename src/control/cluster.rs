@@ -6,7 +6,7 @@
 mod beat;
 
 use crate::cluster::bus::Bus;
-use crate::cluster::envelope::Key;
+use crate::cluster::envelope::{Key, UNDERSTOOD, Versions};
 use crate::cluster::membership::Member;
 use crate::cluster::names::{Names, NodeId};
 use crate::cluster::record::Record;
@@ -144,7 +144,23 @@ pub fn options(config: &model::Cluster) -> Result<Option<Options>, Vec<Diagnosti
         access,
         names: Names::new(&config.prefix, &config.name),
         key: config.key.as_ref().map(|secret| Key::new(secret.0.as_bytes())),
+        versions: versions(),
     }))
+}
+
+/// The versions of announcements that this gateway understands.
+#[cfg(not(feature = "faults"))]
+const fn versions() -> Versions {
+    UNDERSTOOD
+}
+
+/// A test may have a gateway that understands others, such as `1-2`: one of the next version.
+#[cfg(feature = "faults")]
+fn versions() -> Versions {
+    let asked = std::env::var("TIDEGATE_FAULT_ENVELOPES").ok();
+    let range = asked.as_deref().and_then(|asked| asked.split_once('-'));
+    let read = range.and_then(|(least, greatest)| Some((least.parse().ok()?, greatest.parse().ok()?)));
+    read.map_or(UNDERSTOOD, |(least, greatest)| Versions { least, greatest })
 }
 
 fn secure(config: &model::Cluster) -> Result<Secure, Vec<Diagnostic>> {

@@ -11,6 +11,7 @@ use super::listeners::{BoundListener, Listeners, Moves};
 use super::rebalance::Rebalances;
 use super::services::Services;
 use super::sharing::health::Opinions;
+use super::sharing::probing::Probing;
 use super::workers::{WorkerView, Workers};
 use crate::config::Loaded;
 use crate::net::listen::{Address, Socket, SocketFile};
@@ -138,6 +139,8 @@ pub struct Gateway {
     pub drills: Drills,
     /// What other gateways say of the endpoints.
     pub opinions: Opinions,
+    /// Probes that gateways make for each other.
+    pub probing: Probing,
     /// What registered itself.
     pub services: Services,
     pub rebalances: Rebalances,
@@ -197,6 +200,7 @@ impl Gateway {
             drains: Drains::default(),
             drills: Drills::default(),
             opinions: Opinions::default(),
+            probing: Probing::default(),
             services: parts.services,
             rebalances: Rebalances::default(),
             failovers: parts.failovers,

@@ -12,11 +12,11 @@ use super::overriding;
 use super::reload::{self, Reloaded, Reloader, Watched};
 use super::systemd;
 use super::tunnels;
+use crate::base::clock::calendar;
 use crate::config::model::{LogFormat, LogLevel};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::log::{LogControl, Style};
 use crate::telemetry::metrics::ReloadResult;
-use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl Mutator {
 
     fn follow_ends(&mut self) {
         let overrides = self.gateway.overrides.load();
-        self.ends.follow(&overrides, Timestamp::now(), Instant::now());
+        self.ends.follow(&overrides, calendar(), Instant::now());
     }
 
     /// Takes back the overrides whose time is over.

@@ -8,10 +8,10 @@ use super::failover::{FailOver, Trigger};
 use super::gateway::{Gateway, Phase};
 use super::overrides::{self, Asked, EndpointWish, Wish, departed, expiry, file, pieces};
 use super::status;
+use crate::base::clock::calendar;
 use crate::config::diagnostic::Diagnostic;
 use crate::snapshot;
 use crate::upstream::shared::{AdminState, EndpointKey, EndpointPlan, Overrides, UpstreamPlan};
-use jiff::Timestamp;
 use std::sync::Arc;
 
 /// Does what the command asks, or says what it would do. Only the mutator calls it: nobody else changes what is
@@ -22,7 +22,7 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
     let asked = Asked {
         by: command.actor.to_string(),
         node: gateway.cluster.bus.node().configured().to_owned(),
-        at: Timestamp::now(),
+        at: calendar(),
     };
     let after = match &command.action {
         Action::ChangeEndpoint { endpoint, wish } => {

@@ -3,6 +3,7 @@
 
 pub mod alarm;
 pub mod frames;
+pub mod gather;
 pub mod listen;
 pub mod proxy_protocol;
 pub mod scratch;

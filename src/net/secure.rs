@@ -8,13 +8,14 @@
 mod session;
 
 use self::session::{Seal, Session, Sink};
+use super::gather;
 use super::scratch::LARGEST_READ;
 use super::transport::Transport;
 use super::unsent::Share;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, ServerConfig};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -34,6 +35,8 @@ const OPENED: usize = LARGEST_READ + (LARGEST_READ / RECORD + 2) * OVERHEAD + RE
 const MAX_HANDSHAKE: usize = 128 * 1024;
 /// Ciphertext of a message that may wait for its end after the handshake: a client has nothing long to say then.
 const MAX_WAITING: usize = 3 * RECORD;
+/// Wakes us for every byte.
+pub(super) const ANY: u32 = 1;
 /// Read at once during a handshake.
 const HANDSHAKE_READ: usize = RECORD;
 
@@ -64,6 +67,10 @@ pub struct Secure {
     plain: Vec<u8>,
     /// How much of it is gone.
     taken: usize,
+    /// Bytes that the next read shall wait for.
+    least: u32,
+    /// Bytes that the kernel wakes us for.
+    wakes_at: Cell<u32>,
     /// Ciphertext to be written before any other.
     outgoing: Vec<u8>,
     /// How much of it is gone.
@@ -121,6 +128,8 @@ impl Secure {
             incoming: seen,
             plain: Vec::new(),
             taken: 0,
+            least: ANY,
+            wakes_at: Cell::new(ANY),
             outgoing: Vec::new(),
             sent: 0,
             held: Share::new(),
@@ -195,12 +204,14 @@ impl Secure {
         if self.taken < self.plain.len() || self.peer_closed || self.failed {
             return Poll::Ready(Ok(()));
         }
+        self.wake_at(ANY);
         self.socket.poll_readable(cx)
     }
 
     /// Reads once; 0 is the end of the stream. Clients often leave without saying so in TLS; a message that was
     /// cut by that is known by its own framing.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let least = std::mem::replace(&mut self.least, ANY);
         loop {
             if self.taken < self.plain.len() {
                 return Poll::Ready(Ok(self.take_plain(into)));
@@ -219,6 +230,7 @@ impl Secure {
                     self.write_no_more();
                     continue;
                 }
+                self.wake_at(least);
                 return Poll::Pending;
             };
             match read? {
@@ -229,6 +241,29 @@ impl Secure {
                     return Poll::Ready(Ok(0));
                 }
             }
+        }
+    }
+
+    /// See [`Transport::gather`].
+    pub const fn gather(&mut self, least: u32) {
+        self.least = least;
+    }
+
+    /// See [`Transport::is_gathering`].
+    #[must_use]
+    pub const fn is_gathering(&self) -> bool {
+        self.wakes_at.get() != ANY
+    }
+
+    /// Has the kernel wake us for so many bytes.
+    pub fn wake_at(&self, bytes: u32) {
+        if self.wakes_at.get() == bytes {
+            return;
+        }
+        if let Transport::Tcp(stream) = &self.socket
+            && gather::wake_at(stream, bytes).is_ok()
+        {
+            self.wakes_at.set(bytes);
         }
     }
 

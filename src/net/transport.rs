@@ -1,6 +1,6 @@
 //! A byte stream to a client or an endpoint.
 
-use super::secure::Secure;
+use super::secure::{ANY, Secure};
 use rustix::net::RecvFlags;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -87,6 +87,36 @@ impl Transport {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
             Self::Tls(secure) => secure.poll_drain(cx),
+        }
+    }
+
+    /// Whether it is TLS.
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Has the next read, if it finds nothing, wait for so many bytes; see [`super::gather`]. Only over TLS: what is
+    /// not sealed comes in large pieces by itself.
+    pub const fn gather(&mut self, least: u32) {
+        if let Self::Tls(secure) = self {
+            secure.gather(least);
+        }
+    }
+
+    /// Whether it waits for more than any byte.
+    #[must_use]
+    pub const fn is_gathering(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(secure) => secure.is_gathering(),
+        }
+    }
+
+    /// Waits for any byte from now on.
+    pub fn gather_no_more(&mut self) {
+        if let Self::Tls(secure) = self {
+            secure.wake_at(ANY);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::message::framing::BodyKind;
 use crate::message::grpc::{self, Code};
 use crate::message::token::{Reject, Token};
 use crate::net::frames::Outbound;
+use crate::net::gather::{self, Gather};
 use crate::net::scratch::{FIRST_READ, ReadSize};
 use crate::net::source::Source;
 use crate::net::splice::{self, Splice};
@@ -135,6 +136,8 @@ pub(super) struct Flow {
     size: ReadSize,
     /// Set while a large body goes past user space.
     splice: Option<Box<Splice>>,
+    /// Set while a large body comes in many pieces.
+    gather: Option<Box<Gather>>,
     /// Bytes that left the source and did not all reach the sink.
     in_pipe: u64,
     /// Bytes of payload allowed; 0: any.
@@ -156,6 +159,7 @@ impl Flow {
             framing,
             size: ReadSize::default(),
             splice: None,
+            gather: None,
             in_pipe: 0,
             most: 0,
             kept: None,
@@ -539,6 +543,21 @@ impl Flow {
         Poll::Ready(Ok(usize::try_from(whole).unwrap_or(usize::MAX)))
     }
 
+    /// Has a large body come in pieces worth waking up for.
+    fn gathers<S: Source>(&mut self, from: &mut S) {
+        let Some(left) = self.decoder.remaining() else {
+            return;
+        };
+        if left < gather::WORTHWHILE {
+            return;
+        }
+        if let Some(wire) = from.wire()
+            && wire.transport.is_sealed()
+        {
+            self.gather.get_or_insert_default().ask(wire);
+        }
+    }
+
     /// One read, written on at once. Returns its size.
     fn read<S: Source>(
         &mut self,
@@ -547,13 +566,21 @@ impl Flow {
         to: &mut Wire,
     ) -> Poll<Result<usize, FlowError>> {
         let size = self.size.get();
+        self.gathers(from);
         let mut writing = Context::from_waker(cx.waker());
         let mut to = ToWire::new(to, &mut writing);
-        let read = ready!(from.poll_more(cx, size, |bytes| match self.feed(bytes, &mut to) {
+        let read = from.poll_more(cx, size, |bytes| match self.feed(bytes, &mut to) {
             Ok(used) => (used, Ok(bytes.len())),
             Err(error) => (bytes.len(), Err(error)),
-        }));
-        match read.map_err(FlowError::Read)? {
+        });
+        if let (Some(gather), Some(wire)) = (&mut self.gather, from.wire()) {
+            if read.is_pending() {
+                gather.wait(cx, wire);
+            } else {
+                gather.read();
+            }
+        }
+        match ready!(read).map_err(FlowError::Read)? {
             Some(moved) => {
                 let moved = moved?;
                 if moved == size && !to.wire.has_unsent() {

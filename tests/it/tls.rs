@@ -1,6 +1,8 @@
 //! TLS on listeners: who is answered by which certificate, what is refused, and that requests come and go.
 
 use crate::gateway;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use testkit::tls::{Kind, der};
 use testkit::{Backend, Broken, Builder, Ca, Conn, Gateway, Leaf, Reply, TlsClient, eventually, pattern};
 
@@ -165,6 +167,46 @@ fn bodies_of_every_size_pass_whole_both_ways() {
             conn.send(&body);
             assert_eq!(conn.response().text(), size.to_string());
         }
+    }
+}
+
+#[test]
+fn an_upload_that_pauses_is_passed_on_as_far_as_it_came() {
+    const WHOLE: usize = 4 << 20;
+    let ca = Ca::default();
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let counted = arrived.clone();
+    let backend = Backend::script(move |conn, _| {
+        while let Ok(head) = conn.try_request_head() {
+            let length = head
+                .header("content-length")
+                .map_or(0, |length| length.parse().unwrap());
+            counted.store(0, SeqCst);
+            while counted.load(SeqCst) < length {
+                let Ok(some) = conn.try_read_some() else { return };
+                counted.fetch_add(some.len(), SeqCst);
+            }
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+        }
+    });
+    let gateway = one(&backend, &ca);
+    let mut conn = TlsClient::trusting(&ca).build().connect(gateway.web(), "a.test");
+    // The second upload finds the connection as the first one left it.
+    for _ in 0..2 {
+        conn.send(format!(
+            "POST /up HTTP/1.1\r\nHost: a.test\r\nContent-Length: {WHOLE}\r\n\r\n"
+        ));
+        let mut sent = 0;
+        for piece in [1 << 20, 1, 70_000, 1 << 20, 1000] {
+            conn.send(vec![b'x'; piece]);
+            sent += piece;
+            eventually("the endpoint has all that was sent", || {
+                arrived.load(SeqCst) == sent
+            });
+        }
+        conn.send(vec![b'x'; WHOLE - sent]);
+        assert_eq!(conn.response().text(), "hi");
+        assert_eq!(ask(&mut conn, "a.test").text(), "hi");
     }
 }
 

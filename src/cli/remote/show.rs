@@ -552,7 +552,7 @@ mod tests {
         ] {
             assert!(text.contains(told), "{told:?} is not in:\n{text}");
         }
-        let mut among_others = stats.clone();
+        let mut among_others = stats;
         among_others["cluster"] = json!({ "mode": true });
         let text = status(&among_others);
         assert!(

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::embedded::Memory;
-use crate::cluster::envelope::Key;
+use crate::cluster::envelope::{Key, UNDERSTOOD};
 use crate::cluster::listener::{Cause, Heard};
 use crate::cluster::names::Names;
 use crate::cluster::redis::{Access, Login, Options};
@@ -48,6 +48,7 @@ fn options(redis: &Redis, key: Option<&str>) -> Options {
         access,
         names: Names::new("tidegate", "test"),
         key: key.map(|key| Key::new(key.as_bytes())),
+        versions: UNDERSTOOD,
     }
 }
 
@@ -422,7 +423,7 @@ fn what_was_missed_is_told_and_what_comes_twice_is_heard_once() {
                 kind: "k".into(),
                 payload: b"p",
             };
-            let bytes = envelope.encode("hlt", None).unwrap();
+            let bytes = envelope.encode(1, "hlt", None).unwrap();
             assert_eq!(
                 redis
                     .try_ask_bytes(&[b"PUBLISH", b"tidegate:1:test:hlt", &bytes])

@@ -4,6 +4,7 @@ use super::take::{Take, Taken, step};
 use super::*;
 use crate::base::task;
 use crate::cluster::embedded::Memory;
+use crate::cluster::envelope::UNDERSTOOD;
 use crate::cluster::names::{Names, NodeId};
 use crate::cluster::redis::{Access, Login, Options};
 use crate::cluster::state::Condition;
@@ -41,6 +42,7 @@ fn over(redis: &Redis, kind: RedisKind, node: &str) -> Bus {
         access,
         names: Names::new("tidegate", "test"),
         key: None,
+        versions: UNDERSTOOD,
     };
     Bus::redis(options, id(node), 1)
 }

@@ -1,11 +1,13 @@
 //! The task that keeps this gateway's record alive, hears who else is there, and writes down what changes.
 
 use super::{Cluster, View};
+use crate::base::clock;
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::{Heard, Message};
 use crate::cluster::membership::{Change, Member, Membership};
 use crate::cluster::names::NodeId;
 use crate::cluster::record::Record;
+use crate::cluster::speech::Speech;
 use crate::cluster::state::{BusState, Condition, Reason};
 use crate::cluster::store::{Beat, Beating, LeaseView, StoreError};
 use crate::config::model::DuplicateNode;
@@ -14,6 +16,7 @@ use crate::control::gateway::Phase;
 use crate::telemetry::events::Severity;
 use crate::telemetry::process::ProcessStats;
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,6 +29,9 @@ const JOIN: &str = "join";
 const LEAVE: &str = "leave";
 /// A node whose own tasks come later than this is too slow to judge others.
 const LATE: Duration = Duration::from_millis(500);
+/// How long all have to understand a version of announcements before it is spoken, in times that a gateway has until
+/// it is gone.
+const RAISE: u32 = 5;
 /// Least time between beats that others ask for by coming and going.
 const HURRY: Duration = Duration::from_millis(100);
 
@@ -87,6 +93,9 @@ struct Beats<'a> {
     gateway: &'a Gateway,
     cluster: &'a Cluster,
     membership: Membership,
+    speech: Speech,
+    /// How far this machine's date was from the others' when that was last told.
+    clock: SignedDuration,
     /// The id that is wanted.
     own: NodeId,
     beat: u64,
@@ -112,6 +121,8 @@ impl<'a> Beats<'a> {
         Self {
             gateway,
             cluster,
+            speech: Speech::new(cluster.bus.versions(), pace.gone_after * RAISE),
+            clock: SignedDuration::ZERO,
             membership: Membership::new(&own, cluster.bus.incarnation(), pace.heartbeat, pace.gone_after),
             own,
             beat: 0,
@@ -162,6 +173,7 @@ impl<'a> Beats<'a> {
             self.cpu = (now, cpu);
         }
         let labels = &self.cluster.labels;
+        let versions = self.cluster.bus.versions();
         let admin = self
             .gateway
             .admin_socket()
@@ -179,6 +191,8 @@ impl<'a> Beats<'a> {
             connections: self.gateway.board.connections() as u64,
             load: self.load,
             draining: self.gateway.phase() == Phase::Draining,
+            envelope_min: versions.least,
+            envelope_max: versions.greatest,
             voting: self.late_until.is_none_or(|until| now >= until),
             ..Record::default()
         }
@@ -300,10 +314,40 @@ impl<'a> Beats<'a> {
         self.config = beat.config;
         let changes = self.membership.hear(Instant::now(), &beat.members);
         self.write_down(changes);
+        self.speak();
+        self.compare_clocks(beat.now);
         let taken_part = self.duplicate.is_none() || self.cluster.pace.duplicate == DuplicateNode::Rename;
         if !self.joined && taken_part {
             self.joined = self.cluster.bus.announce(Topic::Members, JOIN, &Bytes::new());
         }
+    }
+
+    /// Says things so that all who are there understand them.
+    fn speak(&mut self) {
+        let members = self.membership.members().values();
+        let others = members.map(|member| member.record.understands());
+        let version = self.speech.with(Instant::now(), others);
+        self.cluster.bus.speak(version);
+    }
+
+    /// Goes by the date of the store where this machine's is another, and tells of it once.
+    fn compare_clocks(&mut self, there: Timestamp) {
+        let ahead = clock::calendar_is(there).unwrap_or_default();
+        let moved = (ahead - self.clock).unsigned_abs() >= clock::NEAR;
+        if !moved {
+            return;
+        }
+        self.clock = ahead;
+        if ahead.is_zero() {
+            let text = "the clock of this machine agrees with that of the store again".to_owned();
+            return self.note(Severity::Info, "cluster.clock", text);
+        }
+        let way = if ahead.is_positive() { "ahead of" } else { "behind" };
+        let text = format!(
+            "the clock of this machine is {:.1} s {way} that of the store: what gateways share goes by the store's",
+            ahead.unsigned_abs().as_secs_f64()
+        );
+        self.note(Severity::Warning, "cluster.clock", text);
     }
 
     fn lapse(&mut self) {

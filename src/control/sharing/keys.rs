@@ -6,6 +6,7 @@
 //! and open for as long again, so that a session begun on one gateway is resumed on any.
 
 use super::seal::Seal;
+use crate::base::clock::calendar;
 use crate::cluster::bus::Topic;
 use crate::cluster::store::{Entry, Lease, Table, Written};
 use crate::control::gateway::Gateway;
@@ -245,7 +246,7 @@ impl Keeper<'_> {
         let Some(sealed) = self.seal.seal(key, &plain) else {
             return;
         };
-        let revision = super::moment(Timestamp::now()).max(before.map_or(0, |before| before.revision + 1));
+        let revision = super::moment(calendar()).max(before.map_or(0, |before| before.revision + 1));
         let bus = &self.gateway.cluster.bus;
         let written = bus
             .put_fenced(Table::KEYS, key, Bytes::from(sealed), revision, &lease)

@@ -22,6 +22,8 @@ pub struct ClusterStatus {
     /// Another gateway has its id.
     pub duplicate: bool,
     pub bus: BusState,
+    /// Version of the announcements that this one makes: the greatest that all who are there understand.
+    pub speaks: u8,
     /// Whether what is told of the others is about now; otherwise it is the last that was known.
     pub fresh: bool,
     pub members: Vec<MemberStatus>,
@@ -98,6 +100,7 @@ impl ClusterStatus {
             incarnation: cluster.bus.incarnation(),
             duplicate: view.duplicate.is_some(),
             bus: cluster.bus.state(),
+            speaks: cluster.bus.spoken(),
             fresh: view.fresh,
             members,
             leases: view

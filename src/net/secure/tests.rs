@@ -1,4 +1,6 @@
 use super::*;
+use low_water::LowWater;
+use nix::sys::socket::GetSockOpt;
 use proptest::prelude::*;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -30,9 +32,9 @@ static CONFIGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new
 });
 
 /// A client on a thread of its own, whose `play` gets the session and the socket.
-fn client<T: Send + 'static>(
-    socket: Blocking,
-    play: impl FnOnce(&mut ClientConnection, &mut Blocking) -> T + Send + 'static,
+fn client<S: Read + Write + Send + 'static, T: Send + 'static>(
+    socket: S,
+    play: impl FnOnce(&mut ClientConnection, &mut S) -> T + Send + 'static,
 ) -> std::thread::JoinHandle<T> {
     std::thread::spawn(move || {
         let mut socket = socket;
@@ -144,6 +146,52 @@ async fn an_idle_session_owns_no_buffer() {
     assert!(!secure.stirs());
     drop(secure);
     peer.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_wait_for_many_bytes_is_over_with_the_next_for_any() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let near = listener.accept().unwrap().0;
+    near.set_nonblocking(true).unwrap();
+    let watched = near.try_clone().unwrap();
+    let wakes_at = || LowWater.get(&watched).unwrap();
+    let near = Transport::Tcp(tokio::net::TcpStream::from_std(near).unwrap());
+    let peer = client(far, |session, socket| {
+        rustls::Stream::new(session, socket).read(&mut [0]).unwrap_or(0)
+    });
+    let mut secure = accepted(near).await;
+    assert!(finds_nothing(&mut secure).await);
+    assert_eq!(wakes_at(), ANY);
+    for as_told in [true, false] {
+        secure.gather(gather::LEAST);
+        assert!(finds_nothing(&mut secure).await);
+        assert_eq!(wakes_at(), gather::LEAST);
+        assert!(secure.is_gathering());
+        if as_told {
+            assert!(finds_nothing(&mut secure).await);
+        } else {
+            poll_fn(|cx| Poll::Ready(secure.poll_readable(cx).is_pending())).await;
+        }
+        assert_eq!(wakes_at(), ANY);
+        assert!(!secure.is_gathering());
+    }
+    drop(secure);
+    peer.join().unwrap();
+}
+
+async fn finds_nothing(secure: &mut Secure) -> bool {
+    poll_fn(|cx| Poll::Ready(secure.poll_read(cx, &mut [0; 100]).is_pending())).await
+}
+
+mod low_water {
+    use nix::libc;
+    use nix::sys::socket::sockopt::GetStruct;
+
+    #[derive(Clone, Copy)]
+    pub(super) struct LowWater;
+
+    nix::getsockopt_impl!(LowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, u32, GetStruct<u32>);
 }
 
 #[tokio::test]

@@ -179,6 +179,7 @@ families! {
         REBALANCE_ASKED "tidegate_upstream_rebalance_asked" Gauge ["upstream"] "Tunnels asked to go so far because an endpoint joined; absent unless some are.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
         HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed, grpc (its health service says another word than SERVING).";
+        HEALTH_PROBES_SKIPPED "tidegate_health_probes_skipped_total" Counter ["upstream" "endpoint"] "Probes left out because other gateways of the cluster made them (health.share).";
         HEALTH_PROBE_DURATION "tidegate_health_probe_seconds" Histogram ["upstream" "endpoint"] "How long probes took that passed, connecting included.";
         UPSTREAM_UNVERIFIED "tidegate_upstream_tls_unverified" Gauge ["upstream"] "1 where endpoints are spoken to by TLS and need not prove who they are (tls.verify = false), 0 where they must; absent in the clear.";
         UPSTREAM_FAIL_OPEN "tidegate_upstream_fail_open" Gauge ["upstream"] "1 while no endpoint is well and requests are sent to them all the same.";
