@@ -3,11 +3,13 @@
 mod change;
 mod client;
 mod cluster;
+mod forget;
 mod published;
 mod show;
 mod tunnels;
 
 pub(super) use change::{BalanceArgs, DrainArgs, UndrainArgs, balance, drain, undrain};
+pub(super) use forget::{ForgetArgs, forget};
 pub(super) use published::{PublishArgs, RollbackArgs, UnpublishArgs, VersionsArgs};
 pub(super) use published::{publish, rollback, unpublish, versions};
 pub(super) use tunnels::{TunnelsArgs, tunnels};

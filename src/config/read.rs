@@ -602,6 +602,8 @@ fn cluster(t: &Table) -> Option<Cluster> {
         gone_after,
         duplicate: chosen(t, "duplicate")?,
         config: chosen(t, "config")?,
+        ping: t.get("ping")?,
+        advertise: t.get("advertise"),
         labels: Labels {
             role: label("role"),
             region: label("region"),

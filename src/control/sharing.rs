@@ -43,11 +43,12 @@ const KIND: &str = "entry";
 pub fn start(gateway: &Arc<Gateway>, commands: &Commands) {
     // Also alone: versions, and the way back to one, are of use to one gateway too.
     task::spawn(config::run(Arc::clone(gateway), commands.clone()));
+    // One alone has a log too, so that whoever asks for the cluster's need not know.
+    task::spawn(events::run(Arc::clone(gateway)));
     if gateway.cluster.bus.is_embedded() {
         return;
     }
     task::spawn(overrides::run(Arc::clone(gateway), commands.clone()));
-    task::spawn(events::run(Arc::clone(gateway)));
     task::spawn(health::run(Arc::clone(gateway)));
     task::spawn(probing::run(Arc::clone(gateway)));
     task::spawn(services::run(Arc::clone(gateway)));

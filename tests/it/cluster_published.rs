@@ -395,7 +395,7 @@ fn a_gateway_on_its_own_has_versions_too() {
         "{ran:?}"
     );
     a.serves("one");
-    cli(&a.gateway, &["publish", &file("two"), "--expected", "1"]).expect(0);
+    let _done = cli(&a.gateway, &["publish", &file("two"), "--expected", "1"]).expect(0);
     let ran = cli(&a.gateway, &["publish", &file("three"), "--expected", "1"]).expect(1);
     assert!(ran.stderr.contains("version 2 is in force, not 1"), "{ran:?}");
     let ran = cli(&a.gateway, &["versions"]).expect(0);
@@ -412,7 +412,7 @@ fn a_gateway_on_its_own_has_versions_too() {
         ran.stderr.contains("cluster version 3:4:1: routes[0].respnod"),
         "{ran:?}"
     );
-    cli(&a.gateway, &["rollback", "1"]).expect(0);
+    let _done = cli(&a.gateway, &["rollback", "1"]).expect(0);
     a.serves("one");
     assert_eq!(a.gateway.stop(), Some(0));
     // It goes on with what was in force, under its number.
@@ -425,7 +425,7 @@ fn a_gateway_on_its_own_has_versions_too() {
         let told = again.gateway.admin_get("/api/v1/config/versions").json();
         told["versions"][0]["version"] == 3
     });
-    cli(&again.gateway, &["unpublish"]).expect(0);
+    let _done = cli(&again.gateway, &["unpublish"]).expect(0);
     again.serves("own");
 }
 

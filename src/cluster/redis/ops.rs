@@ -11,8 +11,8 @@ use crate::cluster::listener::Cause;
 use crate::cluster::names::NodeId;
 use crate::cluster::state::Reason;
 use crate::cluster::store::{
-    Beat, Beating, Entry, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENTS, MAX_LEASES, MAX_MEMBERS,
-    REMEMBERED, Seen, StoreError, Table, Written,
+    Beat, Beating, Entry, Forgotten, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENTS, MAX_LEASES,
+    MAX_MEMBERS, REMEMBERED, Seen, StoreError, Table, Written,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long an operation may take.
-const OPERATION: Duration = Duration::from_millis(500);
+pub(super) const OPERATION: Duration = Duration::from_millis(500);
 /// How long one that moves much may take.
 pub(super) const LARGE: Duration = Duration::from_secs(2);
 /// Entries that are asked for at once.
@@ -57,6 +57,25 @@ impl Client {
         self.plane.wrote();
         self.plane.saw(&beat.generation);
         Ok(beat)
+    }
+
+    pub(in crate::cluster) async fn forget(
+        &self,
+        node: &NodeId,
+        dry_run: bool,
+    ) -> Result<Forgotten, StoreError> {
+        let keys = [self.key("mi")];
+        let goes: &[u8] = if dry_run { b"0" } else { b"1" };
+        let args = [node.as_str().as_bytes().to_vec(), goes.to_vec()];
+        let answer = self
+            .script(Connection::Commands, scripts::FORGET, &keys, &args, OPERATION)
+            .await?;
+        match answer.text() {
+            Some("alive") => Ok(Forgotten::Alive),
+            Some("gone") => Ok(Forgotten::Gone),
+            Some("unknown") => Ok(Forgotten::Unknown),
+            _ => Err(TROUBLED),
+        }
     }
 
     pub(in crate::cluster) async fn put(
@@ -239,6 +258,15 @@ impl Client {
             })
         });
         Ok(events.collect())
+    }
+
+    pub(in crate::cluster) async fn last_event(&self) -> Result<Option<String>, StoreError> {
+        let key = self.key("ev");
+        let args: [&[u8]; 6] = [b"XREVRANGE", key.as_bytes(), b"+", b"-", b"COUNT", b"1"];
+        let answer = self.call(Connection::Commands, &args, OPERATION).await?;
+        let last = answer.list().ok_or(TROUBLED)?.first();
+        let id = last.and_then(|event| event.list()?.first()?.text());
+        Ok(id.map(str::to_owned))
     }
 
     pub(super) async fn script(

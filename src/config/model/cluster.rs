@@ -1,6 +1,6 @@
 //! The gateway among others.
 
-use super::{Secret, UpstreamTls};
+use super::{ListenAddress, Secret, UpstreamTls};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +28,10 @@ pub struct Cluster {
     pub gone_after: Duration,
     pub duplicate: DuplicateNode,
     pub config: ConfigSource,
+    /// Gateways ask each other whether they live.
+    pub ping: bool,
+    /// Where others reach the admin listener; `None`: where it is.
+    pub advertise: Option<ListenAddress>,
     pub labels: Labels,
 }
 

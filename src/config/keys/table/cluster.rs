@@ -99,6 +99,20 @@ pub(super) const CLUSTER: &[Key] = &[
         "`follow`: what is published to the cluster (`tidegate config publish FILE`) takes the place of `dns`, `listeners`, `routes` and `upstreams` of this file, which serve until something is published and after it was taken back. The other sections, and variables of the environment, stay the gateway's own. What was in force last is kept in the state directory, and a start needs no Redis. `off`: the file alone counts.",
     )
     .restart(),
+    Key::new(
+        "ping",
+        Form::Bool,
+        "false",
+        "Ask other gateways directly whether they live, one question per heartbeat at the admin listener of each, so that members are known while the Redis is away. It takes `key`, which signs questions and answers, and an admin listener that the others reach. The 15 next ones are asked.",
+    )
+    .restart(),
+    Key::optional(
+        "advertise",
+        Form::Listen,
+        "\"10.0.0.1:9900\"",
+        "Where other gateways reach the admin listener of this one, for `ping`. Default: its own address.",
+    )
+    .restart(),
     Key::table("labels", LABELS, "What other gateways and operators see of this one."),
 ];
 
