@@ -405,7 +405,7 @@ fn a_gateway_on_its_own_has_versions_too() {
     );
     let ran = cli(&a.gateway, &["versions", "1"]).expect(0);
     assert_eq!(ran.stdout, saying("one"));
-    let bad = file("bad").clone();
+    let bad = file("bad");
     std::fs::write(&bad, saying("x").replace("respond", "respnod")).expect("file");
     let ran = cli(&a.gateway, &["publish", &bad]).expect(2);
     assert!(
