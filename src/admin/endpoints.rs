@@ -74,6 +74,7 @@ macro_rules! endpoints {
 
 const NOTHING: Need = Need::Nothing;
 const REGISTER: Need = Need::Register;
+const CLUSTER: Need = Need::Cluster;
 const LIST: [&str; 2] = ["limit", "cursor"];
 const TUNNELS: [&str; 7] = [
     "limit", "cursor", "listener", "route", "upstream", "endpoint", "client",
@@ -116,6 +117,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     post "/api/v1/tls/reload" ADMIN writes::reload_tls, ["dry_run"], "Reads certificates, keys and lists of revoked ones anew; bad ones are refused and the old ones kept";
     get "/cluster/status" VIEWER cluster::status, [], "This gateway in the cluster, as older scripts know it: serverId, status, connections, uptime in ms, clusterSize";
     get "/cluster/metrics" VIEWER cluster::metrics, [], "All gateways together, as older scripts know it: totalServers, totalConnections, averageLoad, recommendedAction, timestamp";
+    post "/cluster/ping" CLUSTER cluster::ping, [], "What gateways ask each other, signed by cluster.key (cluster.ping)";
     get "/api/v1/clustering/overview" VIEWER cluster::overview, [], "Gateways and endpoints together, their load, fail-overs, and how the bus is";
     get "/api/v1/clustering/nodes" VIEWER cluster::nodes, LIST, "Gateways of the cluster and the endpoints that this one knows, each with its kind and state";
     delete "/api/v1/clustering/nodes/{node_id}" ADMIN nodes::forget, ["dry_run", "overrides"], "Forgets a gateway that has left for good: its record, and with overrides=remove what was changed at run time on it, on all gateways; 409 while it lives";

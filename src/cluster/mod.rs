@@ -16,6 +16,7 @@
 //! | [`window`] | what was heard twice, and what was missed |
 //! | [`redis`] | the body over Redis |
 //! | [`membership`] | who is there: joins, leaves, suspicions |
+//! | [`ping`] | whether a gateway lives, asked of itself: question and answer as bytes |
 //! | [`record`] | what a node tells of itself |
 //! | [`speech`] | which version of announcements is spoken |
 //! | [`limits`] | requests counted against limits, here or on all gateways together |
@@ -28,6 +29,7 @@ pub mod limits;
 pub mod listener;
 pub mod membership;
 pub mod names;
+pub mod ping;
 pub mod record;
 pub mod redis;
 pub mod speech;

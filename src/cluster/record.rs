@@ -18,6 +18,8 @@ pub struct Record {
     pub zone: String,
     /// Where its admin API is; empty when it has none.
     pub admin: String,
+    /// Where it answers other gateways that ask whether it lives; empty when it does not.
+    pub ping: String,
     /// Milliseconds since 1970.
     pub started: i64,
     /// Versions of envelopes that it understands.
@@ -43,6 +45,7 @@ impl Default for Record {
             region: String::new(),
             zone: String::new(),
             admin: String::new(),
+            ping: String::new(),
             started: 0,
             // Who tells of none understands what there was first.
             envelope_min: 1,
@@ -85,6 +88,7 @@ impl Record {
             &mut record.region,
             &mut record.zone,
             &mut record.admin,
+            &mut record.ping,
         ];
         for text in texts {
             *text = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();

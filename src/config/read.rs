@@ -601,6 +601,8 @@ fn cluster(t: &Table) -> Option<Cluster> {
         heartbeat,
         gone_after,
         duplicate: chosen(t, "duplicate")?,
+        ping: t.get("ping")?,
+        advertise: t.get("advertise"),
         labels: Labels {
             role: label("role"),
             region: label("region"),

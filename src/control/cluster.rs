@@ -1,21 +1,25 @@
 //! The gateway among others. Started with it, asked by whoever wants to know, awaited by nobody who serves a request.
 //!
 //! [`beat`] keeps its record alive and finds out who is there; the bus itself is [`crate::cluster::Bus`], which holds
-//! everything that gateways share.
+//! everything that gateways share. [`ping`] asks the others themselves, for the time that the store is away.
 
 mod beat;
+pub mod ping;
 
 use crate::cluster::bus::Bus;
 use crate::cluster::envelope::{Key, UNDERSTOOD, Versions};
-use crate::cluster::membership::Member;
+use crate::cluster::membership::{Member, Peer};
 use crate::cluster::names::{Names, NodeId};
+use crate::cluster::ping::PingKey;
 use crate::cluster::record::Record;
 use crate::cluster::redis::{Access, Login, Options, Secure};
 use crate::cluster::store::LeaseView;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{self, DuplicateNode, Labels};
+use crate::config::model::{self, DuplicateNode, Labels, ListenAddress};
 use crate::tls::client::ClientTls;
 use arc_swap::ArcSwap;
+use ping::Pings;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,6 +42,8 @@ pub struct View {
     pub own: Record,
     /// The others, by what they are known by.
     pub members: Vec<Member>,
+    /// Those that are asked directly whether they live.
+    pub peers: Vec<Peer>,
     pub leases: Vec<LeaseView>,
     /// Version of the shared configuration; 0 for none.
     pub config: u64,
@@ -52,6 +58,9 @@ pub struct View {
 pub struct Cluster {
     pub name: String,
     pub bus: Bus,
+    /// How gateways ask each other whether they live, if they do.
+    pub pings: Option<Pings>,
+    advertised: Option<SocketAddr>,
     pace: Pace,
     labels: Labels,
     view: ArcSwap<View>,
@@ -75,6 +84,11 @@ impl Cluster {
         };
         Ok(Self {
             name: config.name.clone(),
+            pings: pings(config),
+            advertised: match config.advertise {
+                Some(ListenAddress::Tcp(address)) => Some(address),
+                Some(ListenAddress::Unix(_)) | None => None,
+            },
             bus,
             pace: Pace {
                 heartbeat: config.heartbeat,
@@ -116,6 +130,18 @@ impl Cluster {
     pub fn leave(&self) {
         self.leaving.send_replace(true);
     }
+}
+
+/// Where there is anybody to ask, and a key to know the answers by.
+fn pings(config: &model::Cluster) -> Option<Pings> {
+    let key = config
+        .key
+        .as_ref()
+        .filter(|_| config.ping && config.redis.is_some())?;
+    Some(Pings {
+        key: PingKey::new(key.0.as_bytes()),
+        counts: ping::Counts::default(),
+    })
 }
 
 /// What the bus over Redis needs; nothing for a cluster of one.

@@ -30,6 +30,7 @@ mod cluster_config;
 mod cluster_detection;
 mod cluster_kit;
 mod cluster_members;
+mod cluster_ping;
 mod cluster_operator;
 mod cluster_probing;
 mod cluster_purge;

@@ -1,6 +1,6 @@
 //! The gateway among others.
 
-use super::{Secret, UpstreamTls};
+use super::{ListenAddress, Secret, UpstreamTls};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +27,10 @@ pub struct Cluster {
     pub heartbeat: Duration,
     pub gone_after: Duration,
     pub duplicate: DuplicateNode,
+    /// Gateways ask each other whether they live.
+    pub ping: bool,
+    /// Where others reach the admin listener; `None`: where it is.
+    pub advertise: Option<ListenAddress>,
     pub labels: Labels,
 }
 

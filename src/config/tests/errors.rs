@@ -477,7 +477,7 @@ fn checks_that_contradict_themselves_are_told() {
     );
     assert_eq!(
         warnings(&health("share = true")),
-        ["7:22 upstreams.app.health.share: there is no `cluster.redis`, and nobody to share probes with"]
+        ["7:20 upstreams.app.health.share: there is no `cluster.redis`, and nobody to share probes with"]
     );
     assert_eq!(
         warnings(&health("interval = '1s', fast_interval = '2s'")),

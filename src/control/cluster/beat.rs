@@ -1,5 +1,6 @@
 //! The task that keeps this gateway's record alive, hears who else is there, and writes down what changes.
 
+use super::ping::{self, Heard as Asked};
 use super::{Cluster, View};
 use crate::base::clock;
 use crate::cluster::bus::Topic;
@@ -13,6 +14,7 @@ use crate::cluster::store::{Beat, Beating, LeaseView, StoreError};
 use crate::config::model::DuplicateNode;
 use crate::control::Gateway;
 use crate::control::gateway::Phase;
+use crate::net::listen::Address;
 use crate::telemetry::events::Severity;
 use crate::telemetry::process::ProcessStats;
 use bytes::Bytes;
@@ -21,7 +23,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 /// Announced when a node comes and when it goes.
@@ -48,6 +50,8 @@ pub async fn run(gateway: Arc<Gateway>) {
     // Those who beat together would be late together.
     ticks.reset_after(cluster.pace.heartbeat.mul_f64(fastrand::f64()));
     beats.beat().await;
+    let (heard, mut answers) = mpsc::channel(ping::BEHIND);
+    let _asking = ping::start(&gateway, heard);
     loop {
         let lapse = beats.membership.next().map(tokio::time::Instant::from_std);
         // What is not judged now, for we are deaf, is not to be looked at all the time.
@@ -64,6 +68,7 @@ pub async fn run(gateway: Arc<Gateway>) {
                 Some(Heard::Gap | Heard::Reset(_)) => beats.hurry().await,
                 None => return,
             },
+            Some(answer) = answers.recv() => beats.asked(answer),
             () = sleep_until(lapse.unwrap_or(far)), if lapse.is_some() => beats.lapse(),
             changed = state.changed() => {
                 if changed.is_err() {
@@ -174,18 +179,14 @@ impl<'a> Beats<'a> {
         }
         let labels = &self.cluster.labels;
         let versions = self.cluster.bus.versions();
-        let admin = self
-            .gateway
-            .admin_socket()
-            .borrow()
-            .as_ref()
-            .map(|admin| admin.bound.to_string());
+        let admin = self.gateway.admin_socket().borrow().clone();
         Record {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             role: labels.role.clone(),
             region: labels.region.clone(),
             zone: labels.zone.clone(),
-            admin: admin.unwrap_or_default(),
+            ping: self.reached_at(admin.as_ref().map(|admin| &admin.bound)),
+            admin: admin.map(|admin| admin.bound.to_string()).unwrap_or_default(),
             started: self.gateway.node.started.as_millisecond(),
             workers: workers as u64,
             connections: self.gateway.board.connections() as u64,
@@ -195,6 +196,18 @@ impl<'a> Beats<'a> {
             envelope_max: versions.greatest,
             voting: self.late_until.is_none_or(|until| now >= until),
             ..Record::default()
+        }
+    }
+
+    /// Where others ask this gateway whether it lives.
+    fn reached_at(&self, admin: Option<&Address>) -> String {
+        let Some(address) = admin.filter(|_| self.cluster.pings.is_some()) else {
+            return String::new();
+        };
+        match (self.cluster.advertised, address) {
+            (Some(advertised), _) => advertised.to_string(),
+            (None, Address::Tcp(address)) => address.to_string(),
+            (None, Address::Unix(_)) => String::new(),
         }
     }
 
@@ -232,6 +245,10 @@ impl<'a> Beats<'a> {
         self.cluster.view.store(Arc::new(View {
             own,
             members: self.membership.members().values().cloned().collect(),
+            peers: match self.cluster.pings {
+                Some(_) => self.membership.peers(),
+                None => Vec::new(),
+            },
             leases: self.leases.clone(),
             config: self.config,
             fresh: self.membership.fresh(Instant::now()),
@@ -315,10 +332,32 @@ impl<'a> Beats<'a> {
         let changes = self.membership.hear(Instant::now(), &beat.members);
         self.write_down(changes);
         self.speak();
-        self.compare_clocks(beat.now);
+        // What was said longer ago, to a process that stood still meanwhile, is no date of now.
+        if self.last.is_some_and(|asked| asked.elapsed() < clock::NEAR / 2) {
+            self.compare_clocks(beat.now);
+        }
         let taken_part = self.duplicate.is_none() || self.cluster.pace.duplicate == DuplicateNode::Rename;
         if !self.joined && taken_part {
             self.joined = self.cluster.bus.announce(Topic::Members, JOIN, &Bytes::new());
+        }
+    }
+
+    /// Another gateway answered our question, or did not.
+    fn asked(&mut self, heard: Asked) {
+        let now = Instant::now();
+        let change = match heard {
+            Asked::Answer(node, incarnation, record) => {
+                self.membership.answered(now, &node, incarnation, *record)
+            }
+            Asked::Nothing(node, incarnation, refused) => {
+                self.membership.missed(&node, incarnation, refused);
+                None
+            }
+        };
+        self.write_down(change.into_iter().collect());
+        // While the store is heard the beats show it.
+        if !self.membership.fresh(now) {
+            self.shown_again();
         }
     }
 

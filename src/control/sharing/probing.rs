@@ -5,7 +5,7 @@
 //! said at once, and everybody looks for itself. Rests are given for a second at a time and anew with each look: should
 //! this task stand still, everybody goes on probing by itself.
 
-use super::turns::{Seen, Turn, Turns, probers};
+use super::turns::{Seen, Turn, Turns};
 use crate::base::clock::Millis;
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::{Heard, Message};
@@ -397,18 +397,11 @@ impl<'a> Sharer<'a> {
         let connected = self.connected();
         let doubted = self.gateway.opinions.held_down();
         let mut changed = false;
+        let mut sharing: HashMap<u64, Vec<&str>> = HashMap::new();
         for shared in &mut self.shared {
-            let mut members: Vec<&str> = present
-                .iter()
-                .filter(|node| {
-                    let voice = self.voices.get(**node);
-                    voice.is_some_and(|voice| voice.shares.contains(&shared.share))
-                })
-                .copied()
-                .collect();
-            members.push(own.as_str());
-            members.sort_unstable();
-            members.dedup();
+            let members = sharing
+                .entry(shared.share)
+                .or_insert_with(|| members(&present, &self.voices, own.as_str(), shared.share));
             let (well, passed) = shared.own_view(now);
             let key = &shared.state.key;
             let endpoint = shared.endpoint;
@@ -418,7 +411,7 @@ impl<'a> Sharer<'a> {
                 &Seen {
                     endpoint,
                     own: own.as_str(),
-                    members: &members,
+                    members,
                     interval: shared.interval,
                     connected,
                     well,
@@ -454,20 +447,34 @@ impl<'a> Sharer<'a> {
 
     /// Tells whoever asks.
     fn show(&self) {
-        let own = self.gateway.cluster.bus.node();
-        let told = self.shared.iter().map(|shared| {
-            let members: Vec<&str> = shared.turns.members().collect();
-            let by = probers(&members, own.as_str(), shared.endpoint);
-            Probed {
-                upstream: Arc::clone(&shared.state.key.upstream),
-                endpoint: Arc::clone(&shared.state.key.address),
-                by: by.into_iter().map(str::to_owned).collect(),
-                here: !matches!(shared.turn, Turn::Rest(_)),
-                why: shared.turn.name(),
-            }
+        let told = self.shared.iter().map(|shared| Probed {
+            upstream: Arc::clone(&shared.state.key.upstream),
+            endpoint: Arc::clone(&shared.state.key.address),
+            by: shared.turns.probers().to_vec(),
+            here: !matches!(shared.turn, Turn::Rest(_)),
+            why: shared.turn.name(),
         });
         self.gateway.probing.told.store(Arc::new(told.collect()));
     }
+}
+
+/// Those who share in an upstream, this gateway among them; in order.
+fn members<'a>(
+    present: &[&'a str],
+    voices: &HashMap<String, Voice>,
+    own: &'a str,
+    share: u64,
+) -> Vec<&'a str> {
+    let shares = |node: &&&str| {
+        voices
+            .get(**node)
+            .is_some_and(|voice| voice.shares.contains(&share))
+    };
+    let mut members: Vec<&str> = present.iter().filter(shares).copied().collect();
+    members.push(own);
+    members.sort_unstable();
+    members.dedup();
+    members
 }
 
 /// The other gateways that may have a turn.

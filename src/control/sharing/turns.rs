@@ -81,8 +81,9 @@ pub struct Seen<'a> {
 /// What a gateway remembers of an endpoint between two looks.
 #[derive(Debug, Default)]
 pub struct Turns {
-    /// The members of the last look.
+    /// The members of the last look, and who of them probe.
     members: Vec<String>,
+    probers: Vec<String>,
     /// When all was not quiet last.
     disturbed: Millis,
     rested: bool,
@@ -106,14 +107,16 @@ impl Turns {
         self.rested = false;
     }
 
-    /// Who was there at the last look.
-    pub fn members(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(String::as_str)
+    /// Whose turn it was at the last look.
+    #[must_use]
+    pub fn probers(&self) -> &[String] {
+        &self.probers
     }
 
     fn turn(&mut self, now: Millis, seen: &Seen<'_>) -> Turn {
         if self.members != seen.members {
-            self.members = seen.members.iter().map(|&member| member.to_owned()).collect();
+            self.members = owned(seen.members);
+            self.probers = owned(&probers(seen.members, seen.own, seen.endpoint));
             self.disturbed = now;
         }
         if !seen.connected {
@@ -125,8 +128,7 @@ impl Turns {
         if seen.doubted {
             return Turn::Doubted;
         }
-        let probers = probers(seen.members, seen.own, seen.endpoint);
-        if probers.contains(&seen.own) {
+        if self.probers.iter().any(|prober| prober == seen.own) {
             return Turn::Own;
         }
         // Quiet is what has been looked at since.
@@ -135,7 +137,7 @@ impl Turns {
         }
         let good_for = seen.interval.saturating_mul(FRESH_INTERVALS).saturating_add(WAY);
         let mut until = now.plus(REST);
-        for prober in probers {
+        for prober in &self.probers {
             match (seen.says)(prober) {
                 Some(at) if at > self.disturbed && at.plus(good_for) > now => {
                     until = until.min(at.plus(good_for))
@@ -145,6 +147,10 @@ impl Turns {
         }
         Turn::Rest(until)
     }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
 }
 
 /// Who goes on probing an endpoint, in the eyes of one that sees these members; itself is always one of them.

@@ -56,6 +56,9 @@ pub struct MemberStatus {
     pub load: f64,
     /// Time since its last sign of life.
     pub silent_ms: u64,
+    /// How this is known of another: `redis`, or by its own answers, `ping`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<&'static str>,
 }
 
 /// Who does a chore that only one does.
@@ -87,6 +90,8 @@ impl ClusterStatus {
         members.extend(view.members.iter().map(|known| {
             let mut shown = member(known.node.to_string(), known.incarnation, &known.record);
             shown.silent_ms = u64::try_from(known.silent(now).as_millis()).unwrap_or(u64::MAX);
+            let directly = !view.fresh && known.is_known_directly();
+            shown.via = Some(if directly { "ping" } else { "redis" });
             if known.liveness == Liveness::Suspect {
                 shown.state = "suspect";
             }
@@ -152,5 +157,6 @@ fn member(node: String, incarnation: u64, record: &Record) -> MemberStatus {
         connections: record.connections,
         load: (record.load * 1000.0).round() / 1000.0,
         silent_ms: 0,
+        via: None,
     }
 }

@@ -167,6 +167,7 @@ families! {
         BUS_FLUSHES "tidegate_bus_flushes_total" Counter [] "Times that the Redis of the cluster was found to have lost what it had.";
         CLUSTER_MEMBERS "tidegate_cluster_members" Gauge ["state"] "Gateways of the cluster, this one counted, by state: alive, suspect, draining.";
         CLUSTER_FLAPS "tidegate_cluster_member_flaps_total" Counter [] "Gateways that joined, left, or gave no sign of life any more.";
+        CLUSTER_PINGS "tidegate_cluster_pings_total" Counter ["result"] "Questions among gateways whether they live (cluster.ping): answered, refused (nobody listens there), silent (no answer in time), garbage (something else answers there), forged (not signed by cluster.key, or an answer to another question); of others' questions: served, rejected (not signed by cluster.key, or for another gateway). Absent without it.";
         CLUSTER_LEASE "tidegate_cluster_lease" Gauge ["task"] "1 where this gateway does a chore that only one does, 0 where another does.";
         CLUSTER_CONFIG "tidegate_cluster_config_version" Gauge [] "Version of the configuration that the cluster shares; 0 for none.";
         ENDPOINT_READY "tidegate_endpoint_ready" Gauge ["upstream" "endpoint"] "1 when the endpoint may be picked.";

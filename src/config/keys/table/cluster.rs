@@ -92,6 +92,20 @@ pub(super) const CLUSTER: &[Key] = &[
         "What a gateway does that finds another with its id, until the id is free: `rename` takes part under the id with a number behind it, `refuse` stays out of the cluster. It serves either way.",
     )
     .restart(),
+    Key::new(
+        "ping",
+        Form::Bool,
+        "false",
+        "Ask other gateways directly whether they live, one question per heartbeat at the admin listener of each, so that members are known while the Redis is away. It takes `key`, which signs questions and answers, and an admin listener that the others reach. The 15 next ones are asked.",
+    )
+    .restart(),
+    Key::optional(
+        "advertise",
+        Form::Listen,
+        "\"10.0.0.1:9900\"",
+        "Where other gateways reach the admin listener of this one, for `ping`. Default: its own address.",
+    )
+    .restart(),
     Key::table("labels", LABELS, "What other gateways and operators see of this one."),
 ];
 
