@@ -146,7 +146,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     delete "/api/v1/services/{id}" REGISTER services::deregister, ["dry_run"], "Takes a registered service away; what runs there is finished";
     post "/api/v1/services/{id}/heartbeat" REGISTER services::heartbeat, [], "Renews a registration, perhaps with another health; 404: register anew";
     get "/api/v1/events" VIEWER events::list, EVENTS, "What happened to the gateway, the oldest first; with Accept: text/event-stream the stream. `since` (or `after`, `cursor`) is the number of an event or a moment, `type` a type or its first words, `severity` the least, `target` what it happened to; scope=cluster has those of all gateways, from the log that they share";
-    get "/api/v1/events/stream" VIEWER events::stream, EVENTS, "The same as server-sent events, from now on or after Last-Event-ID; `lost` tells how many went by, `reset` that the gateway was started anew";
+    get "/api/v1/events/stream" VIEWER events::stream, EVENTS, "The same as server-sent events, from now on or after Last-Event-ID; `lost` tells how many went by, `reset` that the gateway was started anew; with scope=cluster those of all gateways, where `lost` tells from where on events are kept, `away` that the log can't be read now, and `slow` that the reader took nothing for too long, which ends it";
     get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";
     put "/api/v1/log" ADMIN writes::log_level, ["dry_run"], "Another level of the application log, for a while";
     post "/api/v1/log/reopen" ADMIN writes::reopen_logs, ["dry_run"], "Opens log files anew after they were rotated";
