@@ -216,6 +216,11 @@ fn bus_families(bus: &Bus, counters: &Counters, encoder: &mut Encoder) {
     encoder.family(&catalogue::BUS_STATE, |samples| {
         samples.add(&[], u64::from(bus.state().condition.number()));
     });
+    encoder.family(&catalogue::BUS_UP, |samples| {
+        for (connection, up) in bus.connections() {
+            samples.add(&[connection], u64::from(up));
+        }
+    });
     encoder.family(&catalogue::BUS_RTT, |samples| {
         if let Some(rtt) = counters.rtt() {
             samples.add(&[], rtt.as_secs_f64());

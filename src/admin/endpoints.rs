@@ -3,7 +3,9 @@
 
 use super::auth::{self, Need, Peer};
 use super::problem::Problem;
-use super::{Api, changes, cluster, clustering, drills, events, health, reads, services, tunnels, writes};
+use super::{
+    Api, changes, cluster, clustering, drills, events, health, nodes, reads, services, tunnels, writes,
+};
 use crate::config::model::Role;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode};
@@ -118,6 +120,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     post "/cluster/ping" CLUSTER cluster::ping, [], "What gateways ask each other, signed by cluster.key (cluster.ping)";
     get "/api/v1/clustering/overview" VIEWER cluster::overview, [], "Gateways and endpoints together, their load, fail-overs, and how the bus is";
     get "/api/v1/clustering/nodes" VIEWER cluster::nodes, LIST, "Gateways of the cluster and the endpoints that this one knows, each with its kind and state";
+    delete "/api/v1/clustering/nodes/{node_id}" ADMIN nodes::forget, ["dry_run", "overrides"], "Forgets a gateway that has left for good: its record, and with overrides=remove what was changed at run time on it, on all gateways; 409 while it lives";
     get "/api/v1/clustering/load-balancer/config" VIEWER clustering::balancer_config, [], "How each upstream balances, and how it could";
     put "/api/v1/clustering/load-balancer/algorithm" OPERATOR clustering::balancer_algorithm, ["dry_run"], "Another algorithm for one upstream, or for all that there are";
     get "/api/v1/clustering/load-balancer/stats" VIEWER clustering::balancer_stats, [], "Picks and load of each endpoint";

@@ -25,6 +25,7 @@ pub mod endpoints;
 pub mod events;
 mod families;
 pub mod health;
+pub mod nodes;
 pub mod openapi;
 pub mod paging;
 pub mod problem;

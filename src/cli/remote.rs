@@ -3,10 +3,12 @@
 mod change;
 mod client;
 mod cluster;
+mod forget;
 mod show;
 mod tunnels;
 
 pub(super) use change::{BalanceArgs, DrainArgs, UndrainArgs, balance, drain, undrain};
+pub(super) use forget::{ForgetArgs, forget};
 pub(super) use tunnels::{TunnelsArgs, tunnels};
 
 use super::{ConfigFile, EXIT_USAGE, complain, say};

@@ -4,14 +4,15 @@
 use super::counters::Counters;
 use super::embedded::Embedded;
 use super::envelope::{UNDERSTOOD, Versions};
+use super::limits::take::{BucketId, Take, Taken};
 use super::listener::{Ears, Listener};
 use super::names::NodeId;
 use super::redis::Client;
 use super::state::BusState;
 use super::store::{
-    Beat, Beating, EVENTS_AT_ONCE, Entry, Lease, LoggedEvent, MAX_CONFIG, MAX_EVENT, MAX_PAYLOAD, MAX_RECORD,
-    MAX_VALUE, Published, SharedConfig, StoreError, Table, Written, check_key, check_length, check_part,
-    check_revision,
+    Beat, Beating, EVENTS_AT_ONCE, Entry, Forgotten, Lease, LoggedEvent, MAX_CONFIG, MAX_EVENT, MAX_PAYLOAD,
+    MAX_RECORD, MAX_VALUE, Published, SharedConfig, StoreError, Table, Written, check_key, check_length,
+    check_part, check_revision,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -206,6 +207,15 @@ impl Bus {
         &self.shared.counters
     }
 
+    /// Each connection that the bus keeps, and whether it works; none in one process.
+    pub fn connections(&self) -> impl Iterator<Item = (&'static str, bool)> + use<> {
+        let connections = match &self.body {
+            Body::Embedded(_) => None,
+            Body::Redis(body) => Some(body.connections()),
+        };
+        connections.into_iter().flatten()
+    }
+
     /// Messages that listeners of this process were too slow for.
     #[must_use]
     pub fn overflows(&self) -> u64 {
@@ -350,6 +360,17 @@ impl Bus {
         }
     }
 
+    /// Drops the record of a node that does not live; `dry_run`: says only what would be.
+    ///
+    /// # Errors
+    /// Nobody knows whether it is gone.
+    pub async fn forget(&self, node: &NodeId, dry_run: bool) -> Result<Forgotten, StoreError> {
+        match &self.body {
+            Body::Embedded(body) => Ok(body.forget(node, dry_run)),
+            Body::Redis(body) => body.forget(node, dry_run).await,
+        }
+    }
+
     /// Asks for the lease of a chore; `None` while somebody else has it. It lapses `ttl` after the last renewal, and
     /// its holder stops earlier: [`Lease::until`] is seven tenths of that, from before it was asked for.
     ///
@@ -420,6 +441,17 @@ impl Bus {
         }
     }
 
+    /// The id of the last event; `None` while there is none.
+    ///
+    /// # Errors
+    /// It can't be read now.
+    pub async fn last_event(&self) -> Result<Option<String>, StoreError> {
+        match &self.body {
+            Body::Embedded(body) => Ok(body.last_event()),
+            Body::Redis(body) => body.last_event().await,
+        }
+    }
+
     /// Publishes a configuration in place of version `expected` (0: of none), or takes it back with no content.
     ///
     /// # Errors
@@ -451,6 +483,17 @@ impl Bus {
         match &self.body {
             Body::Embedded(body) => Ok(body.config()),
             Body::Redis(body) => body.config().await,
+        }
+    }
+
+    /// Takes from a bucket that all gateways share, see [`super::limits`].
+    ///
+    /// # Errors
+    /// Nobody knows whether anything was taken.
+    pub async fn take(&self, bucket: BucketId, take: &Take) -> Result<Taken, StoreError> {
+        match &self.body {
+            Body::Embedded(body) => body.take(bucket, take),
+            Body::Redis(body) => body.take(bucket, take).await,
         }
     }
 

@@ -2,11 +2,12 @@
 //! process may share a [`Memory`], which is how tests look at many gateways without starting any.
 
 use super::bus::{Shared, Topic};
+use super::limits::take::{self, BucketId, Take, Taken};
 use super::listener::Message;
 use super::names::NodeId;
 use super::store::{
-    Beat, Beating, Entry, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENTS, MAX_LEASES, MAX_MEMBERS,
-    Published, REMEMBERED, Seen, SharedConfig, StoreError, Table, Written,
+    Beat, Beating, Entry, Forgotten, Lease, LeaseView, LoggedEvent, MAX_BUCKETS, MAX_ENTRIES, MAX_LEASES,
+    MAX_MEMBERS, Published, REMEMBERED, Seen, SharedConfig, StoreError, Table, Written,
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
@@ -15,6 +16,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Events that are kept.
+const EVENTS: usize = 1000;
+/// Least time between looks for buckets that are free, when there is no room for more.
+const SWEPT: Duration = Duration::from_millis(100);
 
 /// What the nodes of one process share.
 #[derive(Clone, Debug)]
@@ -32,6 +38,11 @@ struct Content {
     events: VecDeque<LoggedEvent>,
     last_event: (u64, u64),
     config: Option<SharedConfig>,
+    /// Of each bucket, when it will be free; counted from `begin`.
+    buckets: HashMap<BucketId, Duration>,
+    /// When those that are free were last looked for.
+    swept: Duration,
+    begin: Instant,
 }
 
 #[derive(Debug)]
@@ -70,6 +81,9 @@ impl Default for Memory {
             events: VecDeque::new(),
             last_event: (0, 0),
             config: None,
+            buckets: HashMap::new(),
+            swept: Duration::ZERO,
+            begin: Instant::now(),
         })))
     }
 }
@@ -172,6 +186,20 @@ impl Embedded {
             config: content.config.as_ref().map_or(0, |config| config.version),
             leases: leases(&content, now),
         })
+    }
+
+    pub(super) fn forget(&self, node: &NodeId, dry_run: bool) -> Forgotten {
+        let mut content = self.lock();
+        let Some(member) = content.members.get(node) else {
+            return Forgotten::Unknown;
+        };
+        if !member.left && member.at.elapsed() < member.gone_after {
+            return Forgotten::Alive;
+        }
+        if !dry_run {
+            content.members.remove(node);
+        }
+        Forgotten::Gone
     }
 
     pub(super) fn put(
@@ -278,13 +306,31 @@ impl Embedded {
         }
     }
 
+    pub(super) fn take(&self, bucket: BucketId, take: &Take) -> Result<Taken, StoreError> {
+        let mut content = self.lock();
+        let now = content.begin.elapsed();
+        let free_at = content.buckets.get(&bucket).copied();
+        if free_at.is_none() && content.buckets.len() >= MAX_BUCKETS {
+            if now.saturating_sub(content.swept) > SWEPT {
+                content.swept = now;
+                content.buckets.retain(|_, free_at| *free_at > now);
+            }
+            if content.buckets.len() >= MAX_BUCKETS {
+                return Err(StoreError::Full);
+            }
+        }
+        let (free_at, taken) = take::step(free_at.unwrap_or_default(), now, take);
+        content.buckets.insert(bucket, free_at);
+        Ok(taken)
+    }
+
     pub(super) fn append(&self, payload: Bytes) -> String {
         let mut content = self.lock();
         let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
         let (at, number) = content.last_event;
         content.last_event = if now > at { (now, 0) } else { (at, number + 1) };
         let id = format!("{}-{}", content.last_event.0, content.last_event.1);
-        if content.events.len() == MAX_EVENTS {
+        if content.events.len() == EVENTS {
             content.events.pop_front();
         }
         content.events.push_back(LoggedEvent {
@@ -302,6 +348,10 @@ impl Embedded {
         };
         let from = content.events.partition_point(|event| numbers(event) <= after);
         content.events.iter().skip(from).take(limit).cloned().collect()
+    }
+
+    pub(super) fn last_event(&self) -> Option<String> {
+        self.lock().events.back().map(|event| event.id.clone())
     }
 
     pub(super) fn publish_config(

@@ -19,11 +19,13 @@
 //! | [`ping`] | whether a gateway lives, asked of itself: question and answer as bytes |
 //! | [`record`] | what a node tells of itself |
 //! | [`speech`] | which version of announcements is spoken |
+//! | [`limits`] | requests counted against limits, here or on all gateways together |
 
 pub mod bus;
 pub mod counters;
 pub mod embedded;
 pub mod envelope;
+pub mod limits;
 pub mod listener;
 pub mod membership;
 pub mod names;

@@ -31,6 +31,8 @@ pub const MAX_EVENT: usize = 16 << 10;
 pub const EVENTS_AT_ONCE: usize = 256;
 /// Longest record of a member.
 pub const MAX_RECORD: usize = 4 << 10;
+/// Most buckets of limits that a cluster of one keeps; a Redis lets them expire.
+pub const MAX_BUCKETS: usize = 65_536;
 /// Most members of a cluster.
 pub const MAX_MEMBERS: usize = 256;
 
@@ -163,6 +165,17 @@ pub struct Beating {
     pub leaving: bool,
     /// What it tells of itself; nobody but [`super::record`] looks into it.
     pub record: Bytes,
+}
+
+/// What the store had of a node that is to be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It lives: its record stays.
+    Alive,
+    /// Its record is gone, or would be.
+    Gone,
+    /// There is no record of it.
+    Unknown,
 }
 
 /// A member as the store has it.

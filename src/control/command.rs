@@ -109,6 +109,12 @@ pub enum Action {
     ShareOverrides(Vec<SharedPiece>),
     /// A fail-over drill; it is begun already when it is written down.
     Drill(DrillWish),
+    /// A gateway has left for good, perhaps with the overrides that were made on it. Its record is gone already when it is
+    /// written down.
+    ForgetNode {
+        node: String,
+        overrides: bool,
+    },
     /// Changes whose time is over are taken back: those that were to end at these moments.
     Expire(BTreeSet<Timestamp>),
 }
@@ -130,6 +136,7 @@ impl Action {
             Self::DeregisterService { .. } => "service.deregister",
             Self::ShareOverrides(_) => "overrides.share",
             Self::Drill(_) => "failover.test",
+            Self::ForgetNode { .. } => "node.forget",
             Self::Expire(_) => "overrides.expire",
         }
     }
@@ -152,6 +159,7 @@ impl Action {
                 format!("{service}/{id}")
             }
             Self::Drill(wish) => wish.endpoint.to_string(),
+            Self::ForgetNode { node, .. } => node.clone(),
         }
     }
 
@@ -167,6 +175,10 @@ impl Action {
             | Self::ShareOverrides(_)
             | Self::Expire(_) => None,
             Self::RegisterService { told, .. } => Some((told.clone(), None)),
+            Self::ForgetNode { overrides, .. } => {
+                let fate = if *overrides { "taken back" } else { "kept" };
+                Some((format!("forgotten, what was changed there {fate}"), None))
+            }
             Self::Drill(wish) => {
                 let mut told = format!("drill: {}", wish.mode.name());
                 if wish.mode != Mode::Simulate {

@@ -375,6 +375,7 @@ mod tests {
                 deadline,
             },
             by: String::new(),
+            node: None,
             since,
             reason: None,
             until: None,

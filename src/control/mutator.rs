@@ -146,7 +146,8 @@ impl Mutator {
             Action::ChangeEndpoint { .. }
             | Action::ChangeBalance(_)
             | Action::ChangeThresholds(_)
-            | Action::ShareOverrides(_) => {
+            | Action::ShareOverrides(_)
+            | Action::ForgetNode { .. } => {
                 let outcome = overriding::carry_out(&self.gateway, &next.command).await;
                 self.follow_ends();
                 outcome

@@ -6,7 +6,7 @@ use super::command::{Action, Command, Outcome, SharedPiece};
 use super::drains;
 use super::failover::{FailOver, Trigger};
 use super::gateway::{Gateway, Phase};
-use super::overrides::{self, Asked, EndpointWish, Wish, expiry, file, pieces};
+use super::overrides::{self, Asked, EndpointWish, Wish, departed, expiry, file, pieces};
 use super::status;
 use crate::base::clock::calendar;
 use crate::config::diagnostic::Diagnostic;
@@ -21,6 +21,7 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
     let live = gateway.live.load();
     let asked = Asked {
         by: command.actor.to_string(),
+        node: gateway.cluster.bus.node().configured().to_owned(),
         at: calendar(),
     };
     let after = match &command.action {
@@ -31,6 +32,10 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         Action::ChangeBalance(wish) => overrides::with_balance(&before, &live.upstreams, wish, &asked),
         Action::ChangeThresholds(wish) => overrides::with_thresholds(&before, &live.upstreams, wish, &asked),
         Action::ShareOverrides(pieces) => Ok(taken_over(&before, pieces)),
+        Action::ForgetNode {
+            node,
+            overrides: true,
+        } => Ok(departed::without(&before, node)),
         Action::Expire(ends) => Ok(expiry::without(&before, |until| ends.contains(&until))),
         Action::Reload
         | Action::ReloadTls
@@ -39,6 +44,7 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         | Action::CloseTunnels { .. }
         | Action::RegisterService { .. }
         | Action::Drill(_)
+        | Action::ForgetNode { overrides: false, .. }
         | Action::DeregisterService { .. } => return Outcome::Done,
     };
     let after = match after {
@@ -168,6 +174,7 @@ fn note(
     let why = match &command.action {
         Action::ChangeEndpoint { wish, .. } => wish.reason.as_deref().unwrap_or("no reason given"),
         Action::Expire(_) => "the time it was given is over",
+        Action::ForgetNode { .. } => "the gateway that it was made on is forgotten",
         Action::ShareOverrides(_) => "as another gateway has it",
         _ => return,
     };

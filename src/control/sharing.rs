@@ -39,11 +39,12 @@ const KIND: &str = "entry";
 
 /// Starts sharing, where there is anybody to share with.
 pub fn start(gateway: &Arc<Gateway>, commands: &Commands) {
+    // One alone has a log too, so that whoever asks for the cluster's need not know.
+    task::spawn(events::run(Arc::clone(gateway)));
     if gateway.cluster.bus.is_embedded() {
         return;
     }
     task::spawn(overrides::run(Arc::clone(gateway), commands.clone()));
-    task::spawn(events::run(Arc::clone(gateway)));
     task::spawn(health::run(Arc::clone(gateway)));
     task::spawn(probing::run(Arc::clone(gateway)));
     task::spawn(services::run(Arc::clone(gateway)));

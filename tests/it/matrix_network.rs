@@ -145,7 +145,7 @@ fn row_12_a_pulled_cable_between_one_gateway_and_the_servers_concerns_that_one_a
     let (a, b) = (Backend::text("a"), Backend::text("b"));
     // The second server is on the wire whose cables stay in.
     let (a, b) = (reached_by(&wires.app, &a), reached_by(&wires.test, &b));
-    let rules = "health = { interval = \"100ms\", jitter = 0.0, timeout = \"300ms\", fall = 2, rise = 1 }";
+    let rules = "health = { interval = \"100ms\", jitter = 0.0, timeout = \"1s\", fall = 2, rise = 1 }";
     let cluster = Cluster::new(&redis, &[a.address(), b.address()], rules);
     let hosts = [11, 12].map(|number| wires.host(number));
     let nodes = [

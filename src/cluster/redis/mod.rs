@@ -18,8 +18,10 @@ mod dial;
 mod fault;
 mod health;
 mod keep;
+mod limits;
 mod link;
 mod ops;
+pub mod purge;
 mod resolve;
 mod resp;
 mod scripts;
@@ -196,6 +198,11 @@ impl Client {
         if anew {
             self.plane.move_on();
         }
+    }
+
+    /// Each connection, and whether it works.
+    pub(super) fn connections(&self) -> [(&'static str, bool); 3] {
+        Connection::ALL.map(|connection| (connection.label(), self.plane.health.fault(connection).is_none()))
     }
 
     pub(super) fn versions(&self) -> Versions {

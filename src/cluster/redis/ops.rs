@@ -10,8 +10,8 @@ use crate::cluster::listener::Cause;
 use crate::cluster::names::NodeId;
 use crate::cluster::state::Reason;
 use crate::cluster::store::{
-    Beat, Beating, Entry, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENTS, MAX_LEASES, MAX_MEMBERS,
-    Published, REMEMBERED, Seen, SharedConfig, StoreError, Table, Written,
+    Beat, Beating, Entry, Forgotten, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENTS, MAX_LEASES,
+    MAX_MEMBERS, Published, REMEMBERED, Seen, SharedConfig, StoreError, Table, Written,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long an operation may take.
-const OPERATION: Duration = Duration::from_millis(500);
+pub(super) const OPERATION: Duration = Duration::from_millis(500);
 /// How long one that moves much may take.
 const LARGE: Duration = Duration::from_secs(2);
 /// Entries that are asked for at once.
@@ -29,7 +29,7 @@ const PAGE: &str = "64";
 /// Most pages of a table: more can't be there, whatever the store says.
 const PAGES: usize = 4 * MAX_ENTRIES;
 
-const TROUBLED: StoreError = StoreError::Malformed("an answer of another shape");
+pub(super) const TROUBLED: StoreError = StoreError::Malformed("an answer of another shape");
 
 impl Client {
     fn key(&self, name: &str) -> String {
@@ -56,6 +56,25 @@ impl Client {
         self.plane.wrote();
         self.plane.saw(&beat.generation);
         Ok(beat)
+    }
+
+    pub(in crate::cluster) async fn forget(
+        &self,
+        node: &NodeId,
+        dry_run: bool,
+    ) -> Result<Forgotten, StoreError> {
+        let keys = [self.key("mi")];
+        let goes: &[u8] = if dry_run { b"0" } else { b"1" };
+        let args = [node.as_str().as_bytes().to_vec(), goes.to_vec()];
+        let answer = self
+            .script(Connection::Commands, scripts::FORGET, &keys, &args, OPERATION)
+            .await?;
+        match answer.text() {
+            Some("alive") => Ok(Forgotten::Alive),
+            Some("gone") => Ok(Forgotten::Gone),
+            Some("unknown") => Ok(Forgotten::Unknown),
+            _ => Err(TROUBLED),
+        }
     }
 
     pub(in crate::cluster) async fn put(
@@ -240,6 +259,15 @@ impl Client {
         Ok(events.collect())
     }
 
+    pub(in crate::cluster) async fn last_event(&self) -> Result<Option<String>, StoreError> {
+        let key = self.key("ev");
+        let args: [&[u8]; 6] = [b"XREVRANGE", key.as_bytes(), b"+", b"-", b"COUNT", b"1"];
+        let answer = self.call(Connection::Commands, &args, OPERATION).await?;
+        let last = answer.list().ok_or(TROUBLED)?.first();
+        let id = last.and_then(|event| event.list()?.first()?.text());
+        Ok(id.map(str::to_owned))
+    }
+
     pub(in crate::cluster) async fn publish_config(
         &self,
         expected: u64,
@@ -303,7 +331,7 @@ impl Client {
         }))
     }
 
-    async fn script(
+    pub(super) async fn script(
         &self,
         connection: Connection,
         script: &str,

@@ -61,6 +61,18 @@ return {duplicate, redis.call('GET', KEYS[1]), whole(now), redis.call('HGET', KE
 "
 );
 
+/// KEYS: members. ARGV: node, whether its record goes if it can. Gives `alive`, `gone` or `unknown`.
+pub(super) const FORGET: &str = script!(
+    r"
+local own = redis.call('HGET', KEYS[1], ARGV[1])
+if not own then return 'unknown' end
+local at, left, gone = string.match(own, '^%d+ %d+ (%d+) (%d) (%d+) ')
+if at and left == '0' and math.abs(now - tonumber(at)) < tonumber(gone) then return 'alive' end
+if ARGV[2] == '1' then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 'gone'
+"
+);
+
 /// KEYS: table, leases. ARGV: key, revision, node, whether there is a value, value, most entries, milliseconds that
 /// removals are remembered, task or nothing, token, holder.
 pub(super) const PUT: &str = script!(

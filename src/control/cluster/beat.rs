@@ -332,7 +332,10 @@ impl<'a> Beats<'a> {
         let changes = self.membership.hear(Instant::now(), &beat.members);
         self.write_down(changes);
         self.speak();
-        self.compare_clocks(beat.now);
+        // What was said longer ago, to a process that stood still meanwhile, is no date of now.
+        if self.last.is_some_and(|asked| asked.elapsed() < clock::NEAR / 2) {
+            self.compare_clocks(beat.now);
+        }
         let taken_part = self.duplicate.is_none() || self.cluster.pace.duplicate == DuplicateNode::Rename;
         if !self.joined && taken_part {
             self.joined = self.cluster.bus.announce(Topic::Members, JOIN, &Bytes::new());

@@ -155,6 +155,7 @@ families! {
     Live {
         SERVICES "tidegate_services" Gauge ["service" "health"] "Services that registered themselves, by what they say of their health: healthy, warning, critical.";
         BUS_STATE "tidegate_bus_state" Gauge [] "How the bus among gateways is: 0 embedded (a cluster of one), 1 live, 2 degraded, 3 down, 4 resync (being read again). No request waits for it.";
+        BUS_UP "tidegate_bus_up" Gauge ["conn"] "1 while this connection to the Redis of the cluster works: cmd (commands), sub (what others announce), hb (heartbeats); absent without one.";
         BUS_RTT "tidegate_bus_rtt_seconds" Gauge [] "The latest round trip to the Redis of the cluster; absent before the first and without one.";
         BUS_LAST_OK "tidegate_bus_last_ok_age_seconds" Gauge [] "Time since the Redis of the cluster last answered; absent before it did and without one.";
         BUS_RECONNECTS "tidegate_bus_reconnects_total" Counter ["reason"] "Connections to the Redis of the cluster that ended or could not be made, by reason: resolve, refused, unreachable, timeout, closed, tls, auth, permission, read_only, no_replicas, loading, busy, cluster_down, no_master, out_of_memory, disk, not_redis, wrong_type, protocol, too_large, deaf (what the gateway tells itself does not arrive), unsubscribed, moved. A reason appears when first counted.";
