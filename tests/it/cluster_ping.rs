@@ -3,14 +3,14 @@
 use crate::cluster_kit::{CONFIG, await_bus, await_members, cluster, events_about, members, serves};
 use crate::gateway;
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use testkit::gateway::Sig;
 use testkit::redis::{self, Redis};
 use testkit::{Backend, Builder, Gateway, eventually, holds_for};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
-const TERMS: &str = "ping = true\nkey = \"env:CLUSTER_KEY\"\nheartbeat = \"300ms\"\ngone_after = \"1500ms\"";
-const GONE_AFTER: Duration = Duration::from_millis(1500);
+const TERMS: &str = "ping = true\nkey = \"env:CLUSTER_KEY\"\nheartbeat = \"300ms\"\ngone_after = \"2500ms\"";
+const GONE_AFTER: Duration = Duration::from_millis(2500);
 const NODES: [&str; 3] = ["gw-a", "gw-b", "gw-c"];
 
 fn node(name: &str, redis: &Redis, app: &Backend, more: &str) -> Builder {
@@ -73,16 +73,18 @@ fn while_redis_stands_still_members_are_known_by_their_answers() {
         let others: Vec<&str> = NODES.iter().filter(|name| **name != NODES[n]).copied().collect();
         eventually("the others answer", || known_by_ping(gateway, &others));
     }
-    let since = Instant::now();
-    holds_for(3 * GONE_AFTER, "they are there", || {
-        gateways.iter().all(|gateway| {
-            let others: Vec<Value> = NODES.iter().map(|name| member(gateway, name)).collect();
-            others
+    let same = || gateways.iter().map(changes).collect::<Vec<_>>() == before;
+    holds_for(2 * GONE_AFTER, "nobody comes or goes", same);
+    for gateway in &gateways {
+        // By what the store said last they would have been silent for longer.
+        eventually("they have answered since", || {
+            let silent = |name: &&str| member(gateway, name)["silent_ms"].as_u64();
+            NODES
                 .iter()
-                .all(|other| other["silent_ms"].as_u64().is_some_and(|silent| silent < 1500))
-        })
-    });
-    assert!(since.elapsed() >= 3 * GONE_AFTER);
+                .filter_map(|name| silent(&name))
+                .all(|ms| u128::from(ms) < GONE_AFTER.as_millis())
+        });
+    }
     assert_eq!(cluster(&gateways[0])["fresh"], false);
     serves(&gateways[0]);
     redis.resume();
@@ -92,9 +94,7 @@ fn while_redis_stands_still_members_are_known_by_their_answers() {
             member(gateway, "gw-a")["self"] == true || member(gateway, "gw-a")["via"] == "redis"
         });
     }
-    holds_for(2 * GONE_AFTER, "nobody came or went", || {
-        gateways.iter().map(changes).collect::<Vec<_>>() == before
-    });
+    holds_for(2 * GONE_AFTER, "nobody came or went", same);
 }
 
 #[test]
@@ -110,15 +110,14 @@ fn one_that_dies_while_redis_is_dead_is_gone_in_its_time_and_does_not_come_back_
         eventually("the others answer", || known_by_ping(gateway, &["gw-c"]));
     }
     c.signal(Sig::KILL);
-    let killed = Instant::now();
     for gateway in [&a, &b] {
         await_members(gateway, &NODES[..2]);
-        let took = killed.elapsed();
-        assert!(took <= 4 * GONE_AFTER, "{took:?}");
         let events = gateway.events("cluster.gone");
         assert_eq!(events.len(), 1, "{events:?}");
         let silent = events[0]["data"]["silent_ms"].as_u64().expect("silent_ms");
-        assert!((1500..5000).contains(&silent), "{silent}");
+        // A busy machine makes it longer.
+        let silent = Duration::from_millis(silent);
+        assert!(silent >= GONE_AFTER && silent <= 3 * GONE_AFTER, "{silent:?}");
         assert_eq!(events_about(gateway, "cluster.suspected", "gw-c"), 1);
         assert!(pings(gateway, "refused") >= 2.0);
     }

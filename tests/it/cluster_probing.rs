@@ -25,7 +25,7 @@ health = { path = "/whoami", interval = "200ms", jitter = 0.0, timeout = "1s", f
 redis = "@redis@"
 node = "@node@"
 heartbeat = "200ms"
-gone_after = "1s"
+gone_after = "2s"
 "#;
 
 const NODES: [&str; 5] = ["gw-1", "gw-2", "gw-3", "gw-4", "gw-5"];
@@ -148,7 +148,16 @@ fn a_server_gets_about_as_many_probes_from_five_gateways_as_from_two() {
             return;
         };
         let chosen = scene.settles();
-        let probes = probes_in(&app, INTERVALS);
+        let resting = || {
+            let all = (0..count).filter(|n| !chosen.contains(n));
+            all.map(|n| probes_made(&scene.gateways[n])).collect::<Vec<_>>()
+        };
+        // On a busy machine one is late now and then, and then all of them look.
+        let probes = eventually_some("all is quiet for a while", || {
+            let before = resting();
+            let probes = probes_in(&app, INTERVALS);
+            (resting() == before).then_some(probes)
+        });
         // A busy machine makes fewer, and never more.
         assert!(probes <= 2 * INTERVALS as usize + 3, "{count} gateways: {probes}");
         assert!(probes > INTERVALS as usize / 3, "{count} gateways: {probes}");
