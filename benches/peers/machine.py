@@ -18,7 +18,7 @@ import zipfile
 PROXY_CORE, LOAD_CORE = "0", "1"
 NAMESPACE = "PEERS_IN_NAMESPACE"
 PACKAGES = {"wrk": "wrk", "nginx": "nginx", "haproxy": "haproxy", "taskset": "util-linux", "unshare": "util-linux",
-            "h2load": "nghttp2-client", "openssl": "openssl"}
+            "h2load": "nghttp2-client", "openssl": "openssl", "redis-server": "redis-server"}
 
 
 def require(*tools):

@@ -74,7 +74,8 @@ def substitutions(run, logged, secure, port):
         "NGINX_SERVERS": " ".join(f"server {server};" for server in servers),
         "HAPROXY_SERVERS": "\n  ".join(
             f"server s{n} {server} pool-max-conn -1 pool-purge-delay 300s" for n, server in enumerate(servers)),
-        "TIDEGATE_LOG": tidegate_log, "TIDEGATE_GUARDS": "", "TIDEGATE_ROUTE": "", "NGINX_BODY_BUFFER": "256k",
+        "TIDEGATE_LOG": tidegate_log, "TIDEGATE_GUARDS": "", "TIDEGATE_ROUTE": "", "TIDEGATE_CLUSTER": "",
+        "NGINX_BODY_BUFFER": "256k",
         "TIDEGATE_ENDPOINTS": ", ".join(f'{{ address = "{server}" }}' for server in servers),
     }
 

@@ -5,6 +5,7 @@ use super::Api;
 use super::paging::Params;
 use super::problem::Problem;
 use super::writes::submit;
+use crate::base::clock::calendar;
 use crate::config::Choice;
 use crate::config::form::{pattern, quantity};
 use crate::config::keys::legacy;
@@ -48,7 +49,7 @@ pub(super) fn end(lasts: Option<&str>, until: Option<&str>) -> Result<Option<Tim
         (Some(_), Some(_)) => Err(unprocessable(
             "it has `for` and `until`: which of them?".to_owned(),
         )),
-        (Some(text), None) => Timestamp::now()
+        (Some(text), None) => calendar()
             .checked_add(duration(text)?)
             .map(Some)
             .map_err(|_| unprocessable(format!("{text:?} is beyond the calendar"))),

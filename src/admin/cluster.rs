@@ -2,14 +2,19 @@
 
 use super::Api;
 use super::paging::Params;
+use super::problem::Problem;
 use crate::cluster::bus::Bus;
 use crate::cluster::counters::Counters;
 use crate::control::Gateway;
+use crate::control::cluster::ping as asking;
 use crate::control::gateway::Phase;
 use crate::control::status::{self, ClusterStatus, EndpointCondition, UpstreamStatus};
 use crate::telemetry::metrics::{Encoder, catalogue};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -159,6 +164,19 @@ pub async fn nodes(State(api): State<Api>, params: Params) -> Json<Value> {
     Json(json!({ "nodes": nodes, "next": next }))
 }
 
+/// Tells another gateway that this one lives.
+pub async fn ping(State(api): State<Api>, question: Bytes) -> Result<Response, Problem> {
+    let gateway = &api.gateway;
+    let Some(pings) = &gateway.cluster.pings else {
+        return Err(Problem::not_found("this gateway is not asked whether it lives")
+            .hint("cluster.ping, cluster.key and cluster.redis make it so"));
+    };
+    // Why not is nobody's business who has not the key.
+    let answer = asking::answer(gateway, pings, &question)
+        .map_err(|why| Problem::new(StatusCode::FORBIDDEN, "forbidden", why.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
+}
+
 /// Adds what a scrape tells of the bus and of the others.
 pub(super) fn families(gateway: &Gateway, encoder: &mut Encoder) {
     let bus = &gateway.cluster.bus;
@@ -178,6 +196,11 @@ pub(super) fn families(gateway: &Gateway, encoder: &mut Encoder) {
     encoder.family(&catalogue::CLUSTER_FLAPS, |samples| {
         samples.add(&[], gateway.cluster.flaps())
     });
+    encoder.family(&catalogue::CLUSTER_PINGS, |samples| {
+        for (result, count) in gateway.cluster.pings.iter().flat_map(|pings| pings.counts.all()) {
+            samples.add(&[result], count);
+        }
+    });
     let holder = bus.holder();
     encoder.family(&catalogue::CLUSTER_LEASE, |samples| {
         for lease in &cluster.leases {
@@ -187,11 +210,22 @@ pub(super) fn families(gateway: &Gateway, encoder: &mut Encoder) {
     encoder.family(&catalogue::CLUSTER_CONFIG, |samples| {
         samples.add(&[], cluster.config_version)
     });
+    encoder.family(&catalogue::CFG_VERSION, |samples| {
+        samples.add(&[], cluster.config.version)
+    });
+    encoder.family(&catalogue::CFG_LAG, |samples| {
+        samples.add(&[], cluster.config.lag_seconds)
+    });
 }
 
 fn bus_families(bus: &Bus, counters: &Counters, encoder: &mut Encoder) {
     encoder.family(&catalogue::BUS_STATE, |samples| {
         samples.add(&[], u64::from(bus.state().condition.number()));
+    });
+    encoder.family(&catalogue::BUS_UP, |samples| {
+        for (connection, up) in bus.connections() {
+            samples.add(&[connection], u64::from(up));
+        }
     });
     encoder.family(&catalogue::BUS_RTT, |samples| {
         if let Some(rtt) = counters.rtt() {

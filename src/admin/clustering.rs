@@ -246,13 +246,14 @@ pub async fn failover_history(State(api): State<Api>, params: Params) -> Json<Va
     Json(json!({ "history": history, "next": next, "total": failovers.count() }))
 }
 
-/// Endpoints that some gateway holds for down.
+/// Endpoints that some gateway holds for down, and who probes those whose probes are shared.
 pub async fn verdicts(State(api): State<Api>) -> Json<Value> {
     let gateway = &api.gateway;
     let own = health::own(gateway);
     let node = gateway.cluster.bus.node();
     let verdicts = gateway.opinions.votes(node.as_str(), &own);
-    Json(json!({ "node": node.as_str(), "verdicts": verdicts }))
+    let probing = gateway.probing.told();
+    Json(json!({ "node": node.as_str(), "verdicts": verdicts, "probing": *probing }))
 }
 
 /// The upstream of this name, or all.

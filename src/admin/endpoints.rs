@@ -3,7 +3,10 @@
 
 use super::auth::{self, Need, Peer};
 use super::problem::Problem;
-use super::{Api, changes, cluster, clustering, drills, events, health, reads, services, tunnels, writes};
+use super::{
+    Api, changes, cluster, clustering, drills, events, health, nodes, published, reads, services, tunnels,
+    writes,
+};
 use crate::config::model::Role;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode};
@@ -12,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Extension, Router};
 
-/// Bytes that a request body may have.
+/// Bytes that a request body may have where nothing else is said.
 const MAX_BODY: usize = 64 * 1024;
 
 const VIEWER: Need = Need::Role(Role::Viewer);
@@ -72,6 +75,7 @@ macro_rules! endpoints {
 
 const NOTHING: Need = Need::Nothing;
 const REGISTER: Need = Need::Register;
+const CLUSTER: Need = Need::Cluster;
 const LIST: [&str; 2] = ["limit", "cursor"];
 const TUNNELS: [&str; 7] = [
     "limit", "cursor", "listener", "route", "upstream", "endpoint", "client",
@@ -79,6 +83,7 @@ const TUNNELS: [&str; 7] = [
 const SERVICES: [&str; 9] = [
     "limit", "cursor", "name", "version", "node_id", "healthy", "health", "tag", "meta.KEY",
 ];
+const PUBLISH: [&str; 3] = ["dry_run", "expected", "reason"];
 const FEED: [&str; 3] = ["limit", "cursor", "since"];
 const EVENTS: [&str; 8] = [
     "scope", "limit", "cursor", "since", "after", "type", "severity", "target",
@@ -110,19 +115,26 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";
     post "/api/v1/config/reload" ADMIN writes::reload, ["dry_run"], "Loads the configuration anew; with dry_run says what would change";
+    post "/api/v1/config/publish" ADMIN published::publish, PUBLISH, "Publishes the configuration in the body, as TOML, to all gateways that follow the cluster's: looked at by each that is there before any has it; `expected` is the version that it is to replace";
+    post "/api/v1/config/unpublish" ADMIN published::unpublish, PUBLISH, "Takes the published configuration back: each gateway goes by its own file again";
+    get "/api/v1/config/versions" VIEWER published::versions, ["limit"], "Published configurations that are kept, the latest first: version, author, when, why, hash; and what this gateway has in force";
+    get "/api/v1/config/versions/{version}" ADMIN published::version, [], "A published configuration with its text";
+    post "/api/v1/config/versions/{version}/rollback" ADMIN published::rollback, PUBLISH, "Publishes the text of this version again, as a new one";
     get "/api/v1/tls" VIEWER reads::tls, [], "Certificates in use by listener, and how getting those goes that the gateway orders itself";
     post "/api/v1/tls/reload" ADMIN writes::reload_tls, ["dry_run"], "Reads certificates, keys and lists of revoked ones anew; bad ones are refused and the old ones kept";
     get "/cluster/status" VIEWER cluster::status, [], "This gateway in the cluster, as older scripts know it: serverId, status, connections, uptime in ms, clusterSize";
     get "/cluster/metrics" VIEWER cluster::metrics, [], "All gateways together, as older scripts know it: totalServers, totalConnections, averageLoad, recommendedAction, timestamp";
+    post "/cluster/ping" CLUSTER cluster::ping, [], "What gateways ask each other, signed by cluster.key (cluster.ping)";
     get "/api/v1/clustering/overview" VIEWER cluster::overview, [], "Gateways and endpoints together, their load, fail-overs, and how the bus is";
     get "/api/v1/clustering/nodes" VIEWER cluster::nodes, LIST, "Gateways of the cluster and the endpoints that this one knows, each with its kind and state";
+    delete "/api/v1/clustering/nodes/{node_id}" ADMIN nodes::forget, ["dry_run", "overrides"], "Forgets a gateway that has left for good: its record, and with overrides=remove what was changed at run time on it, on all gateways; 409 while it lives";
     get "/api/v1/clustering/load-balancer/config" VIEWER clustering::balancer_config, [], "How each upstream balances, and how it could";
     put "/api/v1/clustering/load-balancer/algorithm" OPERATOR clustering::balancer_algorithm, ["dry_run"], "Another algorithm for one upstream, or for all that there are";
     get "/api/v1/clustering/load-balancer/stats" VIEWER clustering::balancer_stats, [], "Picks and load of each endpoint";
     get "/api/v1/clustering/failover/config" VIEWER clustering::failover_config, [], "When endpoints of each upstream are taken for failed, and what is done about it";
     put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts. `latency_ms` and `quorum` are refused: no latency takes an endpoint out, and one gateway decides for itself";
     get "/api/v1/clustering/failover/history" VIEWER clustering::failover_history, FEED, "Endpoints that went and came: what found out, how fast, what it cost; the oldest first";
-    get "/api/v1/clustering/verdicts" VIEWER clustering::verdicts, [], "Endpoints that some gateway holds for down, with who does and how many vote";
+    get "/api/v1/clustering/verdicts" VIEWER clustering::verdicts, [], "Endpoints that some gateway holds for down, with who does and how many vote; and of those whose probes are shared (health.share), who probes them";
     get "/api/v1/clustering/failover/test" VIEWER drills::list, LIST, "Reports of fail-over drills, the latest first";
     post "/api/v1/clustering/failover/test" OPERATOR drills::begin, ["dry_run"], "A fail-over drill at an endpoint: `simulate` tells what would be, `drain` gives it nothing new for a while, `blackhole` swallows attempts of requests that carry the mark of the answer in X-Tidegate-Drill, and of a share of all; it ends by itself";
     get "/api/v1/clustering/failover/test/{id}" VIEWER drills::one, [], "The report of one drill";
@@ -146,14 +158,23 @@ pub fn router(api: &Api) -> Router {
     let mut router = Router::new();
     for endpoint in ENDPOINTS {
         let guard = middleware::from_fn_with_state((api.clone(), endpoint.need), guard);
-        router = router.route(endpoint.path, (endpoint.handler)().route_layer(guard));
+        let most = DefaultBodyLimit::max(most(endpoint));
+        let handler = (endpoint.handler)().layer(most).route_layer(guard);
+        router = router.route(endpoint.path, handler);
     }
     router
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(api.clone(), around))
         .with_state(api.clone())
+}
+
+/// Bytes that the body of a request may have.
+fn most(endpoint: &Endpoint) -> usize {
+    match endpoint.path {
+        "/api/v1/config/publish" => published::MAX_REQUEST,
+        _ => MAX_BODY,
+    }
 }
 
 async fn not_found() -> Problem {

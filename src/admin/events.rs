@@ -2,13 +2,13 @@
 //!
 //! Both read the one ring of [`crate::telemetry::events`]; a stream is woken by the feed and reads what is new
 //! there, so that a reader costs no memory of its own however slow it is, and learns how many events went by that
-//! the ring no longer has.
+//! the ring no longer has. Those of all gateways are in [`cluster`].
+
+mod cluster;
 
 use super::Api;
 use super::paging::{DEFAULT_LIMIT, MAX_LIMIT};
 use super::problem::Problem;
-use crate::cluster::StoreError;
-use crate::cluster::store::{EVENTS_AT_ONCE, MAX_EVENTS};
 use crate::control::Gateway;
 use crate::telemetry::events::{Event, Events, Filter, Severity, Subscription};
 use axum::Json;
@@ -58,7 +58,7 @@ pub async fn list(
     }
     let asked = Asked::read(query, run(&api.gateway))?;
     if asked.of_the_cluster {
-        return of_the_cluster(&api, &asked).await;
+        return cluster::list(&api.gateway.cluster.bus, &asked).await;
     }
     let since = asked.since.unwrap_or_default();
     let page = api.gateway.journal.events.find(since, asked.limit, &asked.filter);
@@ -70,46 +70,6 @@ pub async fn list(
         "run": run(&api.gateway),
     });
     Ok(Json(answer).into_response())
-}
-
-/// Events of all gateways, from the log that they share.
-async fn of_the_cluster(api: &Api, asked: &Asked) -> Result<Response, Problem> {
-    let bus = &api.gateway.cluster.bus;
-    let mut after = asked.place.clone();
-    let mut found: Vec<Value> = Vec::new();
-    // The log keeps a bounded number; so many pages have it all.
-    for _ in 0..=MAX_EVENTS / EVENTS_AT_ONCE {
-        let page = bus.events(after.as_deref(), EVENTS_AT_ONCE).await;
-        let page = page.map_err(|error| unreadable(&error))?;
-        let Some(last) = page.last() else { break };
-        let whole = page.len() < EVENTS_AT_ONCE;
-        after = Some(last.id.clone());
-        for logged in &page {
-            let Ok(mut event) = serde_json::from_slice::<Value>(&logged.payload) else {
-                continue;
-            };
-            if asked.filter.admits_told(&event) && event.is_object() {
-                event["cluster_id"] = Value::from(logged.id.as_str());
-                found.push(event);
-                if found.len() == asked.limit {
-                    after = Some(logged.id.clone());
-                    break;
-                }
-            }
-        }
-        if whole || found.len() == asked.limit {
-            break;
-        }
-    }
-    Ok(Json(json!({ "events": found, "next": after, "scope": "cluster" })).into_response())
-}
-
-fn unreadable(error: &StoreError) -> Problem {
-    match error {
-        StoreError::Name(_) => Problem::bad_request("the place is none in the cluster's log"),
-        error => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string())
-            .hint("without scope=cluster the events of this gateway are told"),
-    }
 }
 
 /// Events from now on, or after the one that `Last-Event-ID`, `since` or `after` names.
@@ -131,13 +91,13 @@ pub async fn stream(
     })?;
     let run = run(&api.gateway);
     let mut asked = Asked::read(query, run)?;
-    if asked.of_the_cluster {
-        return Err(Problem::bad_request("a stream tells the events of one gateway")
-            .hint("ask for the list with scope=cluster from time to time"));
-    }
     if let Some(last) = headers.get("last-event-id") {
         let last = last.to_str().unwrap_or_default();
         asked.begin(last, run)?;
+        asked.place = Some(last.to_owned()).filter(|_| asked.filter.since.is_none());
+    }
+    if asked.of_the_cluster {
+        return cluster::follow(&api.gateway.cluster.bus, asked, place).await;
     }
     let events = Arc::clone(&api.gateway.journal.events);
     let tail = Tail {

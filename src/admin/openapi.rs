@@ -36,7 +36,8 @@ fn operation(endpoint: &Endpoint) -> Value {
         },
     });
     let role = match endpoint.need {
-        Need::Nothing => None,
+        // No token opens it: what is said there is signed.
+        Need::Nothing | Need::Cluster => None,
         Need::Role(role) => Some(role_name(role)),
         Need::Register => Some("register"),
     };
@@ -104,6 +105,12 @@ mod tests {
         for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.verb.name() != "get") {
             assert!(endpoint.need > Need::Role(Role::Viewer), "{}", endpoint.path);
         }
+        // Which is looked at by the answer itself: nothing else may come to rely on that by mistake.
+        let signed = ENDPOINTS.iter().filter(|endpoint| endpoint.need == Need::Cluster);
+        assert_eq!(
+            signed.map(|endpoint| endpoint.path).collect::<Vec<_>>(),
+            ["/cluster/ping"]
+        );
     }
 
     #[test]

@@ -1,12 +1,47 @@
-//! Moments that fit into an atomic.
+//! Moments that fit into an atomic, and the date that gateways agree on.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How far the two clocks may drift apart before the calendar's is believed to have been set.
 const RESET: Duration = Duration::from_secs(1);
+
+/// A difference between this machine's date and others' that is not worth following: what clocks that are kept in
+/// time differ by, and the way of an answer.
+pub const NEAR: Duration = Duration::from_secs(2);
+
+/// Milliseconds that the date others go by is ahead of this machine's.
+static AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// The date that gateways which share a store agree on: this machine's, unless its clock is off. For what is told to
+/// others with a date, or was told by them; what only this gateway knows of is this machine's.
+#[must_use]
+pub fn calendar() -> Timestamp {
+    let now = Timestamp::now();
+    match AHEAD.load(Ordering::Relaxed) {
+        0 => now,
+        ahead => now.checked_add(SignedDuration::from_millis(ahead)).unwrap_or(now),
+    }
+}
+
+/// The others' date is this now. Gives how far this machine's is ahead of it, where that is worth telling.
+pub fn calendar_is(there: Timestamp) -> Option<SignedDuration> {
+    let ahead = ahead(Timestamp::now(), there);
+    AHEAD.store(ahead, Ordering::Relaxed);
+    (ahead != 0).then(|| SignedDuration::from_millis(-ahead))
+}
+
+/// Milliseconds that are to be added to what is read here.
+fn ahead(here: Timestamp, there: Timestamp) -> i64 {
+    let ahead = there.as_millisecond().saturating_sub(here.as_millisecond());
+    if u128::from(ahead.unsigned_abs()) < NEAR.as_millis() {
+        0
+    } else {
+        ahead
+    }
+}
 
 /// Milliseconds on the monotonic clock, from about when the process began; 0 stands for "never".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +116,16 @@ mod tests {
         let later = at.plus(Duration::from_millis(2500));
         assert_eq!(later.timestamp().as_millisecond() - first.as_millisecond(), 2500);
         assert_eq!(Millis(u64::MAX).timestamp(), Timestamp::MAX);
+    }
+
+    #[test]
+    fn the_date_of_others_is_followed_where_it_is_another() {
+        let at = |ms: i64| Timestamp::from_millisecond(1_700_000_000_000 + ms).unwrap();
+        assert_eq!(ahead(at(0), at(0)), 0);
+        assert_eq!((ahead(at(0), at(1999)), ahead(at(1999), at(0))), (0, 0));
+        assert_eq!(ahead(at(3_600_000), at(0)), -3_600_000, "an hour ahead");
+        assert_eq!(ahead(at(0), at(3_600_000)), 3_600_000, "an hour behind");
+        assert!(ahead(Timestamp::MIN, Timestamp::MAX) > 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! usage, 3 work was cut at the end.
 
 mod check;
+mod cluster;
 mod config;
 mod proxy;
 mod remote;
@@ -33,7 +34,7 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration: everything that run does before it binds
     Check(check::CheckArgs),
-    /// Show the configuration, its schema, its reference
+    /// Show the configuration, its schema, its reference; publish one to a cluster
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Run a gateway without a configuration file
@@ -50,6 +51,9 @@ enum Command {
     Balance(remote::BalanceArgs),
     /// Show open WebSockets and other tunnels, or close them
     Tunnels(remote::TunnelsArgs),
+    /// Take away what a cluster left behind, or forget a gateway of one
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Say where a running gateway would send a request, and why
     Explain(remote::ExplainArgs),
     /// Start app servers, a gateway in front of them, and say what to try
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Undrain(args) => remote::undrain(&args, &surroundings),
         Command::Balance(args) => remote::balance(&args, &surroundings),
         Command::Tunnels(args) => remote::tunnels(&args, &surroundings),
+        Command::Cluster(command) => cluster::cluster(&command, &surroundings),
         Command::Explain(args) => remote::explain(&args, &surroundings),
         Command::Demo(args) => demo::run(&args),
         Command::DemoApp(args) => demo::run_app(&args),

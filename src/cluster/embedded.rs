@@ -2,19 +2,25 @@
 //! process may share a [`Memory`], which is how tests look at many gateways without starting any.
 
 use super::bus::{Shared, Topic};
+use super::configs::Configs;
+use super::limits::take::{self, BucketId, Take, Taken};
 use super::listener::Message;
 use super::names::NodeId;
 use super::store::{
-    Beat, Beating, Entry, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENTS, MAX_LEASES, MAX_MEMBERS,
-    Published, REMEMBERED, Seen, SharedConfig, StoreError, Table, Written,
+    Beat, Beating, Entry, Forgotten, Lease, LeaseView, LoggedEvent, MAX_BUCKETS, MAX_ENTRIES, MAX_LEASES,
+    MAX_MEMBERS, REMEMBERED, Seen, StoreError, Table, Written,
 };
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Events that are kept.
+const EVENTS: usize = 1000;
+/// Least time between looks for buckets that are free, when there is no room for more.
+const SWEPT: Duration = Duration::from_millis(100);
 
 /// What the nodes of one process share.
 #[derive(Clone, Debug)]
@@ -31,7 +37,12 @@ struct Content {
     leases: BTreeMap<String, Held>,
     events: VecDeque<LoggedEvent>,
     last_event: (u64, u64),
-    config: Option<SharedConfig>,
+    configs: Configs,
+    /// Of each bucket, when it will be free; counted from `begin`.
+    buckets: HashMap<BucketId, Duration>,
+    /// When those that are free were last looked for.
+    swept: Duration,
+    begin: Instant,
 }
 
 #[derive(Debug)]
@@ -69,7 +80,10 @@ impl Default for Memory {
             leases: BTreeMap::new(),
             events: VecDeque::new(),
             last_event: (0, 0),
-            config: None,
+            configs: Configs::default(),
+            buckets: HashMap::new(),
+            swept: Duration::ZERO,
+            begin: Instant::now(),
         })))
     }
 }
@@ -169,9 +183,23 @@ impl Embedded {
             members: members.collect(),
             generation: content.generation.clone(),
             now: Timestamp::now(),
-            config: content.config.as_ref().map_or(0, |config| config.version),
+            config: content.configs.mark(),
             leases: leases(&content, now),
         })
+    }
+
+    pub(super) fn forget(&self, node: &NodeId, dry_run: bool) -> Forgotten {
+        let mut content = self.lock();
+        let Some(member) = content.members.get(node) else {
+            return Forgotten::Unknown;
+        };
+        if !member.left && member.at.elapsed() < member.gone_after {
+            return Forgotten::Alive;
+        }
+        if !dry_run {
+            content.members.remove(node);
+        }
+        Forgotten::Gone
     }
 
     pub(super) fn put(
@@ -278,13 +306,31 @@ impl Embedded {
         }
     }
 
+    pub(super) fn take(&self, bucket: BucketId, take: &Take) -> Result<Taken, StoreError> {
+        let mut content = self.lock();
+        let now = content.begin.elapsed();
+        let free_at = content.buckets.get(&bucket).copied();
+        if free_at.is_none() && content.buckets.len() >= MAX_BUCKETS {
+            if now.saturating_sub(content.swept) > SWEPT {
+                content.swept = now;
+                content.buckets.retain(|_, free_at| *free_at > now);
+            }
+            if content.buckets.len() >= MAX_BUCKETS {
+                return Err(StoreError::Full);
+            }
+        }
+        let (free_at, taken) = take::step(free_at.unwrap_or_default(), now, take);
+        content.buckets.insert(bucket, free_at);
+        Ok(taken)
+    }
+
     pub(super) fn append(&self, payload: Bytes) -> String {
         let mut content = self.lock();
         let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
         let (at, number) = content.last_event;
         content.last_event = if now > at { (now, 0) } else { (at, number + 1) };
         let id = format!("{}-{}", content.last_event.0, content.last_event.1);
-        if content.events.len() == MAX_EVENTS {
+        if content.events.len() == EVENTS {
             content.events.pop_front();
         }
         content.events.push_back(LoggedEvent {
@@ -304,30 +350,13 @@ impl Embedded {
         content.events.iter().skip(from).take(limit).cloned().collect()
     }
 
-    pub(super) fn publish_config(
-        &self,
-        expected: u64,
-        content: Option<Bytes>,
-        author: &str,
-        node: &str,
-    ) -> Published {
-        let mut kept = self.lock();
-        let current = kept.config.as_ref().map_or(0, |config| config.version);
-        if current != expected {
-            return Published::Conflict(current);
-        }
-        kept.config = Some(SharedConfig {
-            version: current + 1,
-            sha256: sha256(content.as_deref().unwrap_or_default()),
-            content,
-            author: author.to_owned(),
-            node: node.to_owned(),
-        });
-        Published::Version(current + 1)
+    pub(super) fn last_event(&self) -> Option<String> {
+        self.lock().events.back().map(|event| event.id.clone())
     }
 
-    pub(super) fn config(&self) -> Option<SharedConfig> {
-        self.lock().config.clone()
+    /// Does something with the shared configuration.
+    pub(super) fn configs<T>(&self, act: impl FnOnce(&mut Configs) -> T) -> T {
+        act(&mut self.lock().configs)
     }
 }
 
@@ -342,12 +371,6 @@ impl Held {
 /// How long a holder goes by a lease that the store keeps for `ttl`.
 pub(super) fn holding(ttl: Duration) -> Duration {
     ttl * 7 / 10
-}
-
-/// In hexadecimal digits.
-pub(super) fn sha256(content: &[u8]) -> String {
-    let digest = digest(&SHA256, content);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn leases(content: &Content, now: Instant) -> Vec<LeaseView> {

@@ -1,4 +1,4 @@
-//! An announcement as bytes: version 1.
+//! An announcement as bytes.
 //!
 //! ```text
 //! "TG"  major u8  flags u8  header length u16  header (CBOR map)  payload  [HMAC-SHA256]
@@ -15,10 +15,25 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// The version that is spoken.
-pub const VERSION: u8 = 1;
-/// The versions that are understood.
-pub const UNDERSTOOD: std::ops::RangeInclusive<u8> = 1..=VERSION;
+/// Major versions, from the least to the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    pub least: u8,
+    pub greatest: u8,
+}
+
+/// What this gateway understands. Of two that differ the one that came before stays understood, so that gateways
+/// of both are a cluster while one after another is replaced.
+pub const UNDERSTOOD: Versions = Versions {
+    least: 1,
+    greatest: 1,
+};
+
+impl Versions {
+    const fn have(self, version: u8) -> bool {
+        self.least <= version && version <= self.greatest
+    }
+}
 
 const MAGIC: &[u8; 2] = b"TG";
 const FIXED: usize = 6;
@@ -83,9 +98,9 @@ pub enum Unreadable {
 }
 
 impl Envelope<'_> {
-    /// The bytes; nothing for what [`Envelope::decode`] would not take.
+    /// The bytes in this version; nothing for what [`Envelope::decode`] would not take.
     #[must_use]
-    pub fn encode(&self, channel: &str, key: Option<&Key>) -> Option<Vec<u8>> {
+    pub fn encode(&self, version: u8, channel: &str, key: Option<&Key>) -> Option<Vec<u8>> {
         let header = Header {
             src: Cow::Borrowed(&self.source),
             inc: self.incarnation,
@@ -95,7 +110,7 @@ impl Envelope<'_> {
         };
         let mut bytes = Vec::with_capacity(FIXED + 128 + self.payload.len() + TAG);
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[VERSION, if key.is_some() { SIGNED } else { 0 }, 0, 0]);
+        bytes.extend_from_slice(&[version, if key.is_some() { SIGNED } else { 0 }, 0, 0]);
         ciborium::into_writer(&header, &mut bytes).ok()?;
         let length = bytes.len() - FIXED;
         if length > MAX_HEADER || self.payload.len() > MAX_PAYLOAD {
@@ -111,11 +126,16 @@ impl Envelope<'_> {
         Some(bytes)
     }
 
-    /// Reads what came on this channel. With a key only what is signed by it is believed.
+    /// Reads what came on this channel, in one of these versions. With a key only what is signed by it is believed.
     ///
     /// # Errors
     /// It is not believed, or not understood.
-    pub fn decode<'b>(bytes: &'b [u8], channel: &str, key: Option<&Key>) -> Result<Envelope<'b>, Unreadable> {
+    pub fn decode<'b>(
+        bytes: &'b [u8],
+        versions: Versions,
+        channel: &str,
+        key: Option<&Key>,
+    ) -> Result<Envelope<'b>, Unreadable> {
         if bytes.len() > MAX_ENVELOPE {
             return Err(Unreadable::TooLarge);
         }
@@ -125,7 +145,7 @@ impl Envelope<'_> {
         if [*m0, *m1] != *MAGIC {
             return Err(Unreadable::Garbage);
         }
-        if !UNDERSTOOD.contains(major) {
+        if !versions.have(*major) {
             return Err(Unreadable::Version(*major));
         }
         let signed = flags & SIGNED != 0;

@@ -1,6 +1,6 @@
 //! What a node tells of itself with every beat.
 
-use super::envelope;
+use super::envelope::Versions;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ pub struct Record {
     pub zone: String,
     /// Where its admin API is; empty when it has none.
     pub admin: String,
+    /// Where it answers other gateways that ask whether it lives; empty when it does not.
+    pub ping: String,
     /// Milliseconds since 1970.
     pub started: i64,
     /// Versions of envelopes that it understands.
@@ -25,6 +27,8 @@ pub struct Record {
     pub envelope_max: u8,
     /// Version of the shared configuration that it runs; 0 for none.
     pub config: u64,
+    /// It takes what is published to the cluster.
+    pub follows: bool,
     pub workers: u64,
     pub connections: u64,
     /// Share of its workers' time that is used, 0–1.
@@ -43,10 +47,13 @@ impl Default for Record {
             region: String::new(),
             zone: String::new(),
             admin: String::new(),
+            ping: String::new(),
             started: 0,
-            envelope_min: *envelope::UNDERSTOOD.start(),
-            envelope_max: *envelope::UNDERSTOOD.end(),
+            // Who tells of none understands what there was first.
+            envelope_min: 1,
+            envelope_max: 1,
             config: 0,
+            follows: false,
             workers: 0,
             connections: 0,
             load: 0.0,
@@ -57,6 +64,14 @@ impl Default for Record {
 }
 
 impl Record {
+    #[must_use]
+    pub const fn understands(&self) -> Versions {
+        Versions {
+            least: self.envelope_min,
+            greatest: self.envelope_max,
+        }
+    }
+
     #[must_use]
     pub fn encode(&self) -> Bytes {
         serde_json::to_vec(self).unwrap_or_default().into()
@@ -76,6 +91,7 @@ impl Record {
             &mut record.region,
             &mut record.zone,
             &mut record.admin,
+            &mut record.ping,
         ];
         for text in texts {
             *text = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();

@@ -427,6 +427,10 @@ impl Checker<'_> {
             let message = format!("`{name}` has no effect on probes of kind {}", health.kind.name());
             self.warning(join(at, name), message, None);
         }
+        if health.share && self.config.cluster.redis.is_none() {
+            let message = "there is no `cluster.redis`, and nobody to share probes with".to_owned();
+            self.warning(join(at, "share"), message, None);
+        }
         if given("fast_interval") && health.fast_interval > health.interval {
             let message = "fast_interval is longer than interval, which is kept to then".to_owned();
             self.warning(join(at, "fast_interval"), message, None);

@@ -459,6 +459,7 @@ fn health(t: &Table) -> Option<Health> {
         fall: t.get("fall")?,
         jitter: t.get("jitter")?,
         initial: chosen(t, "initial")?,
+        share: t.get("share")?,
     })
 }
 
@@ -600,6 +601,9 @@ fn cluster(t: &Table) -> Option<Cluster> {
         heartbeat,
         gone_after,
         duplicate: chosen(t, "duplicate")?,
+        config: chosen(t, "config")?,
+        ping: t.get("ping")?,
+        advertise: t.get("advertise"),
         labels: Labels {
             role: label("role"),
             region: label("region"),

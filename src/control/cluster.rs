@@ -1,21 +1,26 @@
 //! The gateway among others. Started with it, asked by whoever wants to know, awaited by nobody who serves a request.
 //!
 //! [`beat`] keeps its record alive and finds out who is there; the bus itself is [`crate::cluster::Bus`], which holds
-//! everything that gateways share.
+//! everything that gateways share. [`ping`] asks the others themselves, for the time that the store is away.
 
 mod beat;
+pub mod ping;
 
 use crate::cluster::bus::Bus;
-use crate::cluster::envelope::Key;
-use crate::cluster::membership::Member;
+use crate::cluster::configs::ConfigMark;
+use crate::cluster::envelope::{Key, UNDERSTOOD, Versions};
+use crate::cluster::membership::{Member, Peer};
 use crate::cluster::names::{Names, NodeId};
+use crate::cluster::ping::PingKey;
 use crate::cluster::record::Record;
 use crate::cluster::redis::{Access, Login, Options, Secure};
 use crate::cluster::store::LeaseView;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{self, DuplicateNode, Labels};
+use crate::config::model::{self, DuplicateNode, Labels, ListenAddress};
 use crate::tls::client::ClientTls;
 use arc_swap::ArcSwap;
+use ping::Pings;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,6 +43,8 @@ pub struct View {
     pub own: Record,
     /// The others, by what they are known by.
     pub members: Vec<Member>,
+    /// Those that are asked directly whether they live.
+    pub peers: Vec<Peer>,
     pub leases: Vec<LeaseView>,
     /// Version of the shared configuration; 0 for none.
     pub config: u64,
@@ -52,12 +59,17 @@ pub struct View {
 pub struct Cluster {
     pub name: String,
     pub bus: Bus,
+    /// How gateways ask each other whether they live, if they do.
+    pub pings: Option<Pings>,
+    advertised: Option<SocketAddr>,
     pace: Pace,
     labels: Labels,
     view: ArcSwap<View>,
     /// Joins and ends of members, counted.
     flaps: AtomicU64,
     leaving: watch::Sender<bool>,
+    /// Which configuration the store has, as each beat finds it; nothing before the first.
+    stored: watch::Sender<Option<ConfigMark>>,
 }
 
 impl Cluster {
@@ -75,6 +87,11 @@ impl Cluster {
         };
         Ok(Self {
             name: config.name.clone(),
+            pings: pings(config),
+            advertised: match config.advertise {
+                Some(ListenAddress::Tcp(address)) => Some(address),
+                Some(ListenAddress::Unix(_)) | None => None,
+            },
             bus,
             pace: Pace {
                 heartbeat: config.heartbeat,
@@ -85,6 +102,7 @@ impl Cluster {
             view: ArcSwap::default(),
             flaps: AtomicU64::new(0),
             leaving: watch::Sender::new(false),
+            stored: watch::Sender::new(None),
         })
     }
 
@@ -92,6 +110,12 @@ impl Cluster {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// Follows which configuration the store has: changed with each beat that it answers.
+    #[must_use]
+    pub fn stored(&self) -> watch::Receiver<Option<ConfigMark>> {
+        self.stored.subscribe()
     }
 
     /// Members that joined or ended, since the start.
@@ -116,6 +140,18 @@ impl Cluster {
     pub fn leave(&self) {
         self.leaving.send_replace(true);
     }
+}
+
+/// Where there is anybody to ask, and a key to know the answers by.
+fn pings(config: &model::Cluster) -> Option<Pings> {
+    let key = config
+        .key
+        .as_ref()
+        .filter(|_| config.ping && config.redis.is_some())?;
+    Some(Pings {
+        key: PingKey::new(key.0.as_bytes()),
+        counts: ping::Counts::default(),
+    })
 }
 
 /// What the bus over Redis needs; nothing for a cluster of one.
@@ -144,7 +180,23 @@ pub fn options(config: &model::Cluster) -> Result<Option<Options>, Vec<Diagnosti
         access,
         names: Names::new(&config.prefix, &config.name),
         key: config.key.as_ref().map(|secret| Key::new(secret.0.as_bytes())),
+        versions: versions(),
     }))
+}
+
+/// The versions of announcements that this gateway understands.
+#[cfg(not(feature = "faults"))]
+const fn versions() -> Versions {
+    UNDERSTOOD
+}
+
+/// A test may have a gateway that understands others, such as `1-2`: one of the next version.
+#[cfg(feature = "faults")]
+fn versions() -> Versions {
+    let asked = std::env::var("TIDEGATE_FAULT_ENVELOPES").ok();
+    let range = asked.as_deref().and_then(|asked| asked.split_once('-'));
+    let read = range.and_then(|(least, greatest)| Some((least.parse().ok()?, greatest.parse().ok()?)));
+    read.map_or(UNDERSTOOD, |(least, greatest)| Versions { least, greatest })
 }
 
 fn secure(config: &model::Cluster) -> Result<Secure, Vec<Diagnostic>> {

@@ -7,6 +7,7 @@
 //! too: what runs there goes on, by the same rules.
 
 use super::gateway::Gateway;
+use crate::base::clock::calendar;
 use crate::config::model::Drain;
 use crate::telemetry::events::Severity;
 use crate::upstream::shared::overrides::{Leave, Override};
@@ -273,7 +274,7 @@ fn begin(gateway: &Gateway, leave: &Override<Leave>, at_start: Left) -> Progress
 fn deadline(leave: &Override<Leave>) -> Option<Instant> {
     let at = leave.value.deadline?;
     let whole = at.duration_since(leave.since);
-    let left = at.duration_since(Timestamp::now()).min(whole);
+    let left = at.duration_since(calendar()).min(whole);
     Instant::now().checked_add(Duration::try_from(left).unwrap_or(Duration::ZERO))
 }
 
@@ -374,6 +375,7 @@ mod tests {
                 deadline,
             },
             by: String::new(),
+            node: None,
             since,
             reason: None,
             until: None,

@@ -6,11 +6,13 @@ use super::dns::Names;
 use super::drains::Drains;
 use super::drills::Drills;
 use super::failover::FailOvers;
+use super::following::Following;
 use super::journal::Journal;
 use super::listeners::{BoundListener, Listeners, Moves};
 use super::rebalance::Rebalances;
 use super::services::Services;
 use super::sharing::health::Opinions;
+use super::sharing::probing::Probing;
 use super::workers::{WorkerView, Workers};
 use crate::config::Loaded;
 use crate::net::listen::{Address, Socket, SocketFile};
@@ -138,12 +140,16 @@ pub struct Gateway {
     pub drills: Drills,
     /// What other gateways say of the endpoints.
     pub opinions: Opinions,
+    /// Probes that gateways make for each other.
+    pub probing: Probing,
     /// What registered itself.
     pub services: Services,
     pub rebalances: Rebalances,
     pub failovers: FailOvers,
     /// The gateways that this one is among.
     pub cluster: Cluster,
+    /// What they published to serve from.
+    pub following: Following,
     /// Rung when the overrides have changed.
     pub overrides_changed: Notify,
     /// Rung when endpoints may have changed.
@@ -173,6 +179,7 @@ pub struct Parts {
     pub failovers: FailOvers,
     pub services: Services,
     pub cluster: Cluster,
+    pub following: Following,
     pub listeners: Listeners,
     pub workers: Workers,
     pub admin: Option<AdminSocket>,
@@ -197,10 +204,12 @@ impl Gateway {
             drains: Drains::default(),
             drills: Drills::default(),
             opinions: Opinions::default(),
+            probing: Probing::default(),
             services: parts.services,
             rebalances: Rebalances::default(),
             failovers: parts.failovers,
             cluster: parts.cluster,
+            following: parts.following,
             overrides_changed: Notify::new(),
             endpoints_changed: Notify::new(),
             upstreams_changed: Notify::new(),

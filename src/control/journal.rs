@@ -2,7 +2,7 @@
 //! entry. One call each, so that they never tell different stories.
 
 use super::change::Change;
-use super::command::{Action, Command, Outcome};
+use super::command::{Action, Actor, Command, Outcome};
 use crate::config::diagnostic::{self, Diagnostic};
 use crate::telemetry::events::{Events, Severity};
 use crate::upstream::shared::AdminState;
@@ -28,6 +28,9 @@ pub struct AuditEntry {
     pub time: String,
     pub ts: String,
     pub actor: String,
+    /// The gateway that it was made on, where that is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     pub action: &'static str,
     /// What it is about, such as `upstream/address`.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -143,11 +146,16 @@ fn entry(command: &Command, outcome: &Outcome) -> AuditEntry {
         *wish = format!("{tunnels} {wish}");
     }
     let now = Timestamp::now().to_string();
+    let node = match &command.actor {
+        Actor::Cluster { node } => Some(node.clone()),
+        _ => None,
+    };
     AuditEntry {
         id: 0,
         time: now.clone(),
         ts: now,
         actor: command.actor.to_string(),
+        node,
         action: command.action.name(),
         target: command.action.target(),
         wish,
@@ -169,6 +177,10 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
             "config.unchanged"
         }
         (Action::Reload, Outcome::Rejected(_)) => "config.rejected",
+        (Action::FollowConfig(_), _) if command.dry_run => "config.checked",
+        (Action::FollowConfig(_), Outcome::Rejected(_)) => "config.rejected",
+        (Action::FollowConfig(_), Outcome::Unchanged { .. }) => "config.unchanged",
+        (Action::FollowConfig(_), _) => "config.applied",
         (Action::ReloadTls, _) if command.dry_run => "tls.checked",
         (Action::ReloadTls, Outcome::Applied { .. }) => "tls.applied",
         (Action::ReloadTls, Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. }) => {
@@ -185,6 +197,8 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
             Some(AdminState::Active) => "endpoint.active",
             None => "endpoint.weighed",
         },
+        (Action::PublishConfig { .. }, Outcome::Unchanged { .. }) => "config.unchanged",
+        (Action::PublishConfig { .. }, _) => "config.published",
         (Action::ChangeBalance(_), _) => "balance.changed",
         (Action::ChangeThresholds(_), _) => "thresholds.changed",
         (Action::CloseTunnels { .. }, _) => "tunnels.closed",
@@ -193,6 +207,7 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
         (Action::DeregisterService { .. }, _) => "service.deregistered",
         (Action::ShareOverrides(_), _) => "overrides.shared",
         (Action::Drill(_), _) => "failover.test",
+        (Action::ForgetNode { .. }, _) => "cluster.forgotten",
         (Action::Expire(_), _) => "overrides.expired",
     }
 }
@@ -248,6 +263,7 @@ fn sentence(entry: &AuditEntry) -> (Severity, String) {
 fn event_data(entry: &AuditEntry) -> Value {
     json!({
         "actor": entry.actor,
+        "node": entry.node,
         "dry_run": entry.dry_run,
         "generation": entry.generation,
         "changes": entry.changes.len(),
@@ -302,7 +318,6 @@ pub fn one_line(problem: &Diagnostic) -> String {
 mod tests {
     use super::*;
     use crate::control::change::ChangeKind;
-    use crate::control::command::Actor;
     use crate::telemetry::metrics::Metrics;
 
     fn journal() -> Journal {

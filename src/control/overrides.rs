@@ -5,6 +5,7 @@
 //! listed, can be taken back, and holds again as soon as the file has that endpoint again, because whoever drained
 //! a server does not expect a deployment that rewrites the file to undo it.
 
+pub mod departed;
 pub mod expiry;
 pub mod file;
 pub mod pieces;
@@ -228,6 +229,8 @@ impl fmt::Display for ThresholdWish {
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub by: String,
+    /// The gateway that is asked.
+    pub node: String,
     pub at: Timestamp,
 }
 
@@ -236,6 +239,7 @@ impl Asked {
         Override {
             value,
             by: self.by.clone(),
+            node: Some(self.node.clone()),
             since: self.at,
             reason: reason.cloned(),
             until,

@@ -6,12 +6,12 @@ use super::command::{Action, Command, Outcome, SharedPiece};
 use super::drains;
 use super::failover::{FailOver, Trigger};
 use super::gateway::{Gateway, Phase};
-use super::overrides::{self, Asked, EndpointWish, Wish, expiry, file, pieces};
+use super::overrides::{self, Asked, EndpointWish, Wish, departed, expiry, file, pieces};
 use super::status;
+use crate::base::clock::calendar;
 use crate::config::diagnostic::Diagnostic;
 use crate::snapshot;
 use crate::upstream::shared::{AdminState, EndpointKey, EndpointPlan, Overrides, UpstreamPlan};
-use jiff::Timestamp;
 use std::sync::Arc;
 
 /// Does what the command asks, or says what it would do. Only the mutator calls it: nobody else changes what is
@@ -21,7 +21,8 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
     let live = gateway.live.load();
     let asked = Asked {
         by: command.actor.to_string(),
-        at: Timestamp::now(),
+        node: gateway.cluster.bus.node().configured().to_owned(),
+        at: calendar(),
     };
     let after = match &command.action {
         Action::ChangeEndpoint { endpoint, wish } => {
@@ -31,6 +32,10 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         Action::ChangeBalance(wish) => overrides::with_balance(&before, &live.upstreams, wish, &asked),
         Action::ChangeThresholds(wish) => overrides::with_thresholds(&before, &live.upstreams, wish, &asked),
         Action::ShareOverrides(pieces) => Ok(taken_over(&before, pieces)),
+        Action::ForgetNode {
+            node,
+            overrides: true,
+        } => Ok(departed::without(&before, node)),
         Action::Expire(ends) => Ok(expiry::without(&before, |until| ends.contains(&until))),
         Action::Reload
         | Action::ReloadTls
@@ -39,6 +44,9 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         | Action::CloseTunnels { .. }
         | Action::RegisterService { .. }
         | Action::Drill(_)
+        | Action::FollowConfig(_)
+        | Action::PublishConfig { .. }
+        | Action::ForgetNode { overrides: false, .. }
         | Action::DeregisterService { .. } => return Outcome::Done,
     };
     let after = match after {
@@ -168,6 +176,7 @@ fn note(
     let why = match &command.action {
         Action::ChangeEndpoint { wish, .. } => wish.reason.as_deref().unwrap_or("no reason given"),
         Action::Expire(_) => "the time it was given is over",
+        Action::ForgetNode { .. } => "the gateway that it was made on is forgotten",
         Action::ShareOverrides(_) => "as another gateway has it",
         _ => return,
     };

@@ -3,21 +3,27 @@
 
 use crate::cluster_kit::{await_bus, await_members, bus, cluster, node, serves, with};
 use std::time::Duration;
+use testkit::redis::Place;
 use testkit::{Backend, Load, Redis, eventually, eventually_some, holds_for, redis};
 
 /// A master with a replica and three sentinels.
-struct Guarded {
-    master: Redis,
-    replica: Redis,
-    sentinels: Vec<Redis>,
+pub struct Guarded {
+    pub master: Redis,
+    pub replica: Redis,
+    pub sentinels: Vec<Redis>,
 }
 
 impl Guarded {
     fn start() -> Self {
         let master = Redis::start();
         let replica = master.replica();
+        Self::by(master, replica, &Place::default())
+    }
+
+    /// With sentinels at this place.
+    pub fn by(master: Redis, replica: Redis, sentinels: &Place) -> Self {
         let sentinels: Vec<Redis> = (0..3)
-            .map(|_| master.sentinel(2, Duration::from_millis(500)))
+            .map(|_| master.sentinel_at(sentinels.clone(), 2, Duration::from_millis(500)))
             .collect();
         let guarded = Self {
             master,
@@ -46,16 +52,18 @@ impl Guarded {
         guarded
     }
 
-    fn url(&self) -> String {
-        let all: Vec<String> = self
-            .sentinels
-            .iter()
-            .map(|s| format!("127.0.0.1:{}", s.port()))
-            .collect();
+    pub fn url(&self) -> String {
+        let all: Vec<String> = self.sentinels.iter().map(|s| s.address().to_string()).collect();
         format!("redis+sentinel://{}/prod", all.join(","))
     }
 
-    fn server(gateway: &testkit::Gateway) -> String {
+    /// Whether a server is a replica. One that is made one ends its connections, also that which asks.
+    pub fn follows(redis: &Redis) -> bool {
+        let told = redis.try_ask(&["INFO", "replication"]);
+        told.is_some_and(|told| told.contains("role:slave"))
+    }
+
+    pub fn server(gateway: &testkit::Gateway) -> String {
         cluster(gateway)["bus"]["server"]
             .as_str()
             .unwrap_or_default()
@@ -105,9 +113,7 @@ fn no_gateway_stays_with_a_master_that_was_replaced() {
     holds_for(Duration::from_secs(2), "it stays with the new one", || {
         Guarded::server(&a).ends_with(&new)
     });
-    eventually("the old one is demoted", || {
-        redis.master.ask(&["INFO", "replication"]).contains("role:slave")
-    });
+    eventually("the old one is demoted", || Guarded::follows(&redis.master));
     // Told to go to it directly, the gateway does not take a replica for a master.
     let direct = node("gw-b", &redis.master.url(), &app).start();
     eventually("a replica is refused", || {

@@ -14,18 +14,18 @@ fn kinds(events: &[Value]) -> Vec<&str> {
 }
 
 /// One who follows the events.
-struct Follower(Conn);
+pub struct Follower(Conn);
 
 /// One frame: its fields by name; comments have none.
 #[derive(Debug, Default)]
-struct Frame {
-    id: String,
-    event: String,
-    data: Value,
+pub struct Frame {
+    pub id: String,
+    pub event: String,
+    pub data: Value,
 }
 
 impl Follower {
-    fn of(gateway: &Gateway, target: &str, headers: &str) -> Self {
+    pub fn of(gateway: &Gateway, target: &str, headers: &str) -> Self {
         let mut conn = Conn::connect(gateway.admin());
         conn.send(format!("GET {target} HTTP/1.1\r\nHost: admin\r\n{headers}\r\n"));
         let head = String::from_utf8(conn.read_through(b"\r\n\r\n")).expect("a head");
@@ -36,7 +36,7 @@ impl Follower {
     }
 
     /// The next frame with data.
-    fn next(&mut self) -> Frame {
+    pub fn next(&mut self) -> Frame {
         loop {
             // Chunks: a size line, the frame, an empty line. Frames of ours come one to a chunk.
             let size = String::from_utf8(self.0.read_through(b"\r\n")).expect("a size");

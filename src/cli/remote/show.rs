@@ -17,6 +17,12 @@ pub(super) fn reloaded(answer: &Value) -> String {
         Some("applied") => format!("would be applied{trial}\n"),
         _ => format!("unchanged: generation {generation}\n"),
     };
+    changes(&mut text, answer);
+    text
+}
+
+/// What a change of the configuration means, and what is doubtful about it.
+pub(super) fn changes(text: &mut String, answer: &Value) {
     for change in list(&answer["changes"]) {
         let sign = match change["change"].as_str() {
             Some("added") => '+',
@@ -24,14 +30,13 @@ pub(super) fn reloaded(answer: &Value) -> String {
             _ => '~',
         };
         line(
-            &mut text,
+            text,
             format_args!("  {sign} {} {}", word(&change["object"]), word(&change["name"])),
         );
     }
     for warning in list(&answer["warnings"]) {
-        line(&mut text, format_args!("  warning: {}", problem(warning)));
+        line(text, format_args!("  warning: {}", problem(warning)));
     }
-    text
 }
 
 /// Why a reload was refused.
@@ -325,7 +330,8 @@ pub(super) fn status(stats: &Value) -> String {
         cells.push(p99);
         cells
     });
-    changed_at_run_time(&mut text, list(&stats["upstreams"]));
+    let among_others = stats["cluster"]["mode"] == true;
+    changed_at_run_time(&mut text, list(&stats["upstreams"]), among_others);
     for (upstream, row) in &endpoints {
         if let Some(reason) = row["health"]["reason"].as_str() {
             let (address, since) = (word(&row["address"]), word(&row["health"]["since"]));
@@ -372,9 +378,10 @@ fn weight(endpoint: &Value) -> String {
     }
 }
 
-/// Who wanted something else than the file says, since when, and why.
-fn changed_at_run_time(text: &mut String, upstreams: &[Value]) {
+/// Who wanted something else than the file says, on which gateway of several, since when, and why.
+fn changed_at_run_time(text: &mut String, upstreams: &[Value], among_others: bool) {
     let mut told = String::new();
+    let said = |told: &Value| said(told, among_others);
     for upstream in upstreams {
         let name = word(&upstream["name"]);
         let balance = &upstream["balance_override"];
@@ -425,7 +432,11 @@ fn draining(state: &str, drain: &Value) -> String {
     }
 }
 
-fn said(told: &Value) -> String {
+fn said(told: &Value, among_others: bool) -> String {
+    let node = match told["node"].as_str() {
+        Some(node) if among_others => format!(" on {node}"),
+        Some(_) | None => String::new(),
+    };
     let reason = match told["reason"].as_str() {
         Some(reason) => format!(": {reason}"),
         None => String::new(),
@@ -435,7 +446,7 @@ fn said(told: &Value) -> String {
         None => String::new(),
     };
     format!(
-        "  by {} since {}{until}{reason}",
+        "  by {}{node} since {}{until}{reason}",
         word(&told["by"]),
         word(&told["since"])
     )
@@ -530,7 +541,7 @@ mod tests {
             "address": "a:1", "state": "draining", "weight": 0,
             "override": {
                 "state": { "value": "draining", "by": "token ops", "since": "T", "reason": "disk" },
-                "weight": { "value": 0, "configured": 2, "by": "token ops", "since": "T", "reason": null },
+                "weight": { "value": 0, "configured": 2, "by": "token ops", "node": "gw-2", "since": "T", "reason": null },
             },
             "drain": { "deadline": "D", "left": { "in_flight": 1, "open_websockets": 0 }, "finished": null },
         });
@@ -546,6 +557,13 @@ mod tests {
         ] {
             assert!(text.contains(told), "{told:?} is not in:\n{text}");
         }
+        let mut among_others = stats;
+        among_others["cluster"] = json!({ "mode": true });
+        let text = status(&among_others);
+        assert!(
+            text.contains("weight 0  by token ops on gw-2 since T\n"),
+            "{text}"
+        );
         let unchanged = json!({ "upstreams": [{ "name": "app", "endpoints": [{ "address": "a:1" }] }] });
         assert!(!status(&unchanged).contains("RUN TIME"));
     }

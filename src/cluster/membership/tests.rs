@@ -179,12 +179,154 @@ fn a_short_interruption_gives_others_their_time_too() {
     assert!(members.lapse(t + ms(6400)).is_empty());
 }
 
+fn id(node: &str) -> NodeId {
+    NodeId::known_as(node).unwrap()
+}
+
+/// Two others, heard at `t`, and after that the store is not.
+fn deaf() -> (Membership, Instant) {
+    let (mut members, t) = (membership(), Instant::now());
+    members.hear(t, &[seen("b", 5, 1, 0), seen("c", 6, 1, 0)]);
+    (members, t)
+}
+
+fn answers(members: &mut Membership, at: Instant, node: &str, incarnation: u64) -> Vec<String> {
+    let change = members.answered(at, &id(node), incarnation, Record::default());
+    names(&change.into_iter().collect::<Vec<_>>())
+}
+
+#[test]
+fn while_the_store_is_away_answers_tell_who_lives() {
+    let (mut members, t) = deaf();
+    for second in 1..=2 {
+        assert!(answers(&mut members, t + ms(second * 1000), "b", 5).is_empty());
+        assert!(answers(&mut members, t + ms(second * 1000), "c", 6).is_empty());
+    }
+    assert!(!members.fresh(t + ms(2000)));
+    // From here on one of them says nothing.
+    let mut changes = Vec::new();
+    for second in 3..=6 {
+        let at = t + ms(second * 1000);
+        answers(&mut members, at, "b", 5);
+        members.missed(&id("c"), 6, false);
+        changes.extend(names(&members.lapse(at)));
+    }
+    assert_eq!(changes, ["?c", "xc"]);
+    let b = &members.members()[&id("b")];
+    assert!(b.is_known_directly());
+    assert_eq!(b.silent(t + ms(6500)), ms(500));
+    // It was slow, and answers yet: it is asked as long as the store is away.
+    members.missed(&id("c"), 6, false);
+    assert_eq!(answers(&mut members, t + ms(7000), "c", 6), ["+c"]);
+    assert!(members.lapse(t + ms(7000)).is_empty());
+    // The store is back, with all that it had.
+    let all = [seen("b", 5, 1, 8000), seen("c", 6, 1, 8000)];
+    assert!(members.hear(t + ms(8000), &all).is_empty());
+    let all = [seen("b", 5, 2, 0), seen("c", 6, 2, 0)];
+    assert!(members.hear(t + ms(9000), &all).is_empty());
+    assert!(members.lapse(t + ms(9000)).is_empty());
+}
+
+#[test]
+fn one_that_died_meanwhile_does_not_come_back_with_the_store() {
+    let (mut members, t) = deaf();
+    answers(&mut members, t + ms(1000), "b", 5);
+    answers(&mut members, t + ms(1000), "c", 6);
+    let mut changes = Vec::new();
+    for second in 2..=5 {
+        let at = t + ms(second * 1000);
+        answers(&mut members, at, "b", 5);
+        members.missed(&id("c"), 6, true);
+        changes.extend(names(&members.lapse(at)));
+    }
+    assert_eq!(changes, ["?c", "xc"]);
+    let all = [seen("b", 5, 2, 0), seen("c", 6, 1, 6000)];
+    assert!(members.hear(t + ms(6000), &all).is_empty());
+    // What is heard of it now says nothing: only the store does.
+    assert!(answers(&mut members, t + ms(6100), "c", 6).is_empty());
+    assert_eq!(members.members().len(), 1);
+    assert_eq!(names(&members.hear(t + ms(7000), &[seen("c", 6, 2, 0)])), ["+c"]);
+}
+
+#[test]
+fn who_hears_nobody_takes_only_those_for_gone_whose_hosts_say_so() {
+    let (mut members, t) = deaf();
+    answers(&mut members, t + ms(1000), "b", 5);
+    answers(&mut members, t + ms(1000), "c", 6);
+    for second in 2..=60 {
+        members.missed(&id("b"), 5, false);
+        members.missed(&id("c"), 6, false);
+        assert!(members.lapse(t + ms(second * 1000)).is_empty(), "{second}");
+    }
+    members.missed(&id("b"), 5, true);
+    assert_eq!(names(&members.lapse(t + ms(61_000))), ["xb"]);
+    assert_eq!(members.members().len(), 1);
+}
+
+#[test]
+fn one_lost_question_and_one_that_never_answered_say_nothing() {
+    let (mut members, t) = deaf();
+    answers(&mut members, t + ms(1000), "b", 5);
+    // We slept, and what was under way came to nothing.
+    members.missed(&id("b"), 5, true);
+    members.missed(&id("c"), 6, true);
+    members.missed(&id("c"), 6, true);
+    assert!(members.lapse(t + ms(60_000)).is_empty());
+    // Nor does another incarnation's silence.
+    members.missed(&id("b"), 4, true);
+    assert!(members.lapse(t + ms(60_000)).is_empty());
+    assert!(answers(&mut members, t + ms(60_000), "b", 4).is_empty());
+    members.missed(&id("b"), 5, true);
+    assert_eq!(names(&members.lapse(t + ms(60_000))), ["xb"]);
+}
+
+#[test]
+fn while_the_store_is_heard_it_alone_decides() {
+    let (mut members, t) = deaf();
+    for second in 1..=2 {
+        let at = t + ms(second * 1000);
+        members.hear(at, &[seen("b", 5, 1 + second, 0), seen("c", 6, 1, second * 1000)]);
+        assert!(answers(&mut members, at, "c", 6).is_empty());
+        members.missed(&id("b"), 5, true);
+        members.missed(&id("b"), 5, true);
+    }
+    // It answers us and has not written: others may not reach it.
+    let at = t + ms(3000);
+    members.hear(at, &[seen("b", 5, 4, 0), seen("c", 6, 1, 3000)]);
+    answers(&mut members, at, "c", 6);
+    assert_eq!(names(&members.lapse(at)), ["xc"]);
+    assert!(members.members().contains_key(&id("b")));
+}
+
+#[test]
+fn a_bounded_number_is_asked_and_together_they_ask_everybody() {
+    let mut members = membership();
+    let at_port = |n: u64| Record {
+        ping: format!("192.0.2.1:{}", 9000 + n),
+        ..Record::default()
+    };
+    let all: Vec<Seen> = (0..40)
+        .map(|n| Seen {
+            record: at_port(n).encode(),
+            ..seen(&format!("n{n:02}"), n, 1, 0)
+        })
+        .chain([seen("mute", 99, 1, 0)])
+        .collect();
+    members.hear(Instant::now(), &all);
+    let asked = members.peers();
+    assert_eq!(asked.len(), MOST_ASKED);
+    // "own" comes after all of them: it begins where they do.
+    assert_eq!(asked[0].node, id("n00"));
+    assert_eq!(asked[0].address, "192.0.2.1:9000".parse().unwrap());
+    assert!(asked.iter().all(|peer| peer.node != id("mute")));
+}
+
 proptest! {
     /// Whatever the store says: each node joins before it goes, and goes before it joins again.
     #[test]
     fn joins_and_ends_alternate(
         steps in proptest::collection::vec(
-            (0_u8..4, 0_usize..3, 1_u64..4, 0_u64..6, 0_u64..5000, 0_u64..2500), 1..200),
+            (0_u8..6, 0_usize..3, 1_u64..4, 0_u64..6, 0_u64..5000, 0_u64..2500), 1..200),
     ) {
         let (mut members, mut now) = (membership(), Instant::now());
         let mut there: HashMap<NodeId, u64> = HashMap::new();
@@ -198,6 +340,13 @@ proptest! {
                     members.hear(now, &[seen])
                 }
                 2 => members.lapse(now),
+                4 => {
+                    members.answered(now, &id(node), incarnation, Record::default()).into_iter().collect()
+                }
+                5 => {
+                    members.missed(&id(node), incarnation, age > 2500);
+                    Vec::new()
+                }
                 _ => members.leave(&NodeId::new(node).unwrap(), incarnation).into_iter().collect(),
             };
             for change in changes {

@@ -31,6 +31,15 @@ impl Connection {
             Self::Heartbeat => "heartbeat",
         }
     }
+
+    /// In metrics.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Commands => "cmd",
+            Self::Subscription => "sub",
+            Self::Heartbeat => "hb",
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -14,19 +14,22 @@
 //! Nothing here retries a command: after a deadline nobody knows what the next answer on the connection belongs to,
 //! so the connection ends.
 
+mod configs;
 mod dial;
 mod fault;
 mod health;
 mod keep;
+mod limits;
 mod link;
 mod ops;
+pub mod purge;
 mod resolve;
 mod resp;
 mod scripts;
 mod subscription;
 
 use super::bus::{Shared, Topic};
-use super::envelope::{Envelope, Key};
+use super::envelope::{Envelope, Key, Versions};
 use super::names::{Names, NodeId};
 use super::state::{BusState, Condition, Reason};
 use crate::base::task;
@@ -39,7 +42,7 @@ use link::Link;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -89,6 +92,8 @@ pub struct Options {
     pub names: Names,
     /// Signs what is announced; with it nothing else is believed.
     pub key: Option<Key>,
+    /// Of announcements, that are understood.
+    pub versions: Versions,
 }
 
 /// The state before the first connection.
@@ -122,6 +127,9 @@ struct Plane {
     access: ArcSwap<Access>,
     names: Names,
     key: Option<Key>,
+    versions: Versions,
+    /// The version that is spoken: not one that somebody who is there does not understand.
+    spoken: AtomicU8,
     shared: Arc<Shared>,
     commands: ArcSwapOption<Link>,
     heartbeat: ArcSwapOption<Link>,
@@ -154,6 +162,8 @@ impl Client {
             access: ArcSwap::from_pointee(options.access),
             names: options.names,
             key: options.key,
+            versions: options.versions,
+            spoken: AtomicU8::new(options.versions.least),
             shared,
             commands: ArcSwapOption::empty(),
             heartbeat: ArcSwapOption::empty(),
@@ -191,6 +201,23 @@ impl Client {
         }
     }
 
+    /// Each connection, and whether it works.
+    pub(super) fn connections(&self) -> [(&'static str, bool); 3] {
+        Connection::ALL.map(|connection| (connection.label(), self.plane.health.fault(connection).is_none()))
+    }
+
+    pub(super) fn versions(&self) -> Versions {
+        self.plane.versions
+    }
+
+    pub(super) fn spoken(&self) -> u8 {
+        self.plane.spoken.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn speak(&self, version: u8) {
+        self.plane.spoken.store(version, Ordering::Relaxed);
+    }
+
     /// Puts an announcement into the queue.
     pub(super) fn announce(&self, topic: Topic, to: Option<&NodeId>, kind: &str, payload: &Bytes) -> bool {
         let plane = &self.plane;
@@ -208,7 +235,7 @@ impl Client {
             kind: kind.into(),
             payload,
         };
-        let Some(bytes) = envelope.encode(&name, plane.key.as_ref()) else {
+        let Some(bytes) = envelope.encode(self.spoken(), &name, plane.key.as_ref()) else {
             return false;
         };
         let outgoing = Outgoing {

@@ -6,6 +6,7 @@ use super::resp::Value;
 use super::{Access, Login};
 use crate::cluster::state::Reason;
 use crate::config::model::{RedisAddress, RedisKind};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -51,6 +52,26 @@ impl Resolver {
                 Err(_) => last = Fault::new(Reason::Timeout, format!("{address} does not answer")),
             }
             self.pass_over(&address);
+        }
+        Err(last)
+    }
+
+    /// All servers that hold something: in a Redis Cluster every master, else the one.
+    pub(super) async fn masters(&self, access: &Access) -> Result<Vec<RedisAddress>, Fault> {
+        if access.url.kind != RedisKind::Cluster {
+            return Ok(vec![self.resolve(access).await?]);
+        }
+        let mut last = Fault::new(Reason::Resolve, "there is no address");
+        for address in &access.url.addresses {
+            match timeout(ANSWER, ask_slots(access, address)).await {
+                Ok(Ok(ranges)) => {
+                    let masters: BTreeSet<RedisAddress> =
+                        ranges.into_iter().map(|range| range.master).collect();
+                    return Ok(masters.into_iter().collect());
+                }
+                Ok(Err(fault)) => last = worse(last, fault),
+                Err(_) => last = Fault::new(Reason::Timeout, format!("{address} does not answer")),
+            }
         }
         Err(last)
     }
@@ -132,6 +153,23 @@ async fn log_in(raw: &mut Raw, login: &Login) -> Result<(), Fault> {
 }
 
 async fn ask_node(access: &Access, address: &RedisAddress) -> Result<RedisAddress, Fault> {
+    let ours = i64::from(slot(TAG));
+    let ranges = ask_slots(access, address).await?;
+    let serves = |range: &Range| (range.from..=range.to).contains(&ours);
+    let range = ranges.into_iter().find(serves);
+    range
+        .map(|range| range.master)
+        .ok_or_else(|| Fault::new(Reason::ClusterDown, format!("nobody serves slot {ours}")))
+}
+
+/// Slots, and who serves them.
+struct Range {
+    from: i64,
+    to: i64,
+    master: RedisAddress,
+}
+
+async fn ask_slots(access: &Access, address: &RedisAddress) -> Result<Vec<Range>, Fault> {
     let mut raw = dial::connect(address, access.secure.as_ref()).await?;
     let greeting = dial::greet(&mut raw, &access.login, "tidegate-resolve").await?;
     if !greeting.clustered {
@@ -141,31 +179,26 @@ async fn ask_node(access: &Access, address: &RedisAddress) -> Result<RedisAddres
         ));
     }
     let answer = raw.ask(&[b"CLUSTER", b"SLOTS"]).await?;
-    let ours = i64::from(slot(TAG));
-    let serves = |range: &&[Value]| {
-        let bound = |at: usize| range.get(at).and_then(Value::number);
-        matches!((bound(0), bound(1)), (Some(from), Some(to)) if (from..=to).contains(&ours))
-    };
-    let ranges = answer.list().unwrap_or_default().iter().filter_map(Value::list);
-    let unserved = || Fault::new(Reason::ClusterDown, format!("nobody serves slot {ours}"));
-    let range = ranges
-        .into_iter()
-        .find(|range| serves(range))
-        .ok_or_else(unserved)?;
-    let master = range.get(2).and_then(Value::list).ok_or_else(unserved)?;
-    let port = master
-        .get(1)
-        .and_then(Value::number)
-        .and_then(|port| u16::try_from(port).ok());
-    let host = match (master.first().and_then(Value::text), address) {
+    let ranges = answer.list().unwrap_or_default().iter();
+    Ok(ranges.filter_map(|told| range(told, address)).collect())
+}
+
+/// What one node, asked at `asked`, tells of a range.
+fn range(told: &Value, asked: &RedisAddress) -> Option<Range> {
+    let told = told.list()?;
+    let bound = |at: usize| told.get(at).and_then(Value::number);
+    let master = told.get(2)?.list()?;
+    let port = u16::try_from(master.get(1)?.number()?).ok()?;
+    let host = match (master.first().and_then(Value::text), asked) {
         // It does not know its own address: the one it was asked at.
         (None | Some("" | "?"), RedisAddress::Tcp { host, .. }) => host.clone(),
         (Some(host), _) => host.to_owned(),
-        (None, RedisAddress::Unix(_)) => return Err(unserved()),
+        (None, RedisAddress::Unix(_)) => return None,
     };
-    Ok(RedisAddress::Tcp {
-        host,
-        port: port.ok_or_else(unserved)?,
+    Some(Range {
+        from: bound(0)?,
+        to: bound(1)?,
+        master: RedisAddress::Tcp { host, port },
     })
 }
 

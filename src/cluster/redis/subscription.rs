@@ -167,7 +167,7 @@ impl Ear<'_> {
             return;
         };
         let counters = &self.plane.shared.counters;
-        let envelope = match Envelope::decode(bytes, name, self.plane.key.as_ref()) {
+        let envelope = match Envelope::decode(bytes, self.plane.versions, name, self.plane.key.as_ref()) {
             Ok(envelope) => envelope,
             Err(error) => {
                 let (count, cause) = match error {
@@ -250,6 +250,7 @@ mod tests {
             access,
             names: Names::new("tidegate", "test"),
             key: None,
+            versions: crate::cluster::envelope::UNDERSTOOD,
         };
         let node = NodeId::new("gw").unwrap();
         Client::new(options, Shared::new(node, 1, crate::cluster::redis::starting()))

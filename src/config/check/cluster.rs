@@ -2,6 +2,7 @@
 
 use super::Checker;
 use crate::config::files::{Files, MAX_PEM_BYTES};
+use crate::config::model::{ConfigSource, ListenAddress};
 use crate::config::path::join;
 
 /// Shorter secrets can be guessed.
@@ -20,6 +21,7 @@ impl Checker<'_> {
             let hint = "openssl rand -base64 32".to_owned();
             self.warning(at("key"), message, Some(hint));
         }
+        self.ping();
         let Some(url) = &cluster.redis else {
             for (key, written) in [
                 ("redis_user", cluster.redis_user.is_some()),
@@ -37,6 +39,12 @@ impl Checker<'_> {
             }
             return;
         };
+        if cluster.config == ConfigSource::Follow && cluster.key.is_none() {
+            let message =
+                "there is no `key`: whoever may write to the Redis decides what this gateway serves";
+            let hint = "key = \"env:TIDEGATE_CLUSTER_KEY\", the same everywhere".to_owned();
+            self.warning(at("config"), message.to_owned(), Some(hint));
+        }
         let passwordless = url.password.is_none() && cluster.redis_password.is_none();
         if passwordless && (url.user.is_some() || cluster.redis_user.is_some()) {
             let message = "there is a user without a password: the gateway logs in as nobody".to_owned();
@@ -70,5 +78,44 @@ impl Checker<'_> {
             let message = "certificates are not looked at: whoever answers is believed to be the Redis";
             self.warning(under("verify"), message.to_owned(), None);
         }
+    }
+
+    /// What gateways need to ask each other whether they live.
+    fn ping(&mut self) {
+        let cluster = &self.config.cluster;
+        let at = |key: &str| join("cluster", key);
+        if !cluster.ping {
+            if cluster.advertise.is_some() {
+                let message = "there is no `ping = true` that it would be for".to_owned();
+                self.warning(at("advertise"), message, None);
+            }
+            return;
+        }
+        if cluster.redis.is_none() {
+            let message = "there is no `redis`, and nobody to ask".to_owned();
+            self.warning(at("ping"), message, None);
+        }
+        if cluster.key.is_none() {
+            let message = "there is no `key`: anybody could answer in another gateway's place";
+            self.error(at("ping"), message.to_owned());
+        }
+        let Some(admin) = &self.config.admin else {
+            let message = "there is no [admin] listener where others could ask this gateway";
+            self.error(at("ping"), message.to_owned());
+            return;
+        };
+        let (key, reached) = match &cluster.advertise {
+            Some(address) => ("advertise", address),
+            None => ("ping", &admin.address),
+        };
+        let message = match reached {
+            ListenAddress::Unix(_) => "other gateways reach no unix socket: `advertise` an address",
+            ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
+                "an address that stands for all of a host's is none that others reach: `advertise` one"
+            }
+            ListenAddress::Tcp(address) if key == "advertise" && address.port() == 0 => "it has no port",
+            ListenAddress::Tcp(_) => return,
+        };
+        self.error(at(key), message.to_owned());
     }
 }

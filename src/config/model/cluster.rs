@@ -1,6 +1,6 @@
 //! The gateway among others.
 
-use super::{Secret, UpstreamTls};
+use super::{ListenAddress, Secret, UpstreamTls};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +27,11 @@ pub struct Cluster {
     pub heartbeat: Duration,
     pub gone_after: Duration,
     pub duplicate: DuplicateNode,
+    pub config: ConfigSource,
+    /// Gateways ask each other whether they live.
+    pub ping: bool,
+    /// Where others reach the admin listener; `None`: where it is.
+    pub advertise: Option<ListenAddress>,
     pub labels: Labels,
 }
 
@@ -37,6 +42,15 @@ pub enum DuplicateNode {
     Rename,
     /// It stays out of the cluster until the id is free.
     Refuse,
+}
+
+/// Where a gateway has what it serves from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// From its own file alone.
+    Off,
+    /// From the cluster, once something is published there.
+    Follow,
 }
 
 /// Where a node is and what it is for; empty where it does not say.

@@ -98,6 +98,8 @@ pub struct Health {
     /// Share by which waits are shorter at random, 0–1.
     pub jitter: f64,
     pub initial: InitialHealth,
+    /// Gateways of a cluster probe for each other while all is quiet.
+    pub share: bool,
 }
 
 /// When traffic's own experience takes an endpoint out. Nothing is, by `Default`.

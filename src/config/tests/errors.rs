@@ -476,6 +476,10 @@ fn checks_that_contradict_themselves_are_told() {
         ["7:22 upstreams.app.health.service: `service` has no effect on probes of kind http"]
     );
     assert_eq!(
+        warnings(&health("share = true")),
+        ["7:20 upstreams.app.health.share: there is no `cluster.redis`, and nobody to share probes with"]
+    );
+    assert_eq!(
         warnings(&health("interval = '1s', fast_interval = '2s'")),
         [
             "7:45 upstreams.app.health.fast_interval: fast_interval is longer than interval, which is kept to then"

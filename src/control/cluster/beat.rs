@@ -1,24 +1,29 @@
 //! The task that keeps this gateway's record alive, hears who else is there, and writes down what changes.
 
+use super::ping::{self, Heard as Asked};
 use super::{Cluster, View};
+use crate::base::clock;
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::{Heard, Message};
 use crate::cluster::membership::{Change, Member, Membership};
 use crate::cluster::names::NodeId;
 use crate::cluster::record::Record;
+use crate::cluster::speech::Speech;
 use crate::cluster::state::{BusState, Condition, Reason};
 use crate::cluster::store::{Beat, Beating, LeaseView, StoreError};
 use crate::config::model::DuplicateNode;
 use crate::control::Gateway;
 use crate::control::gateway::Phase;
+use crate::net::listen::Address;
 use crate::telemetry::events::Severity;
 use crate::telemetry::process::ProcessStats;
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 /// Announced when a node comes and when it goes.
@@ -26,6 +31,9 @@ const JOIN: &str = "join";
 const LEAVE: &str = "leave";
 /// A node whose own tasks come later than this is too slow to judge others.
 const LATE: Duration = Duration::from_millis(500);
+/// How long all have to understand a version of announcements before it is spoken, in times that a gateway has until
+/// it is gone.
+const RAISE: u32 = 5;
 /// Least time between beats that others ask for by coming and going.
 const HURRY: Duration = Duration::from_millis(100);
 
@@ -42,6 +50,8 @@ pub async fn run(gateway: Arc<Gateway>) {
     // Those who beat together would be late together.
     ticks.reset_after(cluster.pace.heartbeat.mul_f64(fastrand::f64()));
     beats.beat().await;
+    let (heard, mut answers) = mpsc::channel(ping::BEHIND);
+    let _asking = ping::start(&gateway, heard);
     loop {
         let lapse = beats.membership.next().map(tokio::time::Instant::from_std);
         // What is not judged now, for we are deaf, is not to be looked at all the time.
@@ -58,6 +68,7 @@ pub async fn run(gateway: Arc<Gateway>) {
                 Some(Heard::Gap | Heard::Reset(_)) => beats.hurry().await,
                 None => return,
             },
+            Some(answer) = answers.recv() => beats.asked(answer),
             () = sleep_until(lapse.unwrap_or(far)), if lapse.is_some() => beats.lapse(),
             changed = state.changed() => {
                 if changed.is_err() {
@@ -87,6 +98,9 @@ struct Beats<'a> {
     gateway: &'a Gateway,
     cluster: &'a Cluster,
     membership: Membership,
+    speech: Speech,
+    /// How far this machine's date was from the others' when that was last told.
+    clock: SignedDuration,
     /// The id that is wanted.
     own: NodeId,
     beat: u64,
@@ -112,6 +126,8 @@ impl<'a> Beats<'a> {
         Self {
             gateway,
             cluster,
+            speech: Speech::new(cluster.bus.versions(), pace.gone_after * RAISE),
+            clock: SignedDuration::ZERO,
             membership: Membership::new(&own, cluster.bus.incarnation(), pace.heartbeat, pace.gone_after),
             own,
             beat: 0,
@@ -162,25 +178,37 @@ impl<'a> Beats<'a> {
             self.cpu = (now, cpu);
         }
         let labels = &self.cluster.labels;
-        let admin = self
-            .gateway
-            .admin_socket()
-            .borrow()
-            .as_ref()
-            .map(|admin| admin.bound.to_string());
+        let versions = self.cluster.bus.versions();
+        let admin = self.gateway.admin_socket().borrow().clone();
         Record {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             role: labels.role.clone(),
             region: labels.region.clone(),
             zone: labels.zone.clone(),
-            admin: admin.unwrap_or_default(),
+            ping: self.reached_at(admin.as_ref().map(|admin| &admin.bound)),
+            admin: admin.map(|admin| admin.bound.to_string()).unwrap_or_default(),
             started: self.gateway.node.started.as_millisecond(),
+            config: self.gateway.following.version(),
+            follows: self.gateway.following.on,
             workers: workers as u64,
             connections: self.gateway.board.connections() as u64,
             load: self.load,
             draining: self.gateway.phase() == Phase::Draining,
+            envelope_min: versions.least,
+            envelope_max: versions.greatest,
             voting: self.late_until.is_none_or(|until| now >= until),
-            ..Record::default()
+        }
+    }
+
+    /// Where others ask this gateway whether it lives.
+    fn reached_at(&self, admin: Option<&Address>) -> String {
+        let Some(address) = admin.filter(|_| self.cluster.pings.is_some()) else {
+            return String::new();
+        };
+        match (self.cluster.advertised, address) {
+            (Some(advertised), _) => advertised.to_string(),
+            (None, Address::Tcp(address)) => address.to_string(),
+            (None, Address::Unix(_)) => String::new(),
         }
     }
 
@@ -218,6 +246,10 @@ impl<'a> Beats<'a> {
         self.cluster.view.store(Arc::new(View {
             own,
             members: self.membership.members().values().cloned().collect(),
+            peers: match self.cluster.pings {
+                Some(_) => self.membership.peers(),
+                None => Vec::new(),
+            },
             leases: self.leases.clone(),
             config: self.config,
             fresh: self.membership.fresh(Instant::now()),
@@ -297,13 +329,66 @@ impl<'a> Beats<'a> {
         self.missed = false;
         self.refused = None;
         self.leases.clone_from(&beat.leases);
-        self.config = beat.config;
+        self.config = beat.config.version;
+        self.cluster.stored.send_replace(Some(beat.config.clone()));
         let changes = self.membership.hear(Instant::now(), &beat.members);
         self.write_down(changes);
+        self.speak();
+        // What was said longer ago, to a process that stood still meanwhile, is no date of now.
+        if self.last.is_some_and(|asked| asked.elapsed() < clock::NEAR / 2) {
+            self.compare_clocks(beat.now);
+        }
         let taken_part = self.duplicate.is_none() || self.cluster.pace.duplicate == DuplicateNode::Rename;
         if !self.joined && taken_part {
             self.joined = self.cluster.bus.announce(Topic::Members, JOIN, &Bytes::new());
         }
+    }
+
+    /// Another gateway answered our question, or did not.
+    fn asked(&mut self, heard: Asked) {
+        let now = Instant::now();
+        let change = match heard {
+            Asked::Answer(node, incarnation, record) => {
+                self.membership.answered(now, &node, incarnation, *record)
+            }
+            Asked::Nothing(node, incarnation, refused) => {
+                self.membership.missed(&node, incarnation, refused);
+                None
+            }
+        };
+        self.write_down(change.into_iter().collect());
+        // While the store is heard the beats show it.
+        if !self.membership.fresh(now) {
+            self.shown_again();
+        }
+    }
+
+    /// Says things so that all who are there understand them.
+    fn speak(&mut self) {
+        let members = self.membership.members().values();
+        let others = members.map(|member| member.record.understands());
+        let version = self.speech.with(Instant::now(), others);
+        self.cluster.bus.speak(version);
+    }
+
+    /// Goes by the date of the store where this machine's is another, and tells of it once.
+    fn compare_clocks(&mut self, there: Timestamp) {
+        let ahead = clock::calendar_is(there).unwrap_or_default();
+        let moved = (ahead - self.clock).unsigned_abs() >= clock::NEAR;
+        if !moved {
+            return;
+        }
+        self.clock = ahead;
+        if ahead.is_zero() {
+            let text = "the clock of this machine agrees with that of the store again".to_owned();
+            return self.note(Severity::Info, "cluster.clock", text);
+        }
+        let way = if ahead.is_positive() { "ahead of" } else { "behind" };
+        let text = format!(
+            "the clock of this machine is {:.1} s {way} that of the store: what gateways share goes by the store's",
+            ahead.unsigned_abs().as_secs_f64()
+        );
+        self.note(Severity::Warning, "cluster.clock", text);
     }
 
     fn lapse(&mut self) {

@@ -4,7 +4,7 @@ use super::plan::{self, Verdict};
 use super::{
     DrillWish, Drills, Entry, LARGEST_SHARE, LONGEST, Meanwhile, Mode, Refused, Report, SHORTEST, State,
 };
-use crate::base::clock::Millis;
+use crate::base::clock::{Millis, calendar};
 use crate::control::command::{Action, Actor, Command, Commands, Outcome};
 use crate::control::failover::{Cost, FailOver, Trigger};
 use crate::control::gateway::Gateway;
@@ -140,11 +140,7 @@ async fn drain(commands: &Commands, actor: &Actor, report: &Report, wish: &Drill
         // What runs there is not cut by a drill.
         deadline: Wish::Reset,
         reason: Some(reason(report)),
-        until: Some(
-            Timestamp::now()
-                .checked_add(wish.duration)
-                .unwrap_or(Timestamp::MAX),
-        ),
+        until: Some(calendar().checked_add(wish.duration).unwrap_or(Timestamp::MAX)),
         ..EndpointWish::default()
     };
     submit(commands, actor, &wish.endpoint, change).await

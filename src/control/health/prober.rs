@@ -52,13 +52,10 @@ impl Prober {
     pub async fn run(mut self) {
         let mut out_of_turn = false;
         loop {
-            let targets = self.targets().await;
-            let began = Instant::now();
-            let probed = {
-                let _permit = self.permits.acquire().await;
-                self.question.ask(&targets).await
+            let (began, wait) = match self.left_out() {
+                Some(wait) => (Instant::now(), wait),
+                None => self.probe().await,
             };
-            let wait = self.note(probed);
             // A server that hangs up after each answer is not asked without end.
             out_of_turn = tokio::select! {
                 () = sleep_until(began + wait) => false,
@@ -73,6 +70,34 @@ impl Prober {
                 record.line_ended();
             }
         }
+    }
+
+    /// One probe: when it began, and how long it is from there to the next.
+    async fn probe(&mut self) -> (Instant, Duration) {
+        let targets = self.targets().await;
+        let began = Instant::now();
+        let probed = {
+            let _permit = self.permits.acquire().await;
+            self.question.ask(&targets).await
+        };
+        (began, self.note(probed))
+    }
+
+    /// Leaves a probe out that other gateways make; how long it is to the next one.
+    fn left_out(&mut self) -> Option<Duration> {
+        let now = Millis::now();
+        let mut checks = self.state.checks.lock();
+        let record = checks.as_deref_mut().filter(|record| record.is_quiet())?;
+        if !self.state.checks.rests(now) {
+            return None;
+        }
+        record.skip();
+        let wait = record.wait(&self.question.plan.cadence, fastrand::f64());
+        record.next_probe = now.plus(wait);
+        drop(checks);
+        // Those who probe keep one that tells of its end.
+        self.line.replace(None);
+        Some(wait)
     }
 
     /// Where to ask. A name that stands for nothing yet is waited for: that it does not resolve is told elsewhere,
@@ -94,6 +119,7 @@ impl Prober {
         self.line.replace(probed.line);
         let cadence = &self.question.plan.cadence;
         let (began, now) = (probed.probe.began, Millis::now());
+        let passed = probed.probe.outcome.is_ok();
         let mut checks = self.state.checks.lock();
         let Some(record) = checks.as_deref_mut() else {
             return cadence.interval;
@@ -101,9 +127,20 @@ impl Prober {
         let turn = record.note(probed.probe, cadence, now);
         let wait = record.wait(cadence, fastrand::f64());
         record.next_probe = began.plus(wait).max(now);
-        if let Some(turn) = turn {
+        let first_failure = record.streaks().1 == 1;
+        if turn.is_some() {
             self.state.standing.set_health(record.verdict());
-            drop(checks);
+        }
+        drop(checks);
+        if self.question.plan.check.share {
+            let probing = &self.gateway.probing;
+            match (passed, first_failure) {
+                (true, _) => probing.passed(&self.state.key, began),
+                (false, true) => probing.failed(&self.state.key),
+                (false, false) => {}
+            }
+        }
+        if let Some(turn) = turn {
             self.tell(&turn);
         }
         wait

@@ -21,6 +21,7 @@ pub fn of(state: &EndpointState) -> Option<HealthStatus> {
             passes_in_a_row: passes,
             failures_in_a_row: failures,
             probes: record.counts().filter(|(_, count)| *count > 0).collect(),
+            probes_skipped: record.skipped(),
             next_probe: text(record.next_probe.max(now)),
             last_results: record.results().rev().map(result).collect(),
         }
@@ -82,6 +83,11 @@ pub fn families(snapshot: &Snapshot, encoder: &mut Encoder) {
             {
                 samples.add(&[&state.key.upstream, &state.key.address, result], count);
             }
+        });
+    });
+    encoder.family(&catalogue::HEALTH_PROBES_SKIPPED, |samples| {
+        each(&mut |state, record| {
+            samples.add(&[&state.key.upstream, &state.key.address], record.skipped());
         });
     });
     encoder.family(&catalogue::HEALTH_PROBE_DURATION, |samples| {

@@ -63,24 +63,42 @@ pub(super) fn times(overrides: &Overrides) -> impl Iterator<Item = (Timestamp, O
 /// These without those that end at a moment for which `is_over` holds.
 #[must_use]
 pub fn without(overrides: &Overrides, is_over: impl Fn(Timestamp) -> bool) -> Overrides {
+    those_left(overrides, |remark| remark.until.is_some_and(&is_over))
+}
+
+/// What is said of an override, beside its value.
+pub(super) struct Remark<'a> {
+    pub node: Option<&'a str>,
+    pub until: Option<Timestamp>,
+}
+
+impl<'a> Remark<'a> {
+    fn of<T>(told: &'a Override<T>) -> Self {
+        Self {
+            node: told.node.as_deref(),
+            until: told.until,
+        }
+    }
+}
+
+/// These without those that go.
+pub(super) fn those_left(overrides: &Overrides, goes: impl Fn(Remark<'_>) -> bool) -> Overrides {
     let mut after = overrides.clone();
-    let over = |until: Option<Timestamp>| until.is_some_and(&is_over);
     for (key, told) in overrides.endpoints() {
         let left = EndpointOverride {
-            leave: told.leave.clone().filter(|leave| !over(leave.until)),
-            weight: told.weight.clone().filter(|weight| !over(weight.until)),
+            leave: told.leave.clone().filter(|leave| !goes(Remark::of(leave))),
+            weight: told.weight.clone().filter(|weight| !goes(Remark::of(weight))),
         };
         after.set_endpoint(key.clone(), left);
     }
-    for (upstream, _) in overrides.balances().filter(|(_, told)| over(told.until)) {
+    for (upstream, _) in overrides.balances().filter(|(_, told)| goes(Remark::of(told))) {
         after.set_balance(upstream.clone(), None);
     }
-    for (upstream, told) in overrides.all_thresholds().filter(|(_, told)| over(told.until)) {
-        let none = Override {
-            value: Default::default(),
-            ..told.clone()
-        };
-        after.set_thresholds(upstream.clone(), none);
+    for (upstream, _) in overrides
+        .all_thresholds()
+        .filter(|(_, told)| goes(Remark::of(told)))
+    {
+        after.remove_thresholds(upstream);
     }
     after
 }
@@ -101,6 +119,7 @@ mod tests {
         Override {
             value,
             by: "ann".to_owned(),
+            node: None,
             since: at(1000),
             reason: None,
             until: until.map(at),

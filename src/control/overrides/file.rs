@@ -112,6 +112,8 @@ struct StoredThresholds {
 #[derive(Serialize, Deserialize)]
 struct Said {
     by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     since: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -123,6 +125,7 @@ impl Said {
     fn of<T>(told: &Override<T>) -> Self {
         Self {
             by: told.by.clone(),
+            node: told.node.clone(),
             since: told.since.to_string(),
             reason: told.reason.clone(),
             until: told.until.map(|until| until.to_string()),
@@ -133,6 +136,7 @@ impl Said {
         Ok(Override {
             value,
             by: self.by,
+            node: self.node,
             since: time(&self.since)?,
             reason: self.reason,
             until: self.until.as_deref().map(time).transpose()?,
@@ -321,6 +325,7 @@ mod tests {
             Override {
                 value,
                 by: "token ops".to_owned(),
+                node: Some("gw-1".to_owned()),
                 since: "2026-11-21T03:00:00Z".parse().unwrap(),
                 reason: Some("new \"disk\"\n".to_owned()),
                 until: Some("2026-11-22T03:00:00Z".parse().unwrap()),

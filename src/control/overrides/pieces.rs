@@ -162,6 +162,7 @@ mod tests {
         Override {
             value,
             by: "token ops".to_owned(),
+            node: Some("gw-1".to_owned()),
             since: "2026-11-21T03:00:00Z".parse().unwrap(),
             reason: Some("why".to_owned()),
             until: Some("2026-11-22T03:00:00Z".parse().unwrap()),

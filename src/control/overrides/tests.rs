@@ -29,6 +29,7 @@ fn plans() -> Vec<Arc<UpstreamPlan>> {
 fn asked(by: &str, second: i64) -> Asked {
     Asked {
         by: by.to_owned(),
+        node: "gw-1".to_owned(),
         at: Timestamp::from_second(second).unwrap(),
     }
 }

@@ -80,6 +80,20 @@ impl Opinions {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Endpoints that some other gateway holds for down, by the names of their upstreams.
+    #[must_use]
+    pub fn held_down(&self) -> HashMap<String, BTreeSet<String>> {
+        let mut held: HashMap<String, BTreeSet<String>> = HashMap::new();
+        self.with(|voices| {
+            for voice in voices.values().filter(|voice| voice.at.elapsed() <= FRESH) {
+                for (upstream, address) in &voice.down {
+                    held.entry(upstream.clone()).or_default().insert(address.clone());
+                }
+            }
+        });
+        held
+    }
+
     /// Endpoints that somebody holds for down, with who does; `own` is what this gateway says.
     #[must_use]
     pub fn votes(&self, node: &str, own: &BTreeSet<(String, String)>) -> Vec<Votes> {

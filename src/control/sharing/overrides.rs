@@ -8,6 +8,7 @@
 
 use super::replica::{Merged, Replica};
 use super::{KIND, Told, announce, moment, put};
+use crate::base::clock::calendar;
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::Heard;
 use crate::cluster::store::{Entry, StoreError, Table};
@@ -122,14 +123,14 @@ impl Sharer {
         if now == self.seen {
             return;
         }
-        let (node, at) = (self.node(), moment(Timestamp::now()));
+        let (node, at) = (self.node(), moment(calendar()));
         let changed = now
             .iter()
             .filter(|(key, piece)| self.seen.get(*key) != Some(*piece));
         let changed = changed.map(|(key, piece)| (key.clone(), Some(Bytes::from(piece.clone()))));
         let gone = self.seen.iter().filter(|(key, _)| !now.contains_key(*key));
-        // What ended by itself does so everywhere, by each gateway's own clock.
-        let gone = gone.filter(|(_, piece)| !has_ended(piece));
+        // What ended by itself does so everywhere. Before the date of others is known it ends by this machine's.
+        let gone = gone.filter(|(_, piece)| !has_ended(piece) && !has_ended_here(piece));
         let gone = gone.map(|(key, _)| (key.clone(), None));
         let news: Vec<(String, Option<Bytes>)> = changed.chain(gone).collect();
         for (key, value) in news {
@@ -281,6 +282,11 @@ fn load(directory: &Path) -> io::Result<Vec<Told>> {
 }
 
 fn has_ended(piece: &str) -> bool {
+    pieces::until(piece).is_some_and(|until| until <= calendar())
+}
+
+/// By this machine's clock, which may be off.
+fn has_ended_here(piece: &str) -> bool {
     pieces::until(piece).is_some_and(|until| until <= Timestamp::now())
 }
 
@@ -290,5 +296,5 @@ fn ended_long_ago(entry: &Entry) -> bool {
         .as_ref()
         .and_then(|value| std::str::from_utf8(value).ok());
     let until = text.and_then(pieces::until);
-    until.is_some_and(|until| Timestamp::now().duration_since(until) > ENDED)
+    until.is_some_and(|until| calendar().duration_since(until) > ENDED)
 }

@@ -6,6 +6,7 @@
 
 use super::replica::{Merged, Replica};
 use super::{KIND, Told, announce, moment, put};
+use crate::base::clock::calendar;
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::Heard;
 use crate::cluster::store::{Entry, Table};
@@ -13,7 +14,7 @@ use crate::control::gateway::Gateway;
 use crate::control::services::Instance;
 use bytes::Bytes;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -35,6 +36,7 @@ pub async fn run(gateway: Arc<Gateway>) {
         replica: Replica::default(),
         told: BTreeMap::new(),
         dead: BTreeMap::new(),
+        unreadable: BTreeSet::new(),
     };
     let mut tell_at: Option<Instant> = None;
     loop {
@@ -73,6 +75,12 @@ struct Sharer<'a> {
     told: BTreeMap<String, Beat>,
     /// In the store, and ended here; since when.
     dead: BTreeMap<String, Instant>,
+    /// Of which it was told that they can't be read here.
+    unreadable: BTreeSet<String>,
+}
+
+fn read(value: &[u8]) -> Option<Instance> {
+    serde_json::from_slice(value).ok()
 }
 
 impl Sharer<'_> {
@@ -82,7 +90,7 @@ impl Sharer<'_> {
 
     /// Tells what is new about the registrations that were made, or renewed last, here.
     fn tell(&mut self) {
-        let (node, at) = (self.node(), moment(Timestamp::now()));
+        let (node, at) = (self.node(), moment(calendar()));
         let own: BTreeMap<String, Instance> = self
             .gateway
             .services
@@ -161,7 +169,9 @@ impl Sharer<'_> {
         let now = Instant::now();
         let mut dead = BTreeMap::new();
         for entry in store.iter().filter(|entry| entry.value.is_some()) {
-            if services.get(&entry.key).is_some() || self.replica.get(&entry.key) != Some(entry) {
+            // What a later version wrote is its to take out.
+            let is_ours = entry.value.as_ref().is_some_and(|value| read(value).is_some());
+            if services.get(&entry.key).is_some() || self.replica.get(&entry.key) != Some(entry) || !is_ours {
                 continue;
             }
             let since = self.dead.get(&entry.key).copied().unwrap_or(now);
@@ -183,7 +193,10 @@ impl Sharer<'_> {
             let services = &self.gateway.services;
             match &entry.value {
                 Some(value) => {
-                    let Ok(instance) = serde_json::from_slice::<Instance>(value) else {
+                    let Some(instance) = read(value) else {
+                        if self.unreadable.insert(entry.key.clone()) {
+                            tracing::warn!(id = entry.key, "a registration that can't be read is left alone");
+                        }
                         continue;
                     };
                     if instance.service.id == entry.key && instance.service.check().is_ok() {

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 #[derive(Debug, Serialize)]
 pub struct Said {
     pub by: String,
+    /// The gateway that it was said to; `null`: nobody wrote it down.
+    pub node: Option<String>,
     /// RFC 3339.
     pub since: String,
     pub reason: Option<String>,
@@ -27,6 +29,7 @@ impl Said {
     fn of<T>(told: &Override<T>) -> Self {
         Self {
             by: told.by.clone(),
+            node: told.node.clone(),
             since: told.since.to_string(),
             reason: told.reason.clone(),
             until: told.until.map(|until| until.to_string()),

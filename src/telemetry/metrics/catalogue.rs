@@ -155,6 +155,7 @@ families! {
     Live {
         SERVICES "tidegate_services" Gauge ["service" "health"] "Services that registered themselves, by what they say of their health: healthy, warning, critical.";
         BUS_STATE "tidegate_bus_state" Gauge [] "How the bus among gateways is: 0 embedded (a cluster of one), 1 live, 2 degraded, 3 down, 4 resync (being read again). No request waits for it.";
+        BUS_UP "tidegate_bus_up" Gauge ["conn"] "1 while this connection to the Redis of the cluster works: cmd (commands), sub (what others announce), hb (heartbeats); absent without one.";
         BUS_RTT "tidegate_bus_rtt_seconds" Gauge [] "The latest round trip to the Redis of the cluster; absent before the first and without one.";
         BUS_LAST_OK "tidegate_bus_last_ok_age_seconds" Gauge [] "Time since the Redis of the cluster last answered; absent before it did and without one.";
         BUS_RECONNECTS "tidegate_bus_reconnects_total" Counter ["reason"] "Connections to the Redis of the cluster that ended or could not be made, by reason: resolve, refused, unreachable, timeout, closed, tls, auth, permission, read_only, no_replicas, loading, busy, cluster_down, no_master, out_of_memory, disk, not_redis, wrong_type, protocol, too_large, deaf (what the gateway tells itself does not arrive), unsubscribed, moved. A reason appears when first counted.";
@@ -166,8 +167,11 @@ families! {
         BUS_FLUSHES "tidegate_bus_flushes_total" Counter [] "Times that the Redis of the cluster was found to have lost what it had.";
         CLUSTER_MEMBERS "tidegate_cluster_members" Gauge ["state"] "Gateways of the cluster, this one counted, by state: alive, suspect, draining.";
         CLUSTER_FLAPS "tidegate_cluster_member_flaps_total" Counter [] "Gateways that joined, left, or gave no sign of life any more.";
+        CLUSTER_PINGS "tidegate_cluster_pings_total" Counter ["result"] "Questions among gateways whether they live (cluster.ping): answered, refused (nobody listens there), silent (no answer in time), garbage (something else answers there), forged (not signed by cluster.key, or an answer to another question); of others' questions: served, rejected (not signed by cluster.key, or for another gateway). Absent without it.";
         CLUSTER_LEASE "tidegate_cluster_lease" Gauge ["task"] "1 where this gateway does a chore that only one does, 0 where another does.";
         CLUSTER_CONFIG "tidegate_cluster_config_version" Gauge [] "Version of the configuration that the cluster shares; 0 for none.";
+        CFG_VERSION "tidegate_cfg_version" Gauge [] "Version of the cluster's configuration that this gateway has in force; 0 while it goes by its own file.";
+        CFG_LAG "tidegate_cfg_lag_seconds" Gauge [] "How long the cluster has a configuration that this gateway has not in force; 0 while it has not.";
         ENDPOINT_READY "tidegate_endpoint_ready" Gauge ["upstream" "endpoint"] "1 when the endpoint may be picked.";
         ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
         ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";
@@ -178,6 +182,7 @@ families! {
         REBALANCE_ASKED "tidegate_upstream_rebalance_asked" Gauge ["upstream"] "Tunnels asked to go so far because an endpoint joined; absent unless some are.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
         HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed, grpc (its health service says another word than SERVING).";
+        HEALTH_PROBES_SKIPPED "tidegate_health_probes_skipped_total" Counter ["upstream" "endpoint"] "Probes left out because other gateways of the cluster made them (health.share).";
         HEALTH_PROBE_DURATION "tidegate_health_probe_seconds" Histogram ["upstream" "endpoint"] "How long probes took that passed, connecting included.";
         UPSTREAM_UNVERIFIED "tidegate_upstream_tls_unverified" Gauge ["upstream"] "1 where endpoints are spoken to by TLS and need not prove who they are (tls.verify = false), 0 where they must; absent in the clear.";
         UPSTREAM_FAIL_OPEN "tidegate_upstream_fail_open" Gauge ["upstream"] "1 while no endpoint is well and requests are sent to them all the same.";

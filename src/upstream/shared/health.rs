@@ -11,6 +11,7 @@ use crate::config::model;
 use crate::telemetry::metrics::Histogram;
 use crate::telemetry::metrics::TlsFault;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -158,6 +159,8 @@ pub struct Record {
     /// Another gateway found it down: until then one failure is enough.
     witnessed_until: Millis,
     probes: u64,
+    /// Left out, because other gateways made them.
+    skipped: u64,
     results: VecDeque<Probe>,
     counts: [u64; RESULTS.len()],
     /// How long probes took that passed.
@@ -180,6 +183,7 @@ impl Record {
             hurried: false,
             witnessed_until: Millis::NEVER,
             probes: 0,
+            skipped: 0,
             results: VecDeque::with_capacity(RESULTS_KEPT),
             counts: [0; RESULTS.len()],
             latency: Histogram::default(),
@@ -263,6 +267,23 @@ impl Record {
         self.hurried = false;
     }
 
+    /// A probe was due, and others make it.
+    pub const fn skip(&mut self) {
+        self.skipped += 1;
+    }
+
+    /// Probes that were left out, because other gateways made them.
+    #[must_use]
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// It is well, and nothing has failed since it was last found so.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.verdict == Health::Healthy && self.failures == 0
+    }
+
     /// Another gateway found it down: a failure of a probe that begins by then is the second witness.
     pub fn witnessed(&mut self, until: Millis) {
         self.witnessed_until = until;
@@ -333,6 +354,8 @@ pub struct Checks {
     record: Mutex<Option<Box<Record>>>,
     /// Whoever probes is to look at once.
     alarm: Notify,
+    /// Until when other gateways probe in its place.
+    rest_until: AtomicU64,
 }
 
 impl Checks {
@@ -350,8 +373,38 @@ impl Checks {
             .filter(|record| record.verdict == Health::Healthy)
         {
             record.witnessed(until);
+            self.wake();
+        }
+    }
+
+    /// Another gateway's probe failed: one is made at once, unless it is being found out already what is wrong.
+    pub fn look(&self) {
+        if self.lock().as_deref().is_some_and(Record::is_quiet) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.rest_until.store(Millis::NEVER.0, Relaxed);
+        self.alarm.notify_one();
+    }
+
+    /// Probes need not be made until then: other gateways make them.
+    pub fn rest(&self, until: Millis) {
+        self.rest_until.store(until.0, Relaxed);
+    }
+
+    /// They are to be made again, the first one at once.
+    pub fn end_rest(&self) {
+        if self.rest_until.swap(Millis::NEVER.0, Relaxed) != Millis::NEVER.0 {
             self.alarm.notify_one();
         }
+    }
+
+    /// Whether others make them.
+    #[must_use]
+    pub fn rests(&self, now: Millis) -> bool {
+        now.0 < self.rest_until.load(Relaxed)
     }
 
     /// Waits until a probe is to be made at once.

@@ -39,6 +39,8 @@ impl AdminState {
 pub struct Override<T> {
     pub value: T,
     pub by: String,
+    /// The gateway that it was said to; `None`: nobody wrote it down.
+    pub node: Option<String>,
     pub since: Timestamp,
     pub reason: Option<String>,
     /// When it is taken back by itself; `None`: never.
@@ -250,6 +252,7 @@ mod tests {
         Override {
             value,
             by: "token ops".to_owned(),
+            node: None,
             since: Timestamp::UNIX_EPOCH,
             reason: None,
             until: None,

@@ -22,6 +22,11 @@ pub enum Fault {
     Blackhole,
     /// Carries nothing more towards the client on connections on which the client began by saying this.
     Mute(&'static str),
+    /// Takes nothing more from the server on connections on which the client began by saying this.
+    Stall(&'static str),
+    /// Keeps back whatever of the client has these words in it, and all that it says after that on the connection,
+    /// until another fault is set.
+    HoldBack(&'static str),
     /// Each piece waits this long.
     Delay(Duration),
     /// Bytes per second, each direction.
@@ -42,12 +47,32 @@ struct Shared {
     /// Copies of what is open, by pair.
     sockets: Mutex<Vec<(u64, Socket)>>,
     pairs: AtomicU64,
+    /// Pieces that are kept back.
+    held: AtomicU64,
+    /// What servers said to clients of which a piece was kept back, after that.
+    answers: Mutex<Vec<u8>>,
 }
 
 impl Shared {
     fn fault(&self) -> Fault {
         *self.fault.lock().expect("fault")
     }
+
+    /// Waits for as long as this is so, and the relay is there.
+    fn wait_while(&self, so: impl Fn(Fault) -> bool) {
+        while so(self.fault()) && !self.stopping.load(Ordering::SeqCst) {
+            pace(Duration::from_millis(2));
+        }
+    }
+}
+
+/// What is known of a connection that is carried.
+#[derive(Debug, Default)]
+struct Said {
+    /// What the client began with.
+    beginning: Mutex<Vec<u8>>,
+    /// A piece of the client was kept back.
+    held: AtomicBool,
 }
 
 /// A relay on a port of its own.
@@ -63,13 +88,21 @@ pub struct Relay {
 impl Relay {
     #[must_use]
     pub fn to(target: impl Into<Address>) -> Self {
-        let reserve = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), target)
+    }
+
+    /// One at an address of one's own choice.
+    #[must_use]
+    pub fn at(address: SocketAddr, target: impl Into<Address>) -> Self {
+        let reserve = reserve(address);
         let shared = Shared {
             target: target.into(),
             fault: Mutex::new(Fault::None),
             stopping: AtomicBool::new(false),
             sockets: Mutex::default(),
             pairs: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            answers: Mutex::default(),
         };
         let relay = Self {
             address: local_address(&reserve),
@@ -88,6 +121,18 @@ impl Relay {
 
     pub fn set(&self, fault: Fault) {
         *self.shared.fault.lock().expect("fault") = fault;
+    }
+
+    /// Pieces of clients that are kept back by [`Fault::HoldBack`].
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.shared.held.load(Ordering::SeqCst)
+    }
+
+    /// What servers answered once pieces were no longer kept back.
+    #[must_use]
+    pub fn answers(&self) -> String {
+        String::from_utf8_lossy(&self.shared.answers.lock().expect("answers")).into_owned()
     }
 
     /// Connecting is refused from now on; what is open stays.
@@ -150,7 +195,7 @@ fn relay(client: &Socket, shared: &Arc<Shared>) {
                 .map(|s| (pair, s)),
         );
     }
-    let said = Mutex::default();
+    let said = Said::default();
     thread::scope(|scope| {
         scope.spawn(|| carry(client, &server, shared, false, &said));
         carry(&server, client, shared, true, &said);
@@ -164,22 +209,30 @@ fn relay(client: &Socket, shared: &Arc<Shared>) {
 }
 
 /// Carries one direction to its end. Counting faults watch the direction towards the client side.
-/// `said` is what the client began with.
-fn carry(mut from: &Socket, mut to: &Socket, shared: &Shared, counted: bool, said: &Mutex<Vec<u8>>) {
+fn carry(mut from: &Socket, mut to: &Socket, shared: &Shared, counted: bool, said: &Said) {
     let mut buf = vec![0; 16 << 10];
     let mut passed = 0;
-    while let Ok(n) = from.read(&mut buf) {
+    let began_with = |words: &str| has(&said.beginning.lock().expect("said"), words.as_bytes());
+    loop {
+        shared.wait_while(|fault| matches!(fault, Fault::Stall(words) if counted && began_with(words)));
+        let Ok(n) = from.read(&mut buf) else { break };
         if n == 0 {
             break;
         }
-        if !counted {
-            let mut said = said.lock().expect("said");
-            let room = BEGINNING.saturating_sub(said.len());
-            said.extend(&buf[..n.min(room)]);
+        if counted {
+            if said.held.load(Ordering::SeqCst) && shared.held.load(Ordering::SeqCst) == 0 {
+                shared.answers.lock().expect("answers").extend(&buf[..n]);
+            }
+        } else {
+            let mut beginning = said.beginning.lock().expect("said");
+            let room = BEGINNING.saturating_sub(beginning.len());
+            beginning.extend(&buf[..n.min(room)]);
+            drop(beginning);
+            hold_back(&buf[..n], shared, said);
         }
         let keep = match shared.fault() {
-            Fault::Mute(words) if counted && has(&said.lock().expect("said"), words.as_bytes()) => 0,
-            Fault::None | Fault::Mute(_) => n,
+            Fault::Mute(words) if counted && began_with(words) => 0,
+            Fault::None | Fault::Mute(_) | Fault::Stall(_) | Fault::HoldBack(_) => n,
             Fault::Blackhole => 0,
             Fault::Delay(time) => {
                 pace(time);
@@ -203,6 +256,17 @@ fn carry(mut from: &Socket, mut to: &Socket, shared: &Shared, counted: bool, sai
         }
     }
     let _ = to.shutdown(Shutdown::Write);
+}
+
+/// Waits with a piece of the client's that is to be kept back.
+fn hold_back(piece: &[u8], shared: &Shared, said: &Said) {
+    let is_held = |fault| matches!(fault, Fault::HoldBack(words) if has(piece, words.as_bytes()));
+    if is_held(shared.fault()) {
+        said.held.store(true, Ordering::SeqCst);
+        shared.held.fetch_add(1, Ordering::SeqCst);
+        shared.wait_while(is_held);
+        shared.held.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 fn has(said: &[u8], words: &[u8]) -> bool {

@@ -26,6 +26,7 @@ pub struct Builder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     nofile: Option<u32>,
+    runner: Vec<String>,
     admin: bool,
     token: Option<String>,
     config_map: bool,
@@ -70,6 +71,13 @@ impl Builder {
     #[must_use]
     pub const fn nofile(mut self, limit: u32) -> Self {
         self.nofile = Some(limit);
+        self
+    }
+
+    /// Has another command start it, which becomes it: such as one that enters a namespace.
+    #[must_use]
+    pub fn under(mut self, runner: &[String]) -> Self {
+        self.runner = runner.to_vec();
         self
     }
 
@@ -154,20 +162,15 @@ impl Builder {
         } else {
             std::fs::write(&config, text).expect("configuration");
         }
-        let mut command = match self.nofile {
-            Some(limit) => {
-                let mut shell = command("sh");
-                shell.args([
-                    "-c",
-                    &format!("ulimit -n {limit}; exec \"$@\""),
-                    "sh",
-                    &self.binary,
-                ]);
-                shell
-            }
-            None => command(&self.binary),
-        };
+        let mut words = self.runner.clone();
+        if let Some(limit) = self.nofile {
+            let limited = format!("ulimit -n {limit}; exec \"$@\"");
+            words.extend(["sh", "-c", &limited, "sh"].map(str::to_owned));
+        }
+        words.push(self.binary.clone());
+        let mut command = command(&words[0]);
         command
+            .args(&words[1..])
             .arg("run")
             .arg("-c")
             .arg(&config)
@@ -232,6 +235,7 @@ impl Gateway {
             args: Vec::new(),
             env: Vec::new(),
             nofile: None,
+            runner: Vec::new(),
             admin: true,
             token: None,
             config_map: false,

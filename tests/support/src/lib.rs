@@ -9,13 +9,15 @@
 //! - [`backend`] scripted servers, [`ws`] WebSocket peers, [`fault`] the relay, [`net`] addresses that refuse or hang,
 //!   [`dns`] a name server with scripted answers;
 //! - [`tls`] certificates and a client of TLS, whose connections are read like any other;
-//! - [`redis`] servers and sentinels of the real Redis;
+//! - [`redis`] servers and sentinels of the real Redis, [`netns`] machines whose cables can be pulled, [`calendar`]
+//!   processes whose clock is wrong;
 //! - [`acme`] an authority that issues certificates, or does not;
 //! - [`load`] a keep-alive load client that counts what failed and why.
 
 pub mod acme;
 pub mod address;
 pub mod backend;
+pub mod calendar;
 pub mod cli;
 pub mod dns;
 pub mod eventually;
@@ -25,6 +27,7 @@ pub mod gateway;
 pub mod load;
 pub mod message;
 pub mod net;
+pub mod netns;
 pub mod pattern;
 pub mod raw;
 pub mod redis;
@@ -35,6 +38,7 @@ pub mod ws;
 pub use acme::Authority;
 pub use address::Address;
 pub use backend::{Backend, Gate, Reply};
+pub use calendar::Calendar;
 pub use cli::{Ran, run};
 pub use dns::NameServer;
 pub use eventually::{eventually, eventually_some, holds_for, pace, patience};

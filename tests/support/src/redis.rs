@@ -46,6 +46,30 @@ fn free_port() -> u16 {
     }
 }
 
+/// Where a server runs, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Starts the server, and becomes it.
+    pub runner: Vec<String>,
+    /// The address that it listens at.
+    pub bind: &'static str,
+    /// By which others know it.
+    pub known_as: String,
+    /// By which the test reaches it.
+    pub asked_at: String,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            runner: Vec::new(),
+            bind: "127.0.0.1",
+            known_as: "127.0.0.1".to_owned(),
+            asked_at: "127.0.0.1".to_owned(),
+        }
+    }
+}
+
 /// One server.
 #[derive(Debug)]
 pub struct Redis {
@@ -56,7 +80,18 @@ pub struct Redis {
     password: Option<String>,
     dir: tempfile::TempDir,
     sentinel: bool,
+    place: Place,
 }
+
+/// Of every server: it keeps nothing.
+const PLAIN: [&str; 6] = [
+    "--save",
+    "",
+    "--appendonly",
+    "no",
+    "--enable-debug-command",
+    "yes",
+];
 
 impl Redis {
     /// A server without persistence.
@@ -71,16 +106,16 @@ impl Redis {
     /// When it does not come up.
     #[must_use]
     pub fn with(args: &[&str]) -> Self {
-        let mut all = vec![
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--enable-debug-command",
-            "yes",
-        ];
-        all.extend(args);
-        Self::run(&all, false)
+        Self::at(Place::default(), args)
+    }
+
+    /// The same at a place of its own.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn at(place: Place, args: &[&str]) -> Self {
+        Self::run(place, &[&PLAIN, args].concat(), false)
     }
 
     /// A server that also speaks TLS, with files for its certificate, its key, and whom it trusts.
@@ -116,28 +151,42 @@ impl Redis {
     /// A replica of this server.
     #[must_use]
     pub fn replica(&self) -> Self {
+        self.replica_at(Place::default())
+    }
+
+    /// A replica of this server at a place of its own.
+    #[must_use]
+    pub fn replica_at(&self, place: Place) -> Self {
         let port = self.port.to_string();
-        Self::with(&[
+        let args = [
             "--replicaof",
-            "127.0.0.1",
+            &self.place.known_as,
             &port,
             "--repl-diskless-sync-delay",
             "0",
-        ])
+        ];
+        Self::at(place, &args)
     }
 
     /// A sentinel that watches this master under the name `prod`.
     #[must_use]
     pub fn sentinel(&self, quorum: usize, down_after: Duration) -> Self {
+        self.sentinel_at(Place::default(), quorum, down_after)
+    }
+
+    /// A sentinel at a place of its own.
+    #[must_use]
+    pub fn sentinel_at(&self, place: Place, quorum: usize, down_after: Duration) -> Self {
         let config = format!(
-            "sentinel monitor prod 127.0.0.1 {} {quorum}\nsentinel down-after-milliseconds prod {}\nsentinel failover-timeout prod 3000\n",
+            "sentinel monitor prod {} {} {quorum}\nsentinel down-after-milliseconds prod {}\nsentinel failover-timeout prod 3000\n",
+            self.place.known_as,
             self.port,
             down_after.as_millis()
         );
-        Self::run(&[&config], true)
+        Self::run(place, &[&config], true)
     }
 
-    fn run(args: &[&str], sentinel: bool) -> Self {
+    fn run(place: Place, args: &[&str], sentinel: bool) -> Self {
         let password = args
             .iter()
             .position(|arg| *arg == "--requirepass")
@@ -153,6 +202,7 @@ impl Redis {
                 .tempdir()
                 .expect("directory"),
             sentinel,
+            place,
         };
         for _ in 0..ATTEMPTS {
             redis.port = free_port();
@@ -170,12 +220,15 @@ impl Redis {
     }
 
     fn spawn(&self) -> Child {
-        let mut command = Command::new("redis-server");
+        let words = [&self.place.runner[..], &["redis-server".to_owned()]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         if self.sentinel {
             command.arg(self.dir.path().join("sentinel.conf"));
         }
         command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--port", &self.port.to_string(), "--bind", self.place.bind])
+            .args(["--protected-mode", "no"])
             .args([
                 "--dir",
                 &self.dir.path().display().to_string(),
@@ -226,7 +279,7 @@ impl Redis {
 
     #[must_use]
     pub fn address(&self) -> Address {
-        Address::parse(&format!("127.0.0.1:{}", self.port))
+        Address::parse(&format!("{}:{}", self.place.known_as, self.port))
     }
 
     /// The directory that it lives in.
@@ -238,7 +291,7 @@ impl Redis {
     /// As the gateway is told of it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}:{}", self.place.known_as, self.port)
     }
 
     /// Sends a command and gives the answer as `redis-cli` would print it, roughly: texts, numbers and errors, lists
@@ -263,7 +316,8 @@ impl Redis {
     /// The same for arguments that are no text.
     #[must_use]
     pub fn try_ask_bytes(&self, args: &[&[u8]]) -> Option<String> {
-        let address = ([127, 0, 0, 1], self.port).into();
+        let address = format!("{}:{}", self.place.asked_at, self.port);
+        let address = address.parse().expect("an address");
         let stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
         let mut connection = Wire {

@@ -137,6 +137,12 @@ pub(super) const HEALTH: &[Key] = &[
         "probing",
         "What a new endpoint is. `probing`: nothing, until its first probe decides; requests that have no other endpoint wait for that, 1 second at most. `healthy`, `unhealthy`: that, until `fall` or `rise` say otherwise. A reload keeps what is known.",
     ),
+    Key::new(
+        "share",
+        Form::Bool,
+        "false",
+        "Gateways of a cluster probe for each other: while all is quiet, two of those who ask the same question do, and the others go by what these say. Whatever changes, all of them probe at once and go on until all has been quiet for a while.",
+    ),
 ];
 
 pub(super) const OUTLIER: &[Key] = &[

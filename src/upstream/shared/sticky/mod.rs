@@ -15,12 +15,12 @@ pub mod value;
 
 use super::balancer::ring;
 use super::plan::{AdminState, EndpointPlan};
-use crate::base::clock::Millis;
+use crate::base::clock::{Millis, calendar};
 pub use crate::config::model::{HashKey, OnMissing, SessionName};
 use crate::config::model::{SameSite, Secure, Sticky as Written, StickyBy, StickyCookie};
 use sessions::{Session, Sessions};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use value::{EndpointId, Key, Unfit};
 
 /// How an upstream keeps sessions at their endpoints.
@@ -306,11 +306,10 @@ pub fn keeps(
     }
 }
 
-/// Seconds of Unix time, as values count them.
+/// Seconds of Unix time, as values count them: other gateways read them too.
 #[must_use]
 pub fn unix_now() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, seconds)
+    u32::try_from(calendar().as_second()).unwrap_or(0)
 }
 
 fn process_seconds(now: Millis) -> u32 {
