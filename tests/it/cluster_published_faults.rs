@@ -1,7 +1,7 @@
 //! The configuration of a cluster while its Redis loses it, goes back in time, holds something else, or is not there;
 //! and what comes by other ways than a gateway's API.
 
-use crate::cluster_published::{KEY, Node, OWN, TOKEN, WITH_KEY, builder, node, saying};
+use crate::cluster_published::{Node, OWN, TOKEN, VIEWER, WITH_KEY, builder, node, saying};
 use crate::gateway;
 use crate::sticky::Browser;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -348,7 +348,7 @@ fn what_was_kept_and_can_not_be_used_any_more_leaves_the_gateways_own_file() {
     let start = |secret: bool| {
         let builder = gateway(&alone)
             .env("TOKEN", TOKEN)
-            .env("VIEWER", KEY)
+            .env("VIEWER", VIEWER)
             .token(TOKEN)
             .with("node", "gw-a")
             .with("more", "")

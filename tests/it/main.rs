@@ -35,6 +35,7 @@ mod cluster_ping;
 mod cluster_probing;
 mod cluster_published;
 mod cluster_published_faults;
+mod cluster_published_refused;
 mod cluster_purge;
 mod cluster_redis;
 mod cluster_sentinel;

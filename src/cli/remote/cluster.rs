@@ -3,10 +3,11 @@
 use super::show::{line, list, show, table, word};
 use serde_json::Value;
 
-/// Nothing for a cluster of one that shares nothing.
+/// Nothing for a cluster of one that shares and follows nothing.
 pub(super) fn tell(text: &mut String, cluster: &Value) {
     if cluster["mode"] != true {
-        return;
+        // Alone it may go by what was published all the same.
+        return config(text, &cluster["config"]);
     }
     let bus = &cluster["bus"];
     let mut how = word(&bus["condition"]).to_owned();
@@ -146,6 +147,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("version 8 is refused here: no upstream"), "{text}");
+        cluster["mode"] = json!(false);
+        assert!(told(&cluster).starts_with("  version 7 of"), "{}", told(&cluster));
+        cluster["mode"] = json!(true);
         cluster["bus"] = json!({ "condition": "down", "reason": "refused", "detail": "x", "since": "T" });
         cluster["fresh"] = json!(false);
         let text = told(&cluster);

@@ -335,7 +335,8 @@ impl Publishing<'_> {
 fn next_version(gateway: &Gateway, stored: u64) -> u64 {
     let view = gateway.cluster.view();
     let others = view.members.iter().map(|member| member.record.config);
-    let known = others.chain([stored, gateway.following.version()]);
+    let refused = gateway.following.refused().map_or(0, |refused| refused.version);
+    let known = others.chain([stored, gateway.following.version(), refused]);
     // A number that nobody counted to is not believed.
     let highest = known.filter(|version| *version < MAX_REVISION).max();
     highest.unwrap_or(0) + 1
