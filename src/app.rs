@@ -9,6 +9,7 @@ mod serve;
 
 use crate::config::diagnostic::Diagnostic;
 use crate::config::{Environment, Loaded, Rejected};
+use crate::control::following::Beginning;
 use crate::control::listeners::BindError;
 use crate::control::process::{Identity, PidFileError, PrivilegeError};
 use crate::control::reload::{self, Source};
@@ -192,6 +193,10 @@ pub fn run(options: RunOptions) -> Result<u8, StartError> {
         mutator::level_filter(loaded.config.log.level),
         mutator::style(loaded.config.log.format),
     )?;
-    let prepared = prepare::prepare(&options, loaded, inherited, log)?;
+    let candidates = options
+        .surroundings
+        .state_candidates(loaded.config.runtime.state_dir.clone());
+    let beginning = Beginning::find(&options.source, loaded, &candidates);
+    let prepared = prepare::prepare(&options, beginning, inherited, log)?;
     serve::run(prepared, options)
 }

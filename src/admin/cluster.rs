@@ -210,6 +210,12 @@ pub(super) fn families(gateway: &Gateway, encoder: &mut Encoder) {
     encoder.family(&catalogue::CLUSTER_CONFIG, |samples| {
         samples.add(&[], cluster.config_version)
     });
+    encoder.family(&catalogue::CFG_VERSION, |samples| {
+        samples.add(&[], cluster.config.version)
+    });
+    encoder.family(&catalogue::CFG_LAG, |samples| {
+        samples.add(&[], cluster.config.lag_seconds)
+    });
 }
 
 fn bus_families(bus: &Bus, counters: &Counters, encoder: &mut Encoder) {

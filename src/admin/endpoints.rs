@@ -4,7 +4,8 @@
 use super::auth::{self, Need, Peer};
 use super::problem::Problem;
 use super::{
-    Api, changes, cluster, clustering, drills, events, health, nodes, reads, services, tunnels, writes,
+    Api, changes, cluster, clustering, drills, events, health, nodes, published, reads, services, tunnels,
+    writes,
 };
 use crate::config::model::Role;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -14,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use axum::{Extension, Router};
 
-/// Bytes that a request body may have.
+/// Bytes that a request body may have where nothing else is said.
 const MAX_BODY: usize = 64 * 1024;
 
 const VIEWER: Need = Need::Role(Role::Viewer);
@@ -82,6 +83,7 @@ const TUNNELS: [&str; 7] = [
 const SERVICES: [&str; 9] = [
     "limit", "cursor", "name", "version", "node_id", "healthy", "health", "tag", "meta.KEY",
 ];
+const PUBLISH: [&str; 3] = ["dry_run", "expected", "reason"];
 const FEED: [&str; 3] = ["limit", "cursor", "since"];
 const EVENTS: [&str; 8] = [
     "scope", "limit", "cursor", "since", "after", "type", "severity", "target",
@@ -113,6 +115,11 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     get "/api/v1/config" VIEWER reads::config, [], "The configuration in force with every default and the origin of each value";
     get "/api/v1/config/schema" VIEWER reads::config_schema, [], "JSON Schema of the configuration";
     post "/api/v1/config/reload" ADMIN writes::reload, ["dry_run"], "Loads the configuration anew; with dry_run says what would change";
+    post "/api/v1/config/publish" ADMIN published::publish, PUBLISH, "Publishes the configuration in the body, as TOML, to all gateways that follow the cluster's: looked at by each that is there before any has it; `expected` is the version that it is to replace";
+    post "/api/v1/config/unpublish" ADMIN published::unpublish, PUBLISH, "Takes the published configuration back: each gateway goes by its own file again";
+    get "/api/v1/config/versions" VIEWER published::versions, ["limit"], "Published configurations that are kept, the latest first: version, author, when, why, hash; and what this gateway has in force";
+    get "/api/v1/config/versions/{version}" ADMIN published::version, [], "A published configuration with its text";
+    post "/api/v1/config/versions/{version}/rollback" ADMIN published::rollback, PUBLISH, "Publishes the text of this version again, as a new one";
     get "/api/v1/tls" VIEWER reads::tls, [], "Certificates in use by listener, and how getting those goes that the gateway orders itself";
     post "/api/v1/tls/reload" ADMIN writes::reload_tls, ["dry_run"], "Reads certificates, keys and lists of revoked ones anew; bad ones are refused and the old ones kept";
     get "/cluster/status" VIEWER cluster::status, [], "This gateway in the cluster, as older scripts know it: serverId, status, connections, uptime in ms, clusterSize";
@@ -139,7 +146,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     delete "/api/v1/services/{id}" REGISTER services::deregister, ["dry_run"], "Takes a registered service away; what runs there is finished";
     post "/api/v1/services/{id}/heartbeat" REGISTER services::heartbeat, [], "Renews a registration, perhaps with another health; 404: register anew";
     get "/api/v1/events" VIEWER events::list, EVENTS, "What happened to the gateway, the oldest first; with Accept: text/event-stream the stream. `since` (or `after`, `cursor`) is the number of an event or a moment, `type` a type or its first words, `severity` the least, `target` what it happened to; scope=cluster has those of all gateways, from the log that they share";
-    get "/api/v1/events/stream" VIEWER events::stream, EVENTS, "The same as server-sent events, from now on or after Last-Event-ID; `lost` tells how many went by, `reset` that the gateway was started anew";
+    get "/api/v1/events/stream" VIEWER events::stream, EVENTS, "The same as server-sent events, from now on or after Last-Event-ID; `lost` tells how many went by, `reset` that the gateway was started anew; with scope=cluster those of all gateways, where `lost` tells from where on events are kept, `away` that the log can't be read now, and `slow` that the reader took nothing for too long, which ends it";
     get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";
     put "/api/v1/log" ADMIN writes::log_level, ["dry_run"], "Another level of the application log, for a while";
     post "/api/v1/log/reopen" ADMIN writes::reopen_logs, ["dry_run"], "Opens log files anew after they were rotated";
@@ -151,14 +158,23 @@ pub fn router(api: &Api) -> Router {
     let mut router = Router::new();
     for endpoint in ENDPOINTS {
         let guard = middleware::from_fn_with_state((api.clone(), endpoint.need), guard);
-        router = router.route(endpoint.path, (endpoint.handler)().route_layer(guard));
+        let most = DefaultBodyLimit::max(most(endpoint));
+        let handler = (endpoint.handler)().layer(most).route_layer(guard);
+        router = router.route(endpoint.path, handler);
     }
     router
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(api.clone(), around))
         .with_state(api.clone())
+}
+
+/// Bytes that the body of a request may have.
+fn most(endpoint: &Endpoint) -> usize {
+    match endpoint.path {
+        "/api/v1/config/publish" => published::MAX_REQUEST,
+        _ => MAX_BODY,
+    }
 }
 
 async fn not_found() -> Problem {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`endpoints`] | the table of everything that can be asked; router and OpenAPI document are made from it |
 //! | [`auth`] | who asks, and whether they may |
-//! | [`reads`], [`writes`], [`changes`], [`cluster`], [`clustering`], [`tunnels`], [`services`], [`drills`] | the answers |
+//! | [`reads`], [`writes`], [`changes`], [`cluster`], [`clustering`], [`tunnels`], [`services`], [`drills`], [`published`] | the answers |
 //! | [`events`] | what happened, to ask for and to follow |
 //! | [`health`] | is it alive, may it have traffic |
 //! | [`problem`] | errors as JSON |
@@ -29,6 +29,7 @@ pub mod nodes;
 pub mod openapi;
 pub mod paging;
 pub mod problem;
+pub mod published;
 pub mod reads;
 pub mod server;
 pub mod services;

@@ -6,6 +6,7 @@ use crate::config::Loaded;
 use crate::config::model::{ListenAddress, Workers as WorkerCount};
 use crate::control::cluster::Cluster;
 use crate::control::failover::{self, FailOvers};
+use crate::control::following::Beginning;
 use crate::control::gateway::{AdminSocket, Node, Parts};
 use crate::control::journal::{Journal, one_line};
 use crate::control::listeners::{BindError, Listeners, socket_address};
@@ -13,6 +14,7 @@ use crate::control::overrides::file;
 use crate::control::process::{self, Identity, PidFile};
 use crate::control::reload;
 use crate::control::services::{self, Services};
+use crate::control::sharing::keys;
 use crate::control::state_dir::{self, StateDir};
 use crate::control::sticky_key;
 use crate::control::systemd::Inherited;
@@ -55,31 +57,48 @@ pub(super) struct Prepared {
 /// Does it, in the order of a reload; threads come last.
 pub(super) fn prepare(
     options: &RunOptions,
-    loaded: Loaded,
+    mut beginning: Beginning,
     inherited: Inherited,
     log: LogControl,
 ) -> Result<Prepared, StartError> {
     let metrics = Metrics::new();
     let candidates = options
         .surroundings
-        .state_candidates(loaded.config.runtime.state_dir.clone());
+        .state_candidates(beginning.loaded.config.runtime.state_dir.clone());
+    let cluster = &beginning.loaded.config.cluster;
+    let shared = if cluster.redis.is_some() && cluster.key.is_some() {
+        let state = StateDir::open(&candidates).ok();
+        state.map(|state| keys::kept_secrets(state.path()))
+    } else {
+        None
+    };
     let own_key = OwnKey::kept(move || sticky_key::secret(&candidates));
+    own_key.share(shared.unwrap_or_default());
     let registry = Arc::new(Registry::with_key(own_key));
     let access = AccessWriter::start(Arc::clone(&metrics.access_log))
         .map_err(StartError::system("the access log's thread could not be started"))?;
     let directory = Directory::default();
     let tickets = Arc::default();
     let acme = Arc::<Acme>::default();
-    let parts = snapshot::Parts {
+    let none = Overrides::default();
+    let parts = || snapshot::Parts {
         registry: &registry,
         access: &access,
         // Names are resolved by a task, and that does not run yet.
         directory: &directory,
-        overrides: &Overrides::default(),
+        overrides: &none,
         tickets: &tickets,
         acme: &acme,
     };
-    let (loaded, mut snapshot) = reload::compile(loaded, 1, parts).map_err(StartError::Config)?;
+    let compiled = match reload::compile(beginning.loaded.clone(), 1, parts()) {
+        // What the cluster published may ask for what is not there any more.
+        Err(problems) if beginning.give_up(&problems.iter().map(one_line).collect::<Vec<_>>().join("; ")) => {
+            reload::compile(beginning.loaded.clone(), 1, parts())
+        }
+        compiled => compiled,
+    };
+    let (loaded, mut snapshot) = compiled.map_err(StartError::Config)?;
+    let Beginning { following, told, .. } = beginning;
     for warning in &loaded.warnings {
         tracing::warn!("{}", one_line(warning));
     }
@@ -157,12 +176,18 @@ pub(super) fn prepare(
         board,
         loaded,
         overrides,
+        following,
         failovers: kept_history(&place),
         services: kept_services(&place),
         listeners,
         workers,
         admin,
     });
+    for text in told {
+        gateway
+            .journal
+            .note(Severity::Error, "config.rejected", &gateway.cluster.name, text);
+    }
     if let Some(text) = damaged {
         gateway
             .journal

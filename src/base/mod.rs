@@ -1,5 +1,6 @@
 //! Things that know nothing of HTTP: tasks and time.
 
 pub mod clock;
+pub mod crew;
 pub mod http_date;
 pub mod task;

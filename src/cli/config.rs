@@ -1,5 +1,6 @@
-//! `tidegate config`: the configuration, its schema, its reference.
+//! `tidegate config`: the configuration, its schema, its reference; and what is published to a cluster.
 
+use super::remote::{self, PublishArgs, RollbackArgs, UnpublishArgs, VersionsArgs};
 use super::{ConfigFile, EXIT_USAGE, colours, complain, say};
 use crate::app::Surroundings;
 use crate::config::{self, effective, reference, render, schema};
@@ -18,6 +19,14 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         markdown: bool,
     },
+    /// Publish a file to all gateways of the cluster that follow its configuration
+    Publish(PublishArgs),
+    /// List what was published, or print one version
+    Versions(VersionsArgs),
+    /// Publish a version of before again
+    Rollback(RollbackArgs),
+    /// Take what was published back: each gateway goes by its own file again
+    Unpublish(UnpublishArgs),
 }
 
 #[derive(Debug, Args)]
@@ -40,6 +49,10 @@ enum Format {
 pub(super) fn config(command: &ConfigCommand, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Show(args) => return show(args, surroundings),
+        ConfigCommand::Publish(args) => return remote::publish(args, surroundings),
+        ConfigCommand::Versions(args) => return remote::versions(args, surroundings),
+        ConfigCommand::Rollback(args) => return remote::rollback(args, surroundings),
+        ConfigCommand::Unpublish(args) => return remote::unpublish(args, surroundings),
         ConfigCommand::Schema => say(&format!("{:#}", schema::json_schema())),
         ConfigCommand::Reference { markdown: true } => say(&reference::markdown()),
         ConfigCommand::Reference { markdown: false } => say(&reference::toml()),

@@ -34,7 +34,7 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration: everything that run does before it binds
     Check(check::CheckArgs),
-    /// Show the configuration, its schema, its reference
+    /// Show the configuration, its schema, its reference; publish one to a cluster
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Run a gateway without a configuration file

@@ -4,11 +4,14 @@ mod change;
 mod client;
 mod cluster;
 mod forget;
+mod published;
 mod show;
 mod tunnels;
 
 pub(super) use change::{BalanceArgs, DrainArgs, UndrainArgs, balance, drain, undrain};
 pub(super) use forget::{ForgetArgs, forget};
+pub(super) use published::{PublishArgs, RollbackArgs, UnpublishArgs, VersionsArgs};
+pub(super) use published::{publish, rollback, unpublish, versions};
 pub(super) use tunnels::{TunnelsArgs, tunnels};
 
 use super::{ConfigFile, EXIT_USAGE, complain, say};
@@ -175,6 +178,18 @@ fn ask_with(
     method: &str,
     path: &str,
     body: Option<&Value>,
+) -> anyhow::Result<Answer> {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    bring(reach, surroundings, method, path, body.as_bytes())
+}
+
+/// Asks with a body as it is.
+fn bring(
+    reach: &Reach,
+    surroundings: &Surroundings,
+    method: &str,
+    path: &str,
+    body: &[u8],
 ) -> anyhow::Result<Answer> {
     let target = match &reach.admin {
         Some(url) => Target::Admin {

@@ -1,6 +1,7 @@
 //! The handle to what gateways share. Cheap to clone; everything behind it is either in this process or over Redis,
 //! and nobody who holds it sees which.
 
+use super::configs::{MAX_ABOUT, MAX_CONTENT, Publication, Published, SharedConfig};
 use super::counters::Counters;
 use super::embedded::Embedded;
 use super::envelope::{UNDERSTOOD, Versions};
@@ -10,9 +11,8 @@ use super::names::NodeId;
 use super::redis::Client;
 use super::state::BusState;
 use super::store::{
-    Beat, Beating, EVENTS_AT_ONCE, Entry, Forgotten, Lease, LoggedEvent, MAX_CONFIG, MAX_EVENT, MAX_PAYLOAD,
-    MAX_RECORD, MAX_VALUE, Published, SharedConfig, StoreError, Table, Written, check_key, check_length,
-    check_part, check_revision,
+    Beat, Beating, EVENTS_AT_ONCE, Entry, Forgotten, Lease, LoggedEvent, MAX_EVENT, MAX_PAYLOAD, MAX_RECORD,
+    MAX_VALUE, StoreError, Table, Written, check_key, check_length, check_part, check_revision,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -452,26 +452,72 @@ impl Bus {
         }
     }
 
-    /// Publishes a configuration in place of version `expected` (0: of none), or takes it back with no content.
+    /// Publishes a configuration in place of the version that it names.
     ///
     /// # Errors
     /// Nobody knows which version is in force.
-    pub async fn publish_config(
-        &self,
-        expected: u64,
-        content: Option<Bytes>,
-        author: &str,
-    ) -> Result<Published, StoreError> {
-        check_length(
-            "a configuration",
-            content.as_ref().map_or(0, Bytes::len),
-            MAX_CONFIG,
-        )?;
-        check_key(author)?;
-        let node = self.node().configured().to_owned();
+    pub async fn publish_config(&self, new: Publication) -> Result<Published, StoreError> {
+        check_length("a configuration", new.content.len(), MAX_CONTENT)?;
+        check_length("a summary", new.about.len(), MAX_ABOUT)?;
+        check_revision(new.version)?;
+        if new.version <= new.expected {
+            return Err(StoreError::Name(format!("version {}", new.version)));
+        }
         match &self.body {
-            Body::Embedded(body) => Ok(body.publish_config(expected, content, author, &node)),
-            Body::Redis(body) => body.publish_config(expected, content, author, &node).await,
+            Body::Embedded(body) => Ok(body.configs(|configs| configs.publish(new))),
+            Body::Redis(body) => body.publish_config(&new).await,
+        }
+    }
+
+    /// Versions that the store keeps, each with its summary; in no order.
+    ///
+    /// # Errors
+    /// They can't be read now.
+    pub async fn config_versions(&self) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        match &self.body {
+            Body::Embedded(body) => Ok(body.configs(|configs| configs.list())),
+            Body::Redis(body) => body.config_versions().await,
+        }
+    }
+
+    /// The content of a version; `None` where it is not kept.
+    ///
+    /// # Errors
+    /// It can't be read now.
+    pub async fn config_version(&self, version: u64) -> Result<Option<Bytes>, StoreError> {
+        match &self.body {
+            Body::Embedded(body) => Ok(body.configs(|configs| configs.version(version))),
+            Body::Redis(body) => body.config_version(version).await,
+        }
+    }
+
+    /// Lays out a content for others to look at before it is published: one at a time, for [`LAID_OUT`].
+    ///
+    /// [`LAID_OUT`]: super::configs::LAID_OUT
+    ///
+    /// # Errors
+    /// Nobody knows whether they can.
+    pub async fn lay_out_config(&self, id: &str, content: Bytes) -> Result<(), StoreError> {
+        check_part(id)?;
+        check_length("a configuration", content.len(), MAX_CONTENT)?;
+        match &self.body {
+            Body::Embedded(body) => {
+                body.configs(|configs| configs.lay_out(id, content));
+                Ok(())
+            }
+            Body::Redis(body) => body.lay_out_config(id, &content).await,
+        }
+    }
+
+    /// What was laid out under this id; `None` where it is gone, or another took its place.
+    ///
+    /// # Errors
+    /// It can't be read now.
+    pub async fn laid_out_config(&self, id: &str) -> Result<Option<Bytes>, StoreError> {
+        check_part(id)?;
+        match &self.body {
+            Body::Embedded(body) => Ok(body.configs(|configs| configs.laid_out(id))),
+            Body::Redis(body) => body.laid_out_config(id).await,
         }
     }
 
@@ -481,7 +527,7 @@ impl Bus {
     /// It can't be read now.
     pub async fn config(&self) -> Result<Option<SharedConfig>, StoreError> {
         match &self.body {
-            Body::Embedded(body) => Ok(body.config()),
+            Body::Embedded(body) => Ok(body.configs(|configs| configs.now())),
             Body::Redis(body) => body.config().await,
         }
     }

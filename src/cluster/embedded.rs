@@ -2,14 +2,14 @@
 //! process may share a [`Memory`], which is how tests look at many gateways without starting any.
 
 use super::bus::{Shared, Topic};
+use super::configs::Configs;
 use super::limits::take::{self, BucketId, Take, Taken};
 use super::listener::Message;
 use super::names::NodeId;
 use super::store::{
     Beat, Beating, Entry, Forgotten, Lease, LeaseView, LoggedEvent, MAX_BUCKETS, MAX_ENTRIES, MAX_LEASES,
-    MAX_MEMBERS, Published, REMEMBERED, Seen, SharedConfig, StoreError, Table, Written,
+    MAX_MEMBERS, REMEMBERED, Seen, StoreError, Table, Written,
 };
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -37,7 +37,7 @@ struct Content {
     leases: BTreeMap<String, Held>,
     events: VecDeque<LoggedEvent>,
     last_event: (u64, u64),
-    config: Option<SharedConfig>,
+    configs: Configs,
     /// Of each bucket, when it will be free; counted from `begin`.
     buckets: HashMap<BucketId, Duration>,
     /// When those that are free were last looked for.
@@ -80,7 +80,7 @@ impl Default for Memory {
             leases: BTreeMap::new(),
             events: VecDeque::new(),
             last_event: (0, 0),
-            config: None,
+            configs: Configs::default(),
             buckets: HashMap::new(),
             swept: Duration::ZERO,
             begin: Instant::now(),
@@ -183,7 +183,7 @@ impl Embedded {
             members: members.collect(),
             generation: content.generation.clone(),
             now: Timestamp::now(),
-            config: content.config.as_ref().map_or(0, |config| config.version),
+            config: content.configs.mark(),
             leases: leases(&content, now),
         })
     }
@@ -354,30 +354,9 @@ impl Embedded {
         self.lock().events.back().map(|event| event.id.clone())
     }
 
-    pub(super) fn publish_config(
-        &self,
-        expected: u64,
-        content: Option<Bytes>,
-        author: &str,
-        node: &str,
-    ) -> Published {
-        let mut kept = self.lock();
-        let current = kept.config.as_ref().map_or(0, |config| config.version);
-        if current != expected {
-            return Published::Conflict(current);
-        }
-        kept.config = Some(SharedConfig {
-            version: current + 1,
-            sha256: sha256(content.as_deref().unwrap_or_default()),
-            content,
-            author: author.to_owned(),
-            node: node.to_owned(),
-        });
-        Published::Version(current + 1)
-    }
-
-    pub(super) fn config(&self) -> Option<SharedConfig> {
-        self.lock().config.clone()
+    /// Does something with the shared configuration.
+    pub(super) fn configs<T>(&self, act: impl FnOnce(&mut Configs) -> T) -> T {
+        act(&mut self.lock().configs)
     }
 }
 
@@ -392,12 +371,6 @@ impl Held {
 /// How long a holder goes by a lease that the store keeps for `ttl`.
 pub(super) fn holding(ttl: Duration) -> Duration {
     ttl * 7 / 10
-}
-
-/// In hexadecimal digits.
-pub(super) fn sha256(content: &[u8]) -> String {
-    let digest = digest(&SHA256, content);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn leases(content: &Content, now: Instant) -> Vec<LeaseView> {

@@ -10,6 +10,7 @@
 //! | [`state`] | whether the bus works, since when, and why not |
 //! | [`names`] | node ids, and the names of keys and channels |
 //! | [`store`] | what operations take, give, and fail with |
+//! | [`configs`] | the configuration that is shared, and its versions before |
 //! | [`listener`] | announcements on their way to those who listen |
 //! | [`embedded`] | the body for a cluster of one |
 //! | [`envelope`] | an announcement as bytes |
@@ -22,6 +23,7 @@
 //! | [`limits`] | requests counted against limits, here or on all gateways together |
 
 pub mod bus;
+pub mod configs;
 pub mod counters;
 pub mod embedded;
 pub mod envelope;

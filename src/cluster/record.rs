@@ -27,6 +27,8 @@ pub struct Record {
     pub envelope_max: u8,
     /// Version of the shared configuration that it runs; 0 for none.
     pub config: u64,
+    /// It takes what is published to the cluster.
+    pub follows: bool,
     pub workers: u64,
     pub connections: u64,
     /// Share of its workers' time that is used, 0–1.
@@ -51,6 +53,7 @@ impl Default for Record {
             envelope_min: 1,
             envelope_max: 1,
             config: 0,
+            follows: false,
             workers: 0,
             connections: 0,
             load: 0.0,

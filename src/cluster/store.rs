@@ -1,5 +1,6 @@
 //! What operations on shared things take, give, and fail with.
 
+use super::configs::ConfigMark;
 use super::names::{NodeId, is_part};
 use super::state::Reason;
 use bytes::Bytes;
@@ -21,8 +22,6 @@ pub const MAX_REVISION: u64 = (1 << 53) - 1;
 pub const MAX_LEASES: usize = 64;
 /// Longest payload of an announcement.
 pub const MAX_PAYLOAD: usize = 64 << 10;
-/// Largest configuration that is shared.
-pub const MAX_CONFIG: usize = 1 << 20;
 /// Events that the cluster's log keeps, about.
 pub const MAX_EVENTS: usize = 10_000;
 /// Longest event.
@@ -201,8 +200,8 @@ pub struct Beat {
     pub generation: String,
     /// The store's clock.
     pub now: Timestamp,
-    /// Version of the shared configuration; 0 when there is none.
-    pub config: u64,
+    /// The shared configuration, if there is one that can be read.
+    pub config: ConfigMark,
     pub leases: Vec<LeaseView>,
 }
 
@@ -212,26 +211,6 @@ pub struct LoggedEvent {
     /// Greater for later ones; begin after it to go on reading.
     pub id: String,
     pub payload: Bytes,
-}
-
-/// The configuration that the cluster shares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedConfig {
-    pub version: u64,
-    /// `None`: it was taken back, which is not the same as that there never was one.
-    pub content: Option<Bytes>,
-    pub sha256: String,
-    pub author: String,
-    pub node: String,
-}
-
-/// What came of publishing a configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Published {
-    /// Under this version.
-    Version(u64),
-    /// Somebody was first; this is the version in force.
-    Conflict(u64),
 }
 
 pub(super) fn check_key(key: &str) -> Result<(), StoreError> {

@@ -1,9 +1,9 @@
 //! The words that enumerations have in a configuration, both ways.
 
 use super::model::{
-    AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, DotSegments, DoubleSlash,
-    DuplicateNode, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, OnMissing, Protocol,
-    ProxyVersion, RequestIdPolicy, Role, SameSite, Secure, ShedOrder, TlsPolicy, UnknownName,
+    AcmeChallenge, AcmeKey, AddressFamily, Alpn, Balance, Cause, ClientAuthMode, ConfigSource, DotSegments,
+    DoubleSlash, DuplicateNode, EncodedSlash, HealthKind, InitialHealth, LogFormat, LogLevel, OnMissing,
+    Protocol, ProxyVersion, RequestIdPolicy, Role, SameSite, Secure, ShedOrder, TlsPolicy, UnknownName,
     UpstreamProtocol,
 };
 
@@ -52,6 +52,7 @@ choices! {
     ClientAuthMode { "none" None, "optional" Optional, "required" Required }
     HealthKind { "http" Http, "tcp" Tcp, "grpc" Grpc, "websocket" Websocket }
     InitialHealth { "probing" Probing, "healthy" Healthy, "unhealthy" Unhealthy }
+    ConfigSource { "off" Off, "follow" Follow }
     DuplicateNode { "rename" Rename, "refuse" Refuse }
     Balance { "round_robin" RoundRobin, "weighted" Weighted, "least_connections" LeastConnections,
         "random_two" RandomTwo, "least_time" LeastTime, "adaptive" Adaptive, "ip_hash" IpHash, "hash" Hash,

@@ -8,6 +8,7 @@ use super::keys::table::ROOT;
 use super::keys::{Key, Shape};
 use super::path;
 use super::problems::{Problems, SYNTAX};
+use super::shared::{self, SharedText};
 use super::source::{Origin, Place, Sources};
 use super::tree::{self, Entries, Entry, Node, Value};
 use std::collections::HashMap;
@@ -44,6 +45,18 @@ impl Gathered {
         all.files.count(text);
         all.text(Path::new(name), &absolute(Path::new("")), text, 0);
         all
+    }
+
+    /// Puts a text that gateways share in the place of what the files say of the same sections. Gives its number
+    /// among the sources.
+    pub fn share(&mut self, shared: &SharedText) -> usize {
+        self.files.count(&shared.text);
+        // Paths in it start where those of the gateway's own file do.
+        let base = self.sources.base(&Origin::Default).to_owned();
+        let source = self.sources.add(Path::new(&shared.name), base, &shared.text);
+        let entries = self.parse(&shared.text, source);
+        shared::put(&mut self.entries, entries, shared, &mut self.problems);
+        source
     }
 
     fn file(&mut self, path: &Path, named_at: Option<&Place>, depth: usize) {

@@ -14,6 +14,7 @@ use super::read;
 use super::render;
 use super::resolve::Resolver;
 use super::settings::{Item, Table};
+use super::shared::SharedText;
 use super::source::Origin;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Loaded {
     pub directories: Vec<PathBuf>,
     /// The same as long as files and environment say the same.
     pub fingerprint: u64,
+    /// Places in a text that gateways share where a secret itself stands.
+    pub shared_secrets: Vec<String>,
     /// Every key with its value and origin.
     pub(super) settings: Table,
 }
@@ -58,7 +61,7 @@ impl std::error::Error for Rejected {}
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Rejected> {
-    finish(Gathered::from_file(path), env)
+    finish(Gathered::from_file(path), None, env)
 }
 
 /// As [`load`], for a text that is in no file; `name` stands for the file in messages, relative paths start from
@@ -67,10 +70,36 @@ pub fn load(path: &Path, env: &Environment) -> Result<Loaded, Rejected> {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load_text(name: &str, text: &str, env: &Environment) -> Result<Loaded, Rejected> {
-    finish(Gathered::from_text(name, text), env)
+    finish(Gathered::from_text(name, text), None, env)
 }
 
-fn finish(gathered: Gathered, env: &Environment) -> Result<Loaded, Rejected> {
+/// As [`load`], with what gateways share in the place of the same sections of the file.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_under(path: &Path, shared: &SharedText, env: &Environment) -> Result<Loaded, Rejected> {
+    finish(Gathered::from_file(path), Some(shared), env)
+}
+
+/// As [`load_text`], in the same way.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_text_under(
+    name: &str,
+    text: &str,
+    shared: &SharedText,
+    env: &Environment,
+) -> Result<Loaded, Rejected> {
+    finish(Gathered::from_text(name, text), Some(shared), env)
+}
+
+fn finish(
+    mut gathered: Gathered,
+    shared: Option<&SharedText>,
+    env: &Environment,
+) -> Result<Loaded, Rejected> {
+    let shared = shared.map(|shared| gathered.share(shared));
     let Gathered {
         mut sources,
         mut files,
@@ -95,6 +124,8 @@ fn finish(gathered: Gathered, env: &Environment) -> Result<Loaded, Rejected> {
     if let (Some(config), false) = (&config, partial) {
         check::check(config, &settings, &sources, &mut files, &mut problems);
     }
+    let shared_secrets = secrets.iter().filter(|place| Some(place.source) == shared);
+    let shared_secrets = shared_secrets.map(|place| sources.describe(place)).collect();
     sources.mask(&secrets);
     let mut origins = Origins::new(&settings);
     let failed = problems.any_error();
@@ -109,6 +140,7 @@ fn finish(gathered: Gathered, env: &Environment) -> Result<Loaded, Rejected> {
             files,
             directories,
             fingerprint,
+            shared_secrets,
             settings,
         }),
         _ => {

@@ -35,6 +35,7 @@ pub mod scalar;
 pub mod schema;
 pub mod secret;
 pub mod settings;
+pub mod shared;
 pub mod source;
 pub mod suggest;
 pub mod tree;
@@ -42,9 +43,10 @@ pub mod tree;
 pub use choices::Choice;
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use environment::Environment;
-pub use load::{Loaded, Rejected, load, load_text};
+pub use load::{Loaded, Rejected, load, load_text, load_text_under, load_under};
 pub use model::Config;
 pub use origins::Origins;
+pub use shared::SharedText;
 
 #[cfg(test)]
 mod tests;

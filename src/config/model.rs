@@ -15,7 +15,7 @@ mod upstream;
 
 pub use crate::message::causes::{Cause, Causes};
 pub use crate::message::path::{DotSegments, DoubleSlash, EncodedSlash, PathPolicy};
-pub use cluster::{Cluster, DuplicateNode, Labels, RedisAddress, RedisKind, RedisUrl};
+pub use cluster::{Cluster, ConfigSource, DuplicateNode, Labels, RedisAddress, RedisKind, RedisUrl};
 pub use http2::Http2Bounds;
 pub use listener::{
     AcceptProxy, Forwarded, Limits, ListenAddress, Listener, Passthrough, Protocol, Protocols, ProxyVersion,

@@ -601,6 +601,7 @@ fn cluster(t: &Table) -> Option<Cluster> {
         heartbeat,
         gone_after,
         duplicate: chosen(t, "duplicate")?,
+        config: chosen(t, "config")?,
         ping: t.get("ping")?,
         advertise: t.get("advertise"),
         labels: Labels {

@@ -7,6 +7,7 @@ mod beat;
 pub mod ping;
 
 use crate::cluster::bus::Bus;
+use crate::cluster::configs::ConfigMark;
 use crate::cluster::envelope::{Key, UNDERSTOOD, Versions};
 use crate::cluster::membership::{Member, Peer};
 use crate::cluster::names::{Names, NodeId};
@@ -67,6 +68,8 @@ pub struct Cluster {
     /// Joins and ends of members, counted.
     flaps: AtomicU64,
     leaving: watch::Sender<bool>,
+    /// Which configuration the store has, as each beat finds it; nothing before the first.
+    stored: watch::Sender<Option<ConfigMark>>,
 }
 
 impl Cluster {
@@ -99,6 +102,7 @@ impl Cluster {
             view: ArcSwap::default(),
             flaps: AtomicU64::new(0),
             leaving: watch::Sender::new(false),
+            stored: watch::Sender::new(None),
         })
     }
 
@@ -106,6 +110,12 @@ impl Cluster {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// Follows which configuration the store has: changed with each beat that it answers.
+    #[must_use]
+    pub fn stored(&self) -> watch::Receiver<Option<ConfigMark>> {
+        self.stored.subscribe()
     }
 
     /// Members that joined or ended, since the start.

@@ -3,6 +3,7 @@
 use super::change::Change;
 use super::drills::{DrillWish, Mode};
 use super::overrides::{BalanceWish, EndpointWish, ThresholdWish};
+use super::sharing::config::document::Document;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::form::quantity;
 use crate::config::model::{Grant, LogLevel};
@@ -11,6 +12,7 @@ use crate::upstream::shared::EndpointKey;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -78,6 +80,14 @@ pub enum Action {
         revert_after: Option<Duration>,
     },
     ReopenLogs,
+    /// What was published to the cluster comes into force.
+    FollowConfig(Arc<Document>),
+    /// A configuration is published to the cluster; it is done already when it is written down.
+    PublishConfig {
+        version: u64,
+        what: String,
+        reason: Option<String>,
+    },
     /// Another state or weight of an endpoint than the file's.
     ChangeEndpoint {
         endpoint: EndpointKey,
@@ -128,6 +138,8 @@ impl Action {
             Self::ReloadTls => "tls.reload",
             Self::SetLogLevel { .. } => "log.level",
             Self::ReopenLogs => "log.reopen",
+            Self::FollowConfig(_) => "config.follow",
+            Self::PublishConfig { .. } => "config.publish",
             Self::ChangeEndpoint { .. } => "endpoint.change",
             Self::ChangeBalance(_) => "balance.change",
             Self::ChangeThresholds(_) => "thresholds.change",
@@ -151,6 +163,9 @@ impl Action {
             | Self::ReopenLogs
             | Self::ShareOverrides(_)
             | Self::Expire(_) => String::new(),
+            Self::FollowConfig(document) => format!("cluster version {}", document.about.version),
+            Self::PublishConfig { version: 0, .. } => String::new(),
+            Self::PublishConfig { version, .. } => format!("cluster version {version}"),
             Self::ChangeEndpoint { endpoint, .. } => endpoint.to_string(),
             Self::ChangeBalance(wish) => wish.upstreams.join(", "),
             Self::ChangeThresholds(wish) => wish.upstreams.join(", "),
@@ -171,9 +186,11 @@ impl Action {
             | Self::ReloadTls
             | Self::SetLogLevel { .. }
             | Self::ReopenLogs
+            | Self::FollowConfig(_)
             | Self::DeregisterService { .. }
             | Self::ShareOverrides(_)
             | Self::Expire(_) => None,
+            Self::PublishConfig { what, reason, .. } => Some((what.clone(), reason.as_deref())),
             Self::RegisterService { told, .. } => Some((told.clone(), None)),
             Self::ForgetNode { overrides, .. } => {
                 let fate = if *overrides { "taken back" } else { "kept" };

@@ -6,6 +6,7 @@ use super::dns::Names;
 use super::drains::Drains;
 use super::drills::Drills;
 use super::failover::FailOvers;
+use super::following::Following;
 use super::journal::Journal;
 use super::listeners::{BoundListener, Listeners, Moves};
 use super::rebalance::Rebalances;
@@ -147,6 +148,8 @@ pub struct Gateway {
     pub failovers: FailOvers,
     /// The gateways that this one is among.
     pub cluster: Cluster,
+    /// What they published to serve from.
+    pub following: Following,
     /// Rung when the overrides have changed.
     pub overrides_changed: Notify,
     /// Rung when endpoints may have changed.
@@ -176,6 +179,7 @@ pub struct Parts {
     pub failovers: FailOvers,
     pub services: Services,
     pub cluster: Cluster,
+    pub following: Following,
     pub listeners: Listeners,
     pub workers: Workers,
     pub admin: Option<AdminSocket>,
@@ -205,6 +209,7 @@ impl Gateway {
             rebalances: Rebalances::default(),
             failovers: parts.failovers,
             cluster: parts.cluster,
+            following: parts.following,
             overrides_changed: Notify::new(),
             endpoints_changed: Notify::new(),
             upstreams_changed: Notify::new(),

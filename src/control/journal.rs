@@ -177,6 +177,10 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
             "config.unchanged"
         }
         (Action::Reload, Outcome::Rejected(_)) => "config.rejected",
+        (Action::FollowConfig(_), _) if command.dry_run => "config.checked",
+        (Action::FollowConfig(_), Outcome::Rejected(_)) => "config.rejected",
+        (Action::FollowConfig(_), Outcome::Unchanged { .. }) => "config.unchanged",
+        (Action::FollowConfig(_), _) => "config.applied",
         (Action::ReloadTls, _) if command.dry_run => "tls.checked",
         (Action::ReloadTls, Outcome::Applied { .. }) => "tls.applied",
         (Action::ReloadTls, Outcome::Unchanged { .. } | Outcome::Done | Outcome::Closed { .. }) => {
@@ -193,6 +197,8 @@ fn event_kind(command: &Command, outcome: &Outcome) -> &'static str {
             Some(AdminState::Active) => "endpoint.active",
             None => "endpoint.weighed",
         },
+        (Action::PublishConfig { .. }, Outcome::Unchanged { .. }) => "config.unchanged",
+        (Action::PublishConfig { .. }, _) => "config.published",
         (Action::ChangeBalance(_), _) => "balance.changed",
         (Action::ChangeThresholds(_), _) => "thresholds.changed",
         (Action::CloseTunnels { .. }, _) => "tunnels.closed",

@@ -21,6 +21,7 @@
 //! | [`drills`] | fail-over tried out, on purpose and for a while |
 //! | [`rebalance`] | tunnels that are moved to endpoints that joined |
 //! | [`cluster`] | the gateway among others: its beats, who is there, what it tells |
+//! | [`following`] | what was published to the cluster, as this gateway has it |
 //! | [`failover`] | the history of endpoints that went and came |
 //! | [`status`] | the view that the API shows, built on demand |
 //! | [`unverified`] | tells whose certificates nobody looks at |
@@ -42,6 +43,7 @@ pub mod drains;
 pub mod drills;
 pub mod explain;
 pub mod failover;
+pub mod following;
 pub mod gateway;
 pub mod health;
 pub mod journal;

@@ -10,6 +10,7 @@ use super::gateway::Gateway;
 use super::overrides::expiry::Ends;
 use super::overriding;
 use super::reload::{self, Reloaded, Reloader, Watched};
+use super::sharing::config::document::Document;
 use super::systemd;
 use super::tunnels;
 use crate::base::clock::calendar;
@@ -136,6 +137,10 @@ impl Mutator {
     async fn carry_out(&mut self, next: Submitted) {
         let outcome = match &next.command.action {
             Action::Reload => return self.reload(next).await,
+            Action::FollowConfig(document) => {
+                let document = Arc::clone(document);
+                return self.follow(next, &document).await;
+            }
             Action::ReloadTls => {
                 let outcome = self.reloader.reload_tls(next.command.dry_run).await;
                 if !next.command.dry_run {
@@ -159,6 +164,7 @@ impl Mutator {
             Action::Expire(_)
             | Action::RegisterService { .. }
             | Action::DeregisterService { .. }
+            | Action::PublishConfig { .. }
             | Action::Drill(_) => Outcome::Done,
             Action::SetLogLevel { level, revert_after } => {
                 if !next.command.dry_run {
@@ -198,22 +204,11 @@ impl Mutator {
         if told {
             systemd::reloading();
         }
-        let Reloaded {
-            outcome,
-            watched,
-            repeated,
-        } = self.reloader.reload(dry_run).await;
-        self.gateway.names.settled();
+        let reloaded = self.reloader.reload(dry_run).await;
+        let repeated = reloaded.repeated;
+        let outcome = self.settle(reloaded, dry_run).await;
         if !dry_run {
-            // A reload right after this one may want an address that this one gave up.
-            self.gateway.sockets_closed().await;
-            if !watched.files.is_empty() {
-                self.watched.send_if_modified(|before| {
-                    let differs = *before != watched;
-                    *before = watched;
-                    differs
-                });
-            }
+            self.gateway.following.look.notify_one();
         }
         if told {
             systemd::ready("serving");
@@ -234,6 +229,40 @@ impl Mutator {
                 self.finish(asked, &outcome);
             }
         }
+    }
+
+    /// What was published to the cluster. Tried again with the same end it is no news.
+    async fn follow(&mut self, asked: Submitted, document: &Arc<Document>) {
+        let dry_run = asked.command.dry_run;
+        let reloaded = self.reloader.follow(document, dry_run).await;
+        let repeated = reloaded.repeated;
+        let outcome = self.settle(reloaded, dry_run).await;
+        if repeated {
+            drop(asked.answer.send(outcome));
+            return;
+        }
+        if !dry_run {
+            self.after_reload(&outcome);
+        }
+        self.finish(asked, &outcome);
+    }
+
+    /// What follows on a reload, however it ended.
+    async fn settle(&self, reloaded: Reloaded, dry_run: bool) -> Outcome {
+        let Reloaded { outcome, watched, .. } = reloaded;
+        self.gateway.names.settled();
+        if !dry_run {
+            // A reload right after this one may want an address that this one gave up.
+            self.gateway.sockets_closed().await;
+            if !watched.files.is_empty() {
+                self.watched.send_if_modified(|before| {
+                    let differs = *before != watched;
+                    *before = watched;
+                    differs
+                });
+            }
+        }
+        outcome
     }
 
     fn after_reload(&mut self, outcome: &Outcome) {

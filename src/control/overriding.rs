@@ -44,6 +44,8 @@ pub(super) async fn carry_out(gateway: &Gateway, command: &Command) -> Outcome {
         | Action::CloseTunnels { .. }
         | Action::RegisterService { .. }
         | Action::Drill(_)
+        | Action::FollowConfig(_)
+        | Action::PublishConfig { .. }
         | Action::ForgetNode { overrides: false, .. }
         | Action::DeregisterService { .. } => return Outcome::Done,
     };

@@ -5,10 +5,11 @@ use super::change::{self, Change, ChangeKind};
 use super::command::Outcome;
 use super::gateway::{AdminSocket, Gateway, Phase};
 use super::listeners::{BindError, socket_address};
+use super::sharing::config::document::Document;
 use super::{cluster, drains, unverified};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{Admin, ListenAddress};
-use crate::config::{self, Environment, Loaded, Rejected};
+use crate::config::{self, Environment, Loaded, Rejected, SharedText};
 use crate::net::listen::{self, Address, Options};
 use crate::snapshot::{self, Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
@@ -51,6 +52,21 @@ impl Source {
             } => config::load_text(name, text, environment),
         }
     }
+
+    /// As [`Self::load`], with what gateways share in the place of its own.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load_under(&self, shared: &SharedText) -> Result<Loaded, Rejected> {
+        match self {
+            Self::File { path, environment } => config::load_under(path, shared, environment),
+            Self::Text {
+                name,
+                text,
+                environment,
+            } => config::load_text_under(name, text, shared, environment),
+        }
+    }
 }
 
 /// What reloads work on.
@@ -60,6 +76,8 @@ pub struct Reloader {
     source: Source,
     access: Arc<AccessWriter>,
     tried: Tried,
+    /// What the cluster published, could not be used, and why: tried again it is no news.
+    refused: Option<(Arc<Document>, Vec<Diagnostic>)>,
 }
 
 /// What was tried last. Problems carry the text that they are in, so equal ones mean equal files.
@@ -101,37 +119,113 @@ impl Reloader {
             source,
             access,
             tried,
+            refused: None,
         }
     }
 
     /// The whole sequence. With `dry_run` it ends before anything is bound.
     pub async fn reload(&mut self, dry_run: bool) -> Reloaded {
-        let source = self.source.clone();
-        let loaded = match tokio::task::spawn_blocking(move || source.load()).await {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(rejected)) => {
-                let watched = Watched {
-                    files: rejected.files,
-                    directories: rejected.directories,
-                };
-                let repeated = self.seen(Tried::Rejected(rejected.diagnostics.clone()));
-                return Reloaded {
-                    outcome: Outcome::Rejected(rejected.diagnostics),
-                    watched,
-                    repeated,
-                };
+        let (loaded, watched) = match self.load(self.gateway.following.text()).await {
+            Ok(loaded) => loaded,
+            Err(mut reloaded) => {
+                if let Outcome::Rejected(problems) = &reloaded.outcome {
+                    reloaded.repeated = self.seen(Tried::Rejected(problems.clone()));
+                }
+                return reloaded;
             }
-            Err(panic) => return internal(&panic),
-        };
-        let watched = Watched {
-            files: loaded.files.clone(),
-            directories: loaded.directories.clone(),
         };
         let repeated = self.seen(Tried::Loaded(loaded.fingerprint));
+        let outcome = self.go_by(loaded, dry_run).await;
+        Reloaded {
+            outcome,
+            watched,
+            repeated,
+        }
+    }
+
+    /// The same with what was published to the cluster, which is what later reloads go by if it comes into force.
+    pub async fn follow(&mut self, document: &Arc<Document>, dry_run: bool) -> Reloaded {
+        let news = document
+            .shared_text()
+            .map(|text| SharedText { news: true, ..text });
+        let mut reloaded = match self.load(news).await {
+            Ok((loaded, watched)) => {
+                let outcome = match self.laid_open(&loaded) {
+                    Some(refused) => Outcome::Rejected(refused),
+                    None => self.go_by(loaded, dry_run).await,
+                };
+                Reloaded {
+                    outcome,
+                    watched,
+                    repeated: false,
+                }
+            }
+            Err(reloaded) => reloaded,
+        };
+        if dry_run {
+            return reloaded;
+        }
+        match &reloaded.outcome {
+            Outcome::Rejected(problems) => {
+                let refused = Some((Arc::clone(document), problems.clone()));
+                reloaded.repeated = self.refused == refused;
+                self.refused = refused;
+            }
+            _ => {
+                self.refused = None;
+                self.tried = Tried::Loaded(self.gateway.running.load().fingerprint);
+                self.gateway.following.take(Arc::clone(document));
+            }
+        }
+        reloaded
+    }
+
+    /// Secrets that everybody who may read the store would see.
+    fn laid_open(&self, loaded: &Loaded) -> Option<Vec<Diagnostic>> {
+        let alone = self.gateway.cluster.bus.is_embedded();
+        if alone || loaded.config.cluster.key.is_some() || loaded.shared_secrets.is_empty() {
+            return None;
+        }
+        let refused = loaded.shared_secrets.iter().map(|place| {
+            Diagnostic::error("", format!("{place}: a secret itself stands in what is published, and without cluster.key it would lie open in the Redis"))
+                .hint("name where it is kept on every gateway: \"env:NAME\" or \"file:/PATH\"")
+        });
+        Some(refused.collect())
+    }
+
+    /// Reads it, and says what must be watched from now on.
+    async fn load(&self, shared: Option<SharedText>) -> Result<(Loaded, Watched), Reloaded> {
+        let source = self.source.clone();
+        let loading = tokio::task::spawn_blocking(move || match shared {
+            Some(shared) => source.load_under(&shared),
+            None => source.load(),
+        });
+        match loading.await {
+            Ok(Ok(loaded)) => {
+                let watched = Watched {
+                    files: loaded.files.clone(),
+                    directories: loaded.directories.clone(),
+                };
+                Ok((loaded, watched))
+            }
+            Ok(Err(rejected)) => Err(Reloaded {
+                outcome: Outcome::Rejected(rejected.diagnostics),
+                watched: Watched {
+                    files: rejected.files,
+                    directories: rejected.directories,
+                },
+                repeated: false,
+            }),
+            Err(panic) => Err(internal(&panic)),
+        }
+    }
+
+    /// Validates, compiles, and puts it in force.
+    async fn go_by(&self, loaded: Loaded, dry_run: bool) -> Outcome {
         if !dry_run {
             self.gateway.names.settle(&loaded.config).await;
         }
-        let outcome = match self.candidate(loaded).await {
+        match self.candidate(loaded).await {
             Ok(None) => Outcome::Unchanged {
                 generation: self.gateway.live.generation(),
             },
@@ -142,11 +236,6 @@ impl Reloader {
             },
             Ok(Some(candidate)) => self.put_in_force(candidate),
             Err(diagnostics) => Outcome::Rejected(diagnostics),
-        };
-        Reloaded {
-            outcome,
-            watched,
-            repeated,
         }
     }
 

@@ -8,12 +8,14 @@
 //! | [`health`] | verdicts on endpoints: whoever finds one down makes the others look at once |
 //! | [`probing`] | probes: where all is quiet, two gateways make them for all |
 //! | [`services`] | what registered itself |
+//! | [`config`] | the configuration itself, for gateways that follow it |
 //! | [`keys`] | the secrets of sticky cookies and TLS tickets, sealed |
 //! | [`replica`] | one gateway's copy of a shared table, pure |
 //! | [`verdict`] | what a majority may decide, pure |
 //! | [`turns`] | who probes, and who may rest, pure |
 //! | [`seal`] | secrets under the cluster's key |
 
+pub mod config;
 pub mod events;
 pub mod health;
 pub mod keys;
@@ -39,6 +41,8 @@ const KIND: &str = "entry";
 
 /// Starts sharing, where there is anybody to share with.
 pub fn start(gateway: &Arc<Gateway>, commands: &Commands) {
+    // Also alone: versions, and the way back to one, are of use to one gateway too.
+    task::spawn(config::run(Arc::clone(gateway), commands.clone()));
     // One alone has a log too, so that whoever asks for the cluster's need not know.
     task::spawn(events::run(Arc::clone(gateway)));
     if gateway.cluster.bus.is_embedded() {

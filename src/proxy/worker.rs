@@ -7,12 +7,14 @@ use super::accept::{self, Accepted};
 use super::board::{Board, Peer, WorkerStatus};
 use super::connection;
 use super::explain::{self, Explanation, Question};
+use super::h2::job::{self, Job};
 use super::handshake::Handshakes;
 use super::heads;
 use super::tunnel::book::{Book, Told, Which};
 use super::view::{ListenerKey, View, Views};
 use crate::base::clock::Millis;
-use crate::base::task::{self, PanicCount};
+use crate::base::crew::Crew;
+use crate::base::task;
 use crate::net::listen::Socket;
 use crate::net::{alarm, unsent};
 use crate::snapshot::Live;
@@ -213,6 +215,7 @@ pub(super) struct Worker {
     connections: RefCell<Slab<Rc<Entry>>>,
     /// Requests of HTTP/2 connections, each a task of its own.
     streams: RefCell<Slab<Rc<Entry>>>,
+    crew: Rc<Crew<Job>>,
     accepting: RefCell<HashMap<SocketId, AbortHandle>>,
     next_connection: Cell<u64>,
     pub handshakes: Handshakes,
@@ -239,6 +242,7 @@ impl Worker {
             views,
             connections: RefCell::default(),
             streams: RefCell::default(),
+            crew: Rc::default(),
             accepting: RefCell::default(),
             next_connection: Cell::new(0),
             handshakes: Handshakes::default(),
@@ -351,10 +355,10 @@ impl Worker {
     }
 
     /// Starts serving a stream of one of this worker's connections.
-    pub fn register_stream<F: Future<Output = ()> + 'static>(
+    pub fn register_stream(
         self: &Rc<Self>,
         listener: ListenerKey,
-        serve: impl FnOnce(Rc<Entry>, RegisteredStream, PanicCount) -> F,
+        job: impl FnOnce(Rc<Entry>, RegisteredStream) -> Job,
     ) {
         let entry = Rc::new(Entry {
             listener,
@@ -366,8 +370,8 @@ impl Worker {
             worker: self.clone(),
             slot,
         };
-        let task = task::spawn_local_counted(|count| serve(entry.clone(), registered, count));
-        *entry.abort.borrow_mut() = Some(task.abort_handle());
+        let job = job(entry.clone(), registered);
+        *entry.abort.borrow_mut() = self.crew.give(job, job::run);
     }
 
     fn count_connections(&self) {
@@ -434,6 +438,7 @@ impl Worker {
                 self.views.borrow().sweep(now);
                 heads::trim();
                 alarm::trim();
+                self.crew.trim();
             }
             let everybody = self.context.board.shed();
             if turn % TUNNEL_TICKS == 0 {

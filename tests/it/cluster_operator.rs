@@ -98,7 +98,7 @@ fn each_connection_to_the_redis_tells_whether_it_works() {
 }
 
 #[test]
-fn a_change_names_the_gateway_that_it_was_made_on_everywhere_and_after_restarts() {
+fn a_change_names_the_gateway_that_it_was_made_on_everywhere() {
     if !redis::installed() {
         return;
     }

@@ -33,6 +33,8 @@ mod cluster_members;
 mod cluster_operator;
 mod cluster_ping;
 mod cluster_probing;
+mod cluster_published;
+mod cluster_published_faults;
 mod cluster_purge;
 mod cluster_redis;
 mod cluster_sentinel;

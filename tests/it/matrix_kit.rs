@@ -60,7 +60,7 @@ impl Cluster {
             .with("redis", &self.redis)
             .with("node", name)
             .with("host", "127.0.0.1")
-            .with("gone", "1s")
+            .with("gone", "2s")
     }
 
     pub fn node(&self, name: &str) -> Builder {

@@ -34,7 +34,8 @@ pub(super) enum Target {
 pub(super) struct Question<'a> {
     pub method: &'a str,
     pub path: &'a str,
-    pub body: Option<&'a Value>,
+    /// As it is.
+    pub body: &'a [u8],
 }
 
 /// Status and body.
@@ -92,9 +93,8 @@ where
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let body = question.body.map(Value::to_string).unwrap_or_default();
     let request = request
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(Bytes::copy_from_slice(question.body)))
         .context("the request can't be made")?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answered = async {

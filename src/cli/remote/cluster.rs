@@ -37,7 +37,15 @@ pub(super) fn tell(text: &mut String, cluster: &Value) {
     if cluster["fresh"] == false {
         line(text, format_args!("  what follows is the last that was known"));
     }
-    let columns = ["STATE", "ROLE", "ZONE", "CONNECTIONS", "LOAD", "VERSION"];
+    let columns = [
+        "STATE",
+        "ROLE",
+        "ZONE",
+        "CONNECTIONS",
+        "LOAD",
+        "CONFIG",
+        "VERSION",
+    ];
     table(text, "GATEWAY", &columns, list(&cluster["members"]), |row| {
         vec![
             word(&row["node"]).to_owned(),
@@ -46,14 +54,51 @@ pub(super) fn tell(text: &mut String, cluster: &Value) {
             dash(word(&row["zone"])),
             show(&row["connections"]),
             format!("{:.0}%", row["load"].as_f64().unwrap_or_default() * 100.0),
+            version(&row["config_version"]),
             word(&row["version"]).to_owned(),
         ]
     });
+    config(text, &cluster["config"]);
     for lease in list(&cluster["leases"]) {
         line(
             text,
             format_args!("  {} is done by {}", word(&lease["task"]), word(&lease["holder"])),
         );
+    }
+}
+
+fn version(number: &Value) -> String {
+    match number.as_u64() {
+        None | Some(0) => "-".to_owned(),
+        Some(number) => number.to_string(),
+    }
+}
+
+/// What of the shared configuration is in force here.
+fn config(text: &mut String, config: &Value) {
+    if config["follows"] != true {
+        return;
+    }
+    let published = &config["published"];
+    match config["version"].as_u64() {
+        None | Some(0) => line(text, format_args!("  nothing is published: the file counts")),
+        Some(version) if published["there"] == false => line(
+            text,
+            format_args!("  version {version} took the published configuration back: the file counts"),
+        ),
+        Some(version) => line(
+            text,
+            format_args!(
+                "  version {version} of the configuration is in force, by {} at {}",
+                word(&published["author"]),
+                word(&published["at"])
+            ),
+        ),
+    }
+    let refused = &config["refused"];
+    if !refused.is_null() {
+        let (version, why) = (&refused["version"], word(&refused["why"]));
+        line(text, format_args!("  version {version} is refused here: {why}"));
     }
 }
 
@@ -80,7 +125,7 @@ mod tests {
     fn gateways_are_told_with_how_the_bus_is() {
         assert_eq!(told(&json!({ "mode": false })), "");
         let member = json!({ "node": "gw-1", "state": "alive", "role": "main", "zone": "", "connections": 3,
-            "load": 0.25, "version": "1.0" });
+            "load": 0.25, "config_version": 7, "version": "1.0" });
         let mut cluster = json!({ "mode": true, "name": "prod", "node": "gw-1", "nodes": 1, "fresh": true,
             "bus": { "condition": "live", "reason": null, "rtt_ms": 0.2, "server": "r:1" }, "members": [member] });
         let text = told(&cluster);
@@ -89,9 +134,18 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("gw-1     alive  main  -     3            25%   1.0"),
+            text.contains("gw-1     alive  main  -     3            25%   7       1.0"),
             "{text}"
         );
+        cluster["config"] = json!({ "follows": true, "version": 7,
+            "published": { "author": "token ops", "at": "T", "there": true },
+            "refused": { "version": 8, "why": "no upstream" } });
+        let text = told(&cluster);
+        assert!(
+            text.contains("version 7 of the configuration is in force, by token ops at T"),
+            "{text}"
+        );
+        assert!(text.contains("version 8 is refused here: no upstream"), "{text}");
         cluster["bus"] = json!({ "condition": "down", "reason": "refused", "detail": "x", "since": "T" });
         cluster["fresh"] = json!(false);
         let text = told(&cluster);

@@ -17,6 +17,12 @@ pub(super) fn reloaded(answer: &Value) -> String {
         Some("applied") => format!("would be applied{trial}\n"),
         _ => format!("unchanged: generation {generation}\n"),
     };
+    changes(&mut text, answer);
+    text
+}
+
+/// What a change of the configuration means, and what is doubtful about it.
+pub(super) fn changes(text: &mut String, answer: &Value) {
     for change in list(&answer["changes"]) {
         let sign = match change["change"].as_str() {
             Some("added") => '+',
@@ -24,14 +30,13 @@ pub(super) fn reloaded(answer: &Value) -> String {
             _ => '~',
         };
         line(
-            &mut text,
+            text,
             format_args!("  {sign} {} {}", word(&change["object"]), word(&change["name"])),
         );
     }
     for warning in list(&answer["warnings"]) {
-        line(&mut text, format_args!("  warning: {}", problem(warning)));
+        line(text, format_args!("  warning: {}", problem(warning)));
     }
-    text
 }
 
 /// Why a reload was refused.

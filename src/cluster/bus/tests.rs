@@ -1,6 +1,7 @@
 //! The same against both bodies: in process, and over a real Redis.
 
 use super::*;
+use crate::cluster::configs::MAX_CONTENT;
 use crate::cluster::embedded::Memory;
 use crate::cluster::envelope::{Key, UNDERSTOOD};
 use crate::cluster::listener::{Cause, Heard};
@@ -328,27 +329,69 @@ async fn events(nodes: &Nodes) {
 async fn configurations(nodes: &Nodes) {
     let (a, b) = (&nodes.a, &nodes.b);
     assert_eq!(b.config().await, Ok(None));
-    assert_eq!(
-        a.publish_config(0, Some(bytes("one")), "ann").await,
-        Ok(Published::Version(1))
+    let publication = |expected: u64, version: u64, text: &'static str| Publication {
+        expected,
+        version,
+        content: bytes(text),
+        about: bytes(text),
+    };
+    let published = a.publish_config(publication(0, 1, "one")).await;
+    assert_eq!(published, Ok(Published::Version(1)));
+    let published = b.publish_config(publication(0, 1, "late")).await;
+    assert_eq!(published, Ok(Published::Conflict(1)));
+    assert!(
+        b.publish_config(publication(1, 1, "same")).await.is_err(),
+        "a version is above the one that it replaces"
     );
-    assert_eq!(
-        b.publish_config(0, Some(bytes("two")), "bob").await,
-        Ok(Published::Conflict(1))
-    );
-    assert_eq!(
-        b.publish_config(1, Some(bytes("two")), "bob").await,
-        Ok(Published::Version(2))
-    );
+    // Whoever knows of later ones goes on from there.
+    let published = b.publish_config(publication(1, 7, "seven \0\r\n")).await;
+    assert_eq!(published, Ok(Published::Version(7)));
     let config = a.config().await.unwrap().expect("a configuration");
-    assert_eq!(
-        (config.version, config.content, &*config.author, &*config.node),
-        (2, Some(bytes("two")), "bob", "b")
+    assert_eq!((config.mark.version, &*config.content), (7, &b"seven \0\r\n"[..]));
+    assert_eq!(a.beat(&beating(a, 2)).await.unwrap().config, config.mark);
+    // What went before is kept, and not for ever.
+    assert_eq!(b.config_version(1).await, Ok(Some(bytes("one"))));
+    assert_eq!(b.config_version(2).await, Ok(None));
+    for version in 7..16 {
+        let published = a.publish_config(publication(version, version + 1, "more")).await;
+        assert_eq!(published, Ok(Published::Version(version + 1)));
+    }
+    let mut kept: Vec<u64> = b
+        .config_versions()
+        .await
+        .unwrap()
+        .iter()
+        .map(|kept| kept.0)
+        .collect();
+    kept.sort_unstable();
+    assert_eq!(kept, (7..=16).collect::<Vec<_>>());
+    assert_eq!(b.config_version(1).await, Ok(None));
+    assert_eq!(b.config_version(7).await, Ok(Some(bytes("seven \0\r\n"))));
+    let large = Bytes::from(vec![b'x'; MAX_CONTENT]);
+    let published = a
+        .publish_config(Publication {
+            content: large.clone(),
+            ..publication(16, 17, "")
+        })
+        .await;
+    assert_eq!(published, Ok(Published::Version(17)));
+    assert_eq!(b.config().await.unwrap().expect("it").content, large);
+    let more = Bytes::from(vec![b'x'; MAX_CONTENT + 1]);
+    assert!(
+        a.publish_config(Publication {
+            content: more,
+            ..publication(17, 18, "")
+        })
+        .await
+        .is_err()
     );
-    assert_eq!(a.beat(&beating(a, 2)).await.unwrap().config, 2);
-    // Taken back, which is not that there never was one.
-    assert_eq!(a.publish_config(2, None, "ann").await, Ok(Published::Version(3)));
-    assert_eq!(b.config().await.unwrap().expect("what is left").content, None);
+    // What is to be looked at first is nobody's configuration yet.
+    a.lay_out_config("try-1", bytes("try\n")).await.unwrap();
+    assert_eq!(b.laid_out_config("try-1").await, Ok(Some(bytes("try\n"))));
+    assert_eq!(b.laid_out_config("try-2").await, Ok(None));
+    a.lay_out_config("try-2", large).await.unwrap();
+    assert_eq!(b.laid_out_config("try-1").await, Ok(None));
+    assert_eq!(b.config().await.unwrap().expect("it").mark.version, 17);
 }
 
 async fn beats(nodes: &Nodes) {

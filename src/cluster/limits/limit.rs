@@ -59,14 +59,11 @@ impl Limit {
         self.rate
     }
 
-    /// What one of so many gateways grants where it has to go by itself: its part, and a fifth more. At least one
-    /// request may always come at once.
+    /// What one of so many gateways grants where it has to go by itself: its part, and a fifth more, and never
+    /// more than all of them may. At least one request may always come at once.
     #[must_use]
     pub fn share(&self, gateways: u32) -> Rate {
         let gateways = u64::from(gateways.max(1));
-        if gateways == 1 {
-            return self.rate;
-        }
         let nanos = self.rate.interval.as_nanos() * u128::from(gateways) * 100;
         let nanos = nanos.div_ceil(u128::from(SHARED_OUT)).min(u128::from(u64::MAX));
         let burst = (u64::from(self.rate.burst) * SHARED_OUT).div_ceil(gateways * 100);

@@ -14,6 +14,7 @@
 //! Nothing here retries a command: after a deadline nobody knows what the next answer on the connection belongs to,
 //! so the connection ends.
 
+mod configs;
 mod dial;
 mod fault;
 mod health;

@@ -5,13 +5,14 @@ use super::health::Connection;
 use super::link::{Link, NoAnswer};
 use super::resp::Value;
 use super::{Client, Plane, scripts};
-use crate::cluster::embedded::{holding, sha256};
+use crate::cluster::configs::ConfigMark;
+use crate::cluster::embedded::holding;
 use crate::cluster::listener::Cause;
 use crate::cluster::names::NodeId;
 use crate::cluster::state::Reason;
 use crate::cluster::store::{
     Beat, Beating, Entry, Forgotten, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENTS, MAX_LEASES,
-    MAX_MEMBERS, Published, REMEMBERED, Seen, SharedConfig, StoreError, Table, Written,
+    MAX_MEMBERS, REMEMBERED, Seen, StoreError, Table, Written,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 /// How long an operation may take.
 pub(super) const OPERATION: Duration = Duration::from_millis(500);
 /// How long one that moves much may take.
-const LARGE: Duration = Duration::from_secs(2);
+pub(super) const LARGE: Duration = Duration::from_secs(2);
 /// Entries that are asked for at once.
 const PAGE: &str = "64";
 /// Most pages of a table: more can't be there, whatever the store says.
@@ -32,7 +33,7 @@ const PAGES: usize = 4 * MAX_ENTRIES;
 pub(super) const TROUBLED: StoreError = StoreError::Malformed("an answer of another shape");
 
 impl Client {
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         self.plane.names.key(name)
     }
 
@@ -268,69 +269,6 @@ impl Client {
         Ok(id.map(str::to_owned))
     }
 
-    pub(in crate::cluster) async fn publish_config(
-        &self,
-        expected: u64,
-        content: Option<Bytes>,
-        author: &str,
-        node: &str,
-    ) -> Result<Published, StoreError> {
-        let keys = [self.key("cfg")];
-        let bytes = content.as_deref().unwrap_or_default();
-        let args = [
-            number(expected).as_slice(),
-            if content.is_some() { b"1" } else { b"0" },
-            bytes,
-            sha256(bytes).as_bytes(),
-            author.as_bytes(),
-            node.as_bytes(),
-        ]
-        .map(<[u8]>::to_vec);
-        let answer = self
-            .script(Connection::Commands, scripts::PUBLISH_CONFIG, &keys, &args, LARGE)
-            .await?;
-        let [published, version] = answer.list().ok_or(TROUBLED)? else {
-            return Err(TROUBLED);
-        };
-        let version = version.count().ok_or(TROUBLED)?;
-        Ok(if published.number() == Some(1) {
-            Published::Version(version)
-        } else {
-            Published::Conflict(version)
-        })
-    }
-
-    pub(in crate::cluster) async fn config(&self) -> Result<Option<SharedConfig>, StoreError> {
-        let key = self.key("cfg");
-        let args: [&[u8]; 2] = [b"HGETALL", key.as_bytes()];
-        let answer = self.call(Connection::Commands, &args, LARGE).await?;
-        let Some(version) = answer.at("version").and_then(Value::count) else {
-            return Ok(None);
-        };
-        let text = |name: &str| {
-            answer
-                .at(name)
-                .and_then(Value::text)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let there = text("there") == "1";
-        let content = answer.at("content").and_then(Value::bytes).filter(|_| there);
-        let sha = text("sha256");
-        if sha != sha256(content.as_deref().unwrap_or_default()) {
-            return Err(StoreError::Malformed(
-                "the shared configuration is not what was published",
-            ));
-        }
-        Ok(Some(SharedConfig {
-            version,
-            content,
-            sha256: sha,
-            author: text("author"),
-            node: text("node"),
-        }))
-    }
-
     pub(super) async fn script(
         &self,
         connection: Connection,
@@ -346,7 +284,7 @@ impl Client {
         self.call(connection, &all, within).await
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         connection: Connection,
         args: &[&[u8]],
@@ -399,11 +337,11 @@ impl Plane {
     }
 }
 
-fn number(number: u64) -> Vec<u8> {
+pub(super) fn number(number: u64) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-fn millis(duration: Duration) -> Vec<u8> {
+pub(super) fn millis(duration: Duration) -> Vec<u8> {
     duration.as_millis().max(1).to_string().into_bytes()
 }
 
@@ -431,7 +369,8 @@ fn entry(key: &Value, value: &Value) -> Option<Entry> {
 }
 
 fn read_beat(answer: &Value) -> Result<Beat, StoreError> {
-    let [duplicate, generation, now, config, members, leases] = answer.list().ok_or(TROUBLED)? else {
+    let [duplicate, generation, now, version, sha256, members, leases] = answer.list().ok_or(TROUBLED)?
+    else {
         return Err(TROUBLED);
     };
     let members = members
@@ -473,7 +412,10 @@ fn read_beat(answer: &Value) -> Result<Beat, StoreError> {
         members: members.collect(),
         generation: generation.text().ok_or(TROUBLED)?.to_owned(),
         now: Timestamp::from_millisecond(now.number().ok_or(TROUBLED)?).map_err(|_| TROUBLED)?,
-        config: config.count().unwrap_or(0),
+        config: ConfigMark {
+            version: version.count().unwrap_or(0),
+            sha256: sha256.text().unwrap_or_default().to_owned(),
+        },
         leases: leases.collect(),
     })
 }

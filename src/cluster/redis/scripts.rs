@@ -16,7 +16,7 @@ macro_rules! script {
 /// KEYS: generation, members, configuration, leases. ARGV: node, incarnation, beat, leaving, record, milliseconds
 /// until it is gone, a new generation, most members.
 ///
-/// Gives: duplicate, generation, now, configuration's version, members (six values each), leases (four each).
+/// Gives: duplicate, generation, now, configuration's version and hash, members (six values each), leases (four each).
 pub(super) const BEAT: &str = script!(
     r"
 redis.call('SET', KEYS[1], ARGV[7], 'NX')
@@ -57,7 +57,10 @@ for i = 1, #all, 2 do
     end
   end
 end
-return {duplicate, redis.call('GET', KEYS[1]), whole(now), redis.call('HGET', KEYS[3], 'version') or '0', members, leases}
+-- What somebody else put there is no reason to take nobody for a member.
+local config = redis.pcall('HMGET', KEYS[3], 'version', 'sha256')
+if config.err then config = {} end
+return {duplicate, redis.call('GET', KEYS[1]), whole(now), config[1] or '0', config[2] or '', members, leases}
 "
 );
 
@@ -146,15 +149,49 @@ return 1
 "
 );
 
-/// KEYS: configuration. ARGV: version expected, whether there is content, content, its hash, author, node. Gives
-/// whether it was published, and the version in force.
+/// KEYS: configuration, summaries and contents of versions before. ARGV: version expected, version, content, its hash,
+/// summary, versions to keep. Gives whether it was published (-1: something else is there), and the version in force.
 pub(super) const PUBLISH_CONFIG: &str = script!(
     r"
-local current = redis.call('HGET', KEYS[1], 'version') or '0'
+local old = redis.pcall('HMGET', KEYS[1], 'version', 'content', 'about')
+if old.err then return {-1, '0'} end
+local current = old[1] or '0'
 if current ~= ARGV[1] then return {0, current} end
-local version = whole(tonumber(current) + 1)
-redis.call('HSET', KEYS[1], 'version', version, 'there', ARGV[2], 'content', ARGV[3], 'sha256', ARGV[4],
-  'author', ARGV[5], 'node', ARGV[6], 'at', whole(now))
-return {1, version}
+if old[1] and old[2] then
+  redis.call('HSET', KEYS[2], current, old[3] or '')
+  redis.call('HSET', KEYS[3], current, old[2])
+end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'content', ARGV[3], 'sha256', ARGV[4], 'about', ARGV[5],
+  'at', whole(now))
+local oldest = tonumber(ARGV[2]) - tonumber(ARGV[6]) + 1
+for _, key in ipairs({KEYS[2], KEYS[3]}) do
+  for _, version in ipairs(redis.call('HKEYS', key)) do
+    local number = tonumber(version)
+    if not number or number < oldest or number >= tonumber(ARGV[2]) then redis.call('HDEL', key, version) end
+  end
+end
+return {1, ARGV[2]}
+"
+);
+
+/// KEYS: configuration. Gives its version, hash and content, or a single value where something else is there.
+pub(super) const CONFIG: &str = script!(
+    r"
+local found = redis.pcall('HMGET', KEYS[1], 'version', 'sha256', 'content')
+if found.err then return {'other'} end
+return {found[1] or '', found[2] or '', found[3] or ''}
+"
+);
+
+/// KEYS: configuration, summaries of versions before. Gives version and summary in turn.
+pub(super) const CONFIG_VERSIONS: &str = script!(
+    r"
+local all = redis.call('HGETALL', KEYS[2])
+local now = redis.pcall('HMGET', KEYS[1], 'version', 'about')
+if not now.err and now[1] then
+  all[#all + 1] = now[1]
+  all[#all + 1] = now[2] or ''
+end
+return all
 "
 );

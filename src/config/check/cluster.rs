@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::config::files::{Files, MAX_PEM_BYTES};
-use crate::config::model::ListenAddress;
+use crate::config::model::{ConfigSource, ListenAddress};
 use crate::config::path::join;
 
 /// Shorter secrets can be guessed.
@@ -39,6 +39,12 @@ impl Checker<'_> {
             }
             return;
         };
+        if cluster.config == ConfigSource::Follow && cluster.key.is_none() {
+            let message =
+                "there is no `key`: whoever may write to the Redis decides what this gateway serves";
+            let hint = "key = \"env:TIDEGATE_CLUSTER_KEY\", the same everywhere".to_owned();
+            self.warning(at("config"), message.to_owned(), Some(hint));
+        }
         let passwordless = url.password.is_none() && cluster.redis_password.is_none();
         if passwordless && (url.user.is_some() || cluster.redis_user.is_some()) {
             let message = "there is a user without a password: the gateway logs in as nobody".to_owned();

@@ -27,6 +27,7 @@ pub struct Cluster {
     pub heartbeat: Duration,
     pub gone_after: Duration,
     pub duplicate: DuplicateNode,
+    pub config: ConfigSource,
     /// Gateways ask each other whether they live.
     pub ping: bool,
     /// Where others reach the admin listener; `None`: where it is.
@@ -41,6 +42,15 @@ pub enum DuplicateNode {
     Rename,
     /// It stays out of the cluster until the id is free.
     Refuse,
+}
+
+/// Where a gateway has what it serves from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// From its own file alone.
+    Off,
+    /// From the cluster, once something is published there.
+    Follow,
 }
 
 /// Where a node is and what it is for; empty where it does not say.

@@ -22,7 +22,7 @@ mod failure;
 mod order;
 mod place;
 mod schedule;
-mod store;
+pub(super) mod store;
 pub mod view;
 
 use self::account::{AccountKey, Cell, Shared};

@@ -188,6 +188,8 @@ impl<'a> Beats<'a> {
             ping: self.reached_at(admin.as_ref().map(|admin| &admin.bound)),
             admin: admin.map(|admin| admin.bound.to_string()).unwrap_or_default(),
             started: self.gateway.node.started.as_millisecond(),
+            config: self.gateway.following.version(),
+            follows: self.gateway.following.on,
             workers: workers as u64,
             connections: self.gateway.board.connections() as u64,
             load: self.load,
@@ -195,7 +197,6 @@ impl<'a> Beats<'a> {
             envelope_min: versions.least,
             envelope_max: versions.greatest,
             voting: self.late_until.is_none_or(|until| now >= until),
-            ..Record::default()
         }
     }
 
@@ -328,7 +329,8 @@ impl<'a> Beats<'a> {
         self.missed = false;
         self.refused = None;
         self.leases.clone_from(&beat.leases);
-        self.config = beat.config;
+        self.config = beat.config.version;
+        self.cluster.stored.send_replace(Some(beat.config.clone()));
         let changes = self.membership.hear(Instant::now(), &beat.members);
         self.write_down(changes);
         self.speak();

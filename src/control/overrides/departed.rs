@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn what_was_made_on_a_gateway_goes_and_nothing_else() {
-        let others = all(Some("gw-2"), None, Some("gw-22"));
+        let others = all(Some("gw-2"), None, Some("gw-11"));
         assert_eq!(without(&others, "gw-1"), others);
         assert!(without(&all(Some("gw-1"), Some("gw-1"), Some("gw-1")), "gw-1").is_empty());
         let left = without(&all(Some("gw-1"), Some("gw-2"), Some("gw-1")), "gw-1");

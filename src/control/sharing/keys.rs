@@ -2,20 +2,24 @@
 //! key, and the keys of TLS session tickets. One gateway at a time, which holds the lease, makes new ones; all have
 //! them from the store, sealed under `cluster.key`. Without that key nothing is shared.
 //!
-//! A gateway that joins takes the cluster's secrets and goes on honouring its own. Ticket keys are made every six hours
+//! A gateway that joins takes the cluster's secrets and goes on honouring its own. Those of cookies are kept in the state
+//! directory, for nobody else to read: a start without Redis honours every cookie, and an empty Redis has them again. Ticket keys are made every six hours
 //! and open for as long again, so that a session begun on one gateway is resumed on any.
 
 use super::seal::Seal;
 use crate::base::clock::calendar;
 use crate::cluster::bus::Topic;
 use crate::cluster::store::{Entry, Lease, Table, Written};
+use crate::control::acme::store;
 use crate::control::gateway::Gateway;
+use crate::control::state_dir::read_bounded;
 use crate::telemetry::events::Severity;
 use crate::tls::tickets::{ROTATION_SECONDS, TicketKey};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
@@ -27,6 +31,10 @@ const LOOK: Duration = Duration::from_secs(3);
 const TICKETS: &str = "tickets";
 const STICKY: &str = "sticky";
 const KIND: &str = "changed";
+/// Name of the file in the state directory.
+const FILE: &str = "cluster_secrets";
+/// Bytes of the file that are read; ours has fewer.
+const MAX_BYTES: u64 = 128 << 10;
 /// Secrets of cookies that are honoured: the cluster's, and those that gateways brought along.
 const MOST_SECRETS: usize = 8;
 /// How long before its time is over the next ticket key is made.
@@ -52,12 +60,12 @@ pub async fn run(gateway: Arc<Gateway>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut keeper = Keeper {
+        sticky: gateway.node.state_dir.as_deref().map(kept).unwrap_or_default(),
         gateway: &gateway,
         seal,
         own: own.map(|own| hex(&own)),
         lease: None,
         tickets: Vec::new(),
-        sticky: Vec::new(),
         told: String::new(),
     };
     loop {
@@ -71,7 +79,8 @@ pub async fn run(gateway: Arc<Gateway>) {
     }
 }
 
-fn seal(gateway: &Gateway) -> Option<Seal> {
+/// What seals for the gateway's cluster; `None` without `cluster.key`.
+pub(super) fn seal(gateway: &Gateway) -> Option<Seal> {
     let running = gateway.running.load();
     let key = running.config.cluster.key.as_ref()?;
     Seal::new(key.0.as_bytes(), &gateway.cluster.name)
@@ -105,7 +114,7 @@ impl Keeper<'_> {
             None => {}
         }
         match sticky.map(|entry| self.open::<Vec<String>>(entry)) {
-            Some(Some(secrets)) => self.use_sticky(secrets),
+            Some(Some(secrets)) => self.use_sticky(secrets).await,
             Some(None) => unreadable = true,
             None => {}
         }
@@ -113,7 +122,8 @@ impl Keeper<'_> {
             return;
         }
         self.told.clear();
-        let due = tickets.is_none() || self.rotation_is_due() || self.brings_a_secret();
+        let lost = sticky.is_none() && !self.sticky.is_empty();
+        let due = tickets.is_none() || lost || self.rotation_is_due() || self.brings_a_secret();
         if due && self.hold().await {
             self.write(tickets, sticky).await;
         } else if !due && let Some(lease) = self.lease.take() {
@@ -168,21 +178,33 @@ impl Keeper<'_> {
             .note(Severity::Info, "keys.tickets", "", text);
     }
 
-    fn use_sticky(&mut self, secrets: Vec<String>) {
+    async fn use_sticky(&mut self, secrets: Vec<String>) {
         if secrets == self.sticky || secrets.len() > MOST_SECRETS {
             return;
         }
-        let read: Vec<Vec<u8>> = secrets.iter().filter_map(|secret| unhex(secret)).collect();
-        if read.is_empty() || read.iter().any(|secret| secret.len() < 16) {
+        let Some(read) = read_secrets(&secrets) else {
             return;
-        }
+        };
         if self.gateway.registry.own_key().share(read) {
             // Compiled anew with them.
             self.gateway.upstreams_changed.notify_one();
         }
         self.sticky = secrets;
+        self.keep().await;
         let text = "sticky cookies are signed with the cluster's key".to_owned();
         self.gateway.journal.note(Severity::Info, "keys.sticky", "", text);
+    }
+
+    /// Writes the secrets of cookies down for the next start.
+    async fn keep(&self) {
+        let Some(directory) = self.gateway.node.state_dir.clone() else {
+            return;
+        };
+        let secrets = serde_json::to_vec(&self.sticky).unwrap_or_default();
+        let kept = tokio::task::spawn_blocking(move || store::write(&directory.join(FILE), &secrets)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "the cluster's secrets of cookies are not kept: a start without Redis will not know them");
+        }
     }
 
     /// What this gateway has signed with so far stays good everywhere; where nobody was first, it is what all sign with.
@@ -232,8 +254,12 @@ impl Keeper<'_> {
             keys.truncate(2);
             self.put(TICKETS, &keys, tickets).await;
         }
-        if self.brings_a_secret() {
-            let secrets: Vec<String> = self.sticky.iter().chain(&self.own).cloned().collect();
+        if sticky.is_none() || self.brings_a_secret() {
+            let own = self.own.as_ref().filter(|_| self.brings_a_secret());
+            let secrets: Vec<String> = self.sticky.iter().chain(own).cloned().collect();
+            if secrets.is_empty() {
+                return;
+            }
             self.put(STICKY, &secrets, sticky).await;
         }
     }
@@ -255,6 +281,37 @@ impl Keeper<'_> {
             let _read_again_soon = bus.announce(Topic::Keys, KIND, &Bytes::new());
         }
     }
+}
+
+/// What was kept of the cluster's secrets of cookies. Blocking.
+fn kept(directory: &Path) -> Vec<String> {
+    let secrets = match read_bounded(&directory.join(FILE), MAX_BYTES) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(bytes)) => serde_json::from_slice::<Vec<String>>(&bytes).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    if read_secrets(&secrets).is_none() {
+        tracing::warn!(
+            "the cluster's secrets of cookies that were kept can't be read: they come from the cluster"
+        );
+        return Vec::new();
+    }
+    secrets
+}
+
+/// The same for those who sign with them. Blocking.
+#[must_use]
+pub fn kept_secrets(directory: &Path) -> Vec<Vec<u8>> {
+    read_secrets(&kept(directory)).unwrap_or_default()
+}
+
+/// Secrets as they are shared; `None` where they are none.
+fn read_secrets(secrets: &[String]) -> Option<Vec<Vec<u8>>> {
+    let read: Option<Vec<Vec<u8>>> = secrets.iter().map(|secret| unhex(secret)).collect();
+    let good = |read: &Vec<Vec<u8>>| {
+        (1..=MOST_SECRETS).contains(&read.len()) && read.iter().all(|secret| secret.len() >= 16)
+    };
+    read.filter(good)
 }
 
 fn now() -> u64 {
@@ -279,4 +336,26 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .step_by(2)
         .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_that_were_kept_are_read_back_and_anything_else_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(kept(directory.path()).is_empty());
+        let secrets = vec![hex(&[7; 32]), hex(&[8; 16])];
+        let path = directory.path().join(FILE);
+        std::fs::write(&path, serde_json::to_vec(&secrets).unwrap()).unwrap();
+        assert_eq!(kept(directory.path()), secrets);
+        assert_eq!(kept_secrets(directory.path()), [vec![7; 32], vec![8; 16]]);
+        let short = serde_json::to_string(&[hex(&[7; 15])]).unwrap();
+        let many = serde_json::to_string(&vec![hex(&[7; 32]); MOST_SECRETS + 1]).unwrap();
+        for bad in ["", "[]", "[\"zz\"]", "{}", &short, &many] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(kept(directory.path()).is_empty(), "{bad}");
+        }
+    }
 }

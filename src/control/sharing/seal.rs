@@ -12,7 +12,7 @@ const PURPOSE: &[u8] = b"tidegate seal 1";
 /// What a sealed text begins with.
 const VERSION: &str = "1:";
 /// Longest sealed text that is opened.
-const MAX: usize = 64 << 10;
+const MAX: usize = 2 << 20;
 
 /// Why a text can't be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

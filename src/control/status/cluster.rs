@@ -3,7 +3,9 @@
 use crate::cluster::membership::Liveness;
 use crate::cluster::record::Record;
 use crate::cluster::state::BusState;
+use crate::control::following::Following;
 use crate::control::gateway::{Gateway, Phase};
+use crate::control::sharing::config::document::About;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::time::Instant;
@@ -30,6 +32,50 @@ pub struct ClusterStatus {
     pub leases: Vec<LeaseStatus>,
     /// Version of the shared configuration; 0 for none.
     pub config_version: u64,
+    /// What of it this gateway has.
+    pub config: ConfigStatus,
+}
+
+/// The shared configuration, as this gateway has it.
+#[derive(Debug, Serialize)]
+pub struct ConfigStatus {
+    /// Whether it takes what is published.
+    pub follows: bool,
+    /// What it has in force; 0 for its own file.
+    pub version: u64,
+    /// Who published that, when, why.
+    pub published: Option<About>,
+    /// How long the store has something that is not in force here; 0 while it has not.
+    pub lag_seconds: f64,
+    /// What was published and can't be taken here.
+    pub refused: Option<RefusedStatus>,
+}
+
+/// What was published and is not in force.
+#[derive(Debug, Serialize)]
+pub struct RefusedStatus {
+    /// 0 where that can't be told.
+    pub version: u64,
+    pub why: String,
+    /// RFC 3339.
+    pub since: String,
+}
+
+impl ConfigStatus {
+    fn of(following: &Following) -> Self {
+        let now = following.now();
+        Self {
+            follows: following.on,
+            version: following.version(),
+            published: now.map(|now| now.about.clone()),
+            lag_seconds: (following.lag() * 1000.0).round() / 1000.0,
+            refused: following.refused().map(|refused| RefusedStatus {
+                version: refused.version,
+                why: refused.why,
+                since: refused.since.to_string(),
+            }),
+        }
+    }
 }
 
 /// One gateway.
@@ -52,6 +98,8 @@ pub struct MemberStatus {
     pub started: String,
     pub workers: u64,
     pub connections: u64,
+    /// Version of the shared configuration that it has in force; 0 for its own file.
+    pub config_version: u64,
     /// Share of its workers' time that is used, 0–1.
     pub load: f64,
     /// Time since its last sign of life.
@@ -82,6 +130,7 @@ impl ClusterStatus {
             &view.own,
         );
         own.own = true;
+        own.config_version = gateway.following.version();
         own.connections = gateway.board.connections() as u64;
         if gateway.phase() == Phase::Draining {
             own.state = "draining";
@@ -119,6 +168,7 @@ impl ClusterStatus {
                 })
                 .collect(),
             config_version: view.config,
+            config: ConfigStatus::of(&gateway.following),
         }
     }
 
@@ -155,6 +205,7 @@ fn member(node: String, incarnation: u64, record: &Record) -> MemberStatus {
             .map_or_else(|_| String::new(), |time| time.to_string()),
         workers: record.workers,
         connections: record.connections,
+        config_version: record.config,
         load: (record.load * 1000.0).round() / 1000.0,
         silent_ms: 0,
         via: None,

@@ -2,8 +2,8 @@
 
 use super::guard::{Allowed, Guard, PREFACE};
 use super::io::{FrameIo, Watch};
+use super::job::{Job, Running, Shared};
 use super::stream::Stream;
-use crate::base::task::PanicCount;
 use crate::message::flatten::{self, Extended, Most};
 use crate::message::grpc::is_grpc;
 use crate::message::head::RequestHead;
@@ -12,13 +12,12 @@ use crate::net::alarm::Alarm;
 use crate::net::scratch::FIRST_READ;
 use crate::net::wire::Wire;
 use crate::proxy::client::{Client, Link, Who};
-use crate::proxy::connection::{FIRST_REQUEST_GRACE, in_a_box};
+use crate::proxy::connection::FIRST_REQUEST_GRACE;
 use crate::proxy::error::ProxyError;
 use crate::proxy::heads;
-use crate::proxy::service::{self, After, Begun};
-use crate::proxy::tunnel;
+use crate::proxy::service::Begun;
 use crate::proxy::view::ListenerView;
-use crate::proxy::worker::{Entry, RegisteredStream, Worker};
+use crate::proxy::worker::{Entry, Worker};
 use crate::snapshot::ListenerPlan;
 use crate::telemetry::metrics::{Abuse, ListenerSeries};
 use crate::ws::handshake::new_key;
@@ -57,8 +56,6 @@ const MOST_PROVOKED_RESETS: u32 = 4096;
 /// Streams of one connection cut because the client took nothing, before it is taken for an attack: so many more than
 /// were taken to their end.
 const MOST_STALLED: u32 = 16;
-/// A request that ran for so long was not asked for in order to be taken back.
-const IN_EARNEST: Duration = Duration::from_secs(1);
 
 /// What a connection begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,56 +222,6 @@ fn count_codes(watch: &Watch, series: &ListenerSeries) {
     }
 }
 
-/// What the tasks of a connection and of its streams share.
-#[derive(Debug)]
-struct Shared {
-    entry: Rc<Entry>,
-    who: Rc<Who>,
-    watch: Rc<Watch>,
-    running: Cell<u32>,
-    /// Streams cut because the client took nothing of them, less those that ended otherwise.
-    stalled: Cell<u32>,
-    /// Since when none runs.
-    idle_since: Cell<Instant>,
-}
-
-/// Counts a running stream, until dropped.
-#[derive(Debug)]
-struct Running {
-    shared: Rc<Shared>,
-    series: Arc<ListenerSeries>,
-    since: Instant,
-}
-
-impl Running {
-    fn new(shared: &Rc<Shared>, series: &Arc<ListenerSeries>, since: Instant) -> Self {
-        shared.running.set(shared.running.get() + 1);
-        series.h2_streams.inc();
-        series.h2_streams_open.inc();
-        Self {
-            shared: shared.clone(),
-            series: series.clone(),
-            since,
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.since.elapsed() >= IN_EARNEST {
-            self.shared.watch.excuse_reset();
-        }
-        self.series.h2_streams_open.dec();
-        let left = self.shared.running.get() - 1;
-        self.shared.running.set(left);
-        if left == 0 {
-            self.shared.idle_since.set(Instant::now());
-            // It has to know when to stop waiting for another.
-            self.shared.entry.wake();
-        }
-    }
-}
-
 fn failed(who: &Who, error: &h2::Error) {
     tracing::debug!(client = %who.ip, connection = who.number, %error, "an HTTP/2 connection failed");
 }
@@ -377,8 +324,13 @@ impl Driver<'_> {
             head_done: now,
         };
         self.worker
-            .register_stream(shared.who.listener, |entry, registered, count| {
-                run(entry, registered, running, client, begun, head, count)
+            .register_stream(shared.who.listener, |entry, registered| Job {
+                entry,
+                registered,
+                running,
+                client,
+                begun,
+                head,
             });
     }
 
@@ -547,54 +499,4 @@ fn flat(parts: &Parts, plan: &ListenerPlan) -> Result<RequestHead, ProxyError> {
         heads::give(buf);
         ProxyError::refused(reject)
     })
-}
-
-/// The task of a stream. A block, because a function would hold what it is given twice; and small, because it is copied
-/// on its way to where it runs, and whole when it is done.
-#[allow(clippy::manual_async_fn)]
-fn run(
-    entry: Rc<Entry>,
-    registered: RegisteredStream,
-    running: Running,
-    mut client: Client,
-    begun: Begun,
-    head: Result<RequestHead, ProxyError>,
-    count: PanicCount,
-) -> impl Future<Output = ()> {
-    async move {
-        entry.served_here().await;
-        let after = match head {
-            // Boxed, so that a tunnel does not hold the room of the request that began it.
-            Ok(head) => in_a_box(|| service::serve(&mut client, begun, head)).await,
-            Err(error) => Box::pin(service::refuse(&mut client, begun, error)).await,
-        };
-        if let After::Tunnel(tunnel) = after {
-            Box::pin(tunnel::run(
-                tunnel,
-                Box::new(client),
-                entry,
-                (running, registered),
-            ))
-            .await;
-        } else {
-            drop(entry);
-            note_end(&running, &client);
-            drop(client);
-            drop(running);
-            drop(registered);
-        }
-        drop(count);
-    }
-}
-
-/// Notes whether the client took what it was sent on a stream.
-fn note_end(running: &Running, client: &Client) {
-    let stalled = &running.shared.stalled;
-    match &client.link {
-        Link::H2(stream) if stream.is_stalled() => {
-            stalled.set(stalled.get() + 1);
-            running.shared.entry.wake();
-        }
-        _ => stalled.set(stalled.get().saturating_sub(1)),
-    }
 }

@@ -170,6 +170,8 @@ families! {
         CLUSTER_PINGS "tidegate_cluster_pings_total" Counter ["result"] "Questions among gateways whether they live (cluster.ping): answered, refused (nobody listens there), silent (no answer in time), garbage (something else answers there), forged (not signed by cluster.key, or an answer to another question); of others' questions: served, rejected (not signed by cluster.key, or for another gateway). Absent without it.";
         CLUSTER_LEASE "tidegate_cluster_lease" Gauge ["task"] "1 where this gateway does a chore that only one does, 0 where another does.";
         CLUSTER_CONFIG "tidegate_cluster_config_version" Gauge [] "Version of the configuration that the cluster shares; 0 for none.";
+        CFG_VERSION "tidegate_cfg_version" Gauge [] "Version of the cluster's configuration that this gateway has in force; 0 while it goes by its own file.";
+        CFG_LAG "tidegate_cfg_lag_seconds" Gauge [] "How long the cluster has a configuration that this gateway has not in force; 0 while it has not.";
         ENDPOINT_READY "tidegate_endpoint_ready" Gauge ["upstream" "endpoint"] "1 when the endpoint may be picked.";
         ENDPOINT_WEIGHT "tidegate_endpoint_weight" Gauge ["upstream" "endpoint"] "Weight of the endpoint.";
         ENDPOINT_IN_FLIGHT "tidegate_endpoint_in_flight" Gauge ["upstream" "endpoint"] "Requests the endpoint is working on.";

@@ -71,6 +71,11 @@ impl Wire {
     #[must_use]
     pub fn new(number: u8) -> Self {
         ip(&format!("link add wire{number} type bridge"));
+        // Of its own: otherwise it has the least of its cables', and others would look for it in vain for a while when
+        // that one is pulled.
+        ip(&format!(
+            "link set wire{number} address 02:00:00:00:{number:02x}:01"
+        ));
         ip(&format!("addr add 10.{number}.0.1/24 dev wire{number}"));
         ip(&format!("link set wire{number} up"));
         Self { number }

@@ -5,7 +5,7 @@ use super::tls::{CA, CERT, KEY};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::{Key, legacy};
-use crate::config::model::DuplicateNode;
+use crate::config::model::{ConfigSource, DuplicateNode};
 
 pub(super) const CLUSTER: &[Key] = &[
     Key::new(
@@ -90,6 +90,13 @@ pub(super) const CLUSTER: &[Key] = &[
         Form::Choice(DuplicateNode::NAMES),
         "rename",
         "What a gateway does that finds another with its id, until the id is free: `rename` takes part under the id with a number behind it, `refuse` stays out of the cluster. It serves either way.",
+    )
+    .restart(),
+    Key::new(
+        "config",
+        Form::Choice(ConfigSource::NAMES),
+        "off",
+        "`follow`: what is published to the cluster (`tidegate config publish FILE`) takes the place of `dns`, `listeners`, `routes` and `upstreams` of this file, which serve until something is published and after it was taken back. The other sections, and variables of the environment, stay the gateway's own. What was in force last is kept in the state directory, and a start needs no Redis. `off`: the file alone counts.",
     )
     .restart(),
     Key::new(
