@@ -133,7 +133,7 @@ fn row_15_what_a_gateway_wrote_before_it_stood_still_is_refused_when_another_has
     let tickets = stored(&redis, "keys", "tickets").expect("tickets");
     assert_eq!(tickets[1], "gw-2");
     // Longer than a gateway may be silent.
-    testkit::pace(Duration::from_millis(1200));
+    testkit::pace(Duration::from_millis(2400));
     one.signal(Sig::CONT);
     eventually("it knows that it stood still", || {
         !one.events("cluster.woke").is_empty()
