@@ -81,7 +81,7 @@ fn while_redis_stands_still_members_are_known_by_their_answers() {
             let silent = |name: &&str| member(gateway, name)["silent_ms"].as_u64();
             NODES
                 .iter()
-                .filter_map(|name| silent(name))
+                .filter_map(silent)
                 .all(|ms| u128::from(ms) < GONE_AFTER.as_millis())
         });
     }
