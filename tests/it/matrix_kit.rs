@@ -4,6 +4,7 @@ use crate::cluster_kit::await_members;
 use crate::gateway;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::time::Duration;
 use testkit::{Address, Builder, Gateway, Redis, Response, eventually_some};
 
 const TOKEN: &str = "operator-operator-operator";
@@ -30,6 +31,9 @@ gone_after = "@gone@"
 address = "@host@:0"
 tokens = [{ name = "ops", role = "operator", token = "env:TOKEN" }]
 "#;
+
+/// How long they may be silent.
+pub const GONE_AFTER: Duration = Duration::from_secs(2);
 
 /// What gateways of a cluster have in common.
 pub struct Cluster {
@@ -60,7 +64,7 @@ impl Cluster {
             .with("redis", &self.redis)
             .with("node", name)
             .with("host", "127.0.0.1")
-            .with("gone", "2s")
+            .with("gone", format!("{}s", GONE_AFTER.as_secs()))
     }
 
     pub fn node(&self, name: &str) -> Builder {

@@ -36,7 +36,13 @@ pub(super) fn tell(text: &mut String, cluster: &Value) {
         );
     }
     if cluster["fresh"] == false {
-        line(text, format_args!("  what follows is the last that was known"));
+        let answered = list(&cluster["members"]).iter().any(|row| row["via"] == "ping");
+        let how = if answered {
+            "is by their own answers, or "
+        } else {
+            "is "
+        };
+        line(text, format_args!("  what follows {how}the last that was known"));
     }
     let columns = [
         "STATE",
@@ -138,6 +144,10 @@ mod tests {
             text.contains("gw-1     alive  main  -     3            25%   7       1.0"),
             "{text}"
         );
+        cluster["fresh"] = json!(false);
+        assert!(told(&cluster).contains("what follows is the last that was known"));
+        cluster["members"][0]["via"] = json!("ping");
+        assert!(told(&cluster).contains("what follows is by their own answers, or the last that was known"));
         cluster["config"] = json!({ "follows": true, "version": 7,
             "published": { "author": "token ops", "at": "T", "there": true },
             "refused": { "version": 8, "why": "no upstream" } });

@@ -365,4 +365,43 @@ proptest! {
             prop_assert_eq!(there.len(), members.members().len());
         }
     }
+
+    /// The same of one whose beats come late or never, and who answers, or does not, while the store is heard or away.
+    #[test]
+    fn answers_make_nobody_join_or_go_twice(
+        steps in proptest::collection::vec((0_u8..8, 0_u64..1500, any::<bool>()), 1..120),
+    ) {
+        let (mut members, mut now) = deaf();
+        let (mut there, mut beat) = (true, 1);
+        let b = id("b");
+        for (what, passed, yes) in steps {
+            now += ms(passed);
+            let changes = match what {
+                0 => {
+                    beat += u64::from(yes);
+                    members.hear(now, &[seen("b", 5, beat, 0)])
+                }
+                1 | 2 => members.answered(now, &b, 5, Record::default()).into_iter().collect(),
+                3..=5 => {
+                    members.missed(&b, 5, yes);
+                    members.lapse(now)
+                }
+                _ => members.lapse(now),
+            };
+            for change in changes {
+                match change {
+                    Change::Joined(member) if member.node == b => {
+                        prop_assert!(!there);
+                        there = true;
+                    }
+                    Change::Gone(member) if member.node == b => {
+                        prop_assert!(there);
+                        there = false;
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(there, members.members().contains_key(&b));
+        }
+    }
 }

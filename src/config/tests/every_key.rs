@@ -47,6 +47,7 @@ sticky = { learn = { cookie = 'sid' } }
 discover = { registry = { service = 'api' } }
 [cluster]
 redis = 'rediss://:secret@localhost'
+key = 'env:T'
 [cluster.redis_tls]
 cert = 'Cargo.toml'
 key = 'Cargo.toml'
