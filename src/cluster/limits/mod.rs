@@ -15,11 +15,11 @@
 //! | mode | granted |
 //! |---|---|
 //! | local | 1.2 × (burst + steady) + n; with n = 1 burst + steady |
-//! | shared | burst + steady, and once 1.2 × burst + n on credit, and a lease for each gateway. Credit is paid back |
+//! | shared | burst + steady, and twice 1.2 × burst + n on credit, and a lease for each gateway. Credit is paid back |
 //! | strict | burst + steady |
 //!
 //! A change between modes, of the number of gateways, or of the master of a Redis, may grant what a gateway's own count
-//! allows at once, once more. A limiter knows 65,536 keys (see [`table`] for what happens to more); in the store a key
+//! allows at once, once more; and a store that was away has the burst again, which nobody took from it meanwhile. A limiter knows 65,536 keys (see [`table`] for what happens to more); in the store a key
 //! is there for as long as it matters, which is until all that may come at once may come again, and named by a hash.
 //! All keys have the cluster's tag: in a Redis Cluster, one master counts.
 
