@@ -166,12 +166,24 @@ impl Membership {
         let mut changes = Vec::new();
         for seen in seen {
             if seen.node.configured() == self.own.0 && seen.incarnation == self.own.1 {
+                changes.extend(self.succeed(now, &seen.node));
                 continue;
             }
             self.see(now, before, seen, &mut changes);
         }
         self.forget();
         changes
+    }
+
+    /// This node has an id by now that another one had. In the store its record took the place of that one's, and with it
+    /// of that one's last word.
+    fn succeed(&mut self, now: Instant, id: &NodeId) -> Option<Change> {
+        let suspect_after = self.suspect_after();
+        let member = self.remove(id)?;
+        Some(match member.beatless(now) < suspect_after {
+            true => Change::Left(member),
+            false => Change::Gone(member),
+        })
     }
 
     fn see(&mut self, now: Instant, before: Option<Instant>, seen: &Seen, changes: &mut Vec<Change>) {

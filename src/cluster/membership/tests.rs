@@ -63,6 +63,23 @@ fn a_node_joins_once_and_is_gone_once_after_its_time() {
 }
 
 #[test]
+fn who_had_our_id_is_off_the_list_once_it_is_ours() {
+    for (silent_ms, told) in [(1000, "-own"), (2000, "xown")] {
+        let (mut members, t) = (membership(), Instant::now());
+        let second = seen("own~abc", 1, 1, 0);
+        let before = [seen("own", 9, 4, 0), second];
+        assert_eq!(names(&members.hear(t, &before)), ["+own"]);
+        for at in (1000..silent_ms).step_by(1000) {
+            assert!(members.hear(t + ms(at), &before).is_empty());
+        }
+        let at = t + ms(silent_ms);
+        assert_eq!(names(&members.hear(at, &[seen("own", 1, 2, 0)])), [told]);
+        assert!(members.members().is_empty());
+        assert!(members.lapse(at + GONE).is_empty());
+    }
+}
+
+#[test]
 fn a_late_beat_is_suspicious_and_then_forgiven() {
     let (mut members, t) = (membership(), Instant::now());
     members.hear(t, &[seen("b", 5, 1, 0)]);
