@@ -17,7 +17,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -114,14 +114,18 @@ pub async fn stream(
         until: Instant::now() + MAX_AGE,
         _place: place,
     };
-    let frames = stream::unfold(tail, |mut tail| async {
+    Ok(streamed(stream::unfold(tail, |mut tail| async {
         let frame = tail.next().await?;
-        Some((Ok::<_, Infallible>(frame), tail))
-    });
-    let stream = Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+        Some((frame, tail))
+    })))
+}
+
+/// An answer that goes on with these frames.
+fn streamed(frames: impl Stream<Item = sse::Event> + Send + 'static) -> Response {
+    let stream = Sse::new(frames.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Proxies that buffer let it through as it comes.
     let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
-    Ok((unbuffered, stream).into_response())
+    (unbuffered, stream).into_response()
 }
 
 /// Numbers of events begin anew with each process; this tells one's from another's.

@@ -5,18 +5,17 @@
 //! event that it had, which is the log's own, so that any gateway can go on from there.
 
 use super::super::problem::Problem;
-use super::{Asked, KEEP_ALIVE, MAX_AGE, RETRY};
+use super::{Asked, MAX_AGE, RETRY, streamed};
 use crate::cluster::store::{EVENTS_AT_ONCE, LoggedEvent, MAX_EVENTS};
 use crate::cluster::{Bus, StoreError};
 use crate::telemetry::events::Filter;
 use axum::Json;
-use axum::http::{HeaderName, StatusCode};
-use axum::response::sse::{self, KeepAlive, Sse};
+use axum::http::StatusCode;
+use axum::response::sse;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
@@ -99,14 +98,10 @@ pub(super) async fn follow(
         until: Instant::now() + MAX_AGE,
         _place: place,
     };
-    let frames = stream::unfold(tail, |mut tail| async {
+    Ok(streamed(stream::unfold(tail, |mut tail| async {
         let frame = tail.next().await?;
-        Some((Ok::<_, Infallible>(frame), tail))
-    });
-    let stream = Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    // Proxies that buffer let it through as it comes.
-    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
-    Ok((unbuffered, stream).into_response())
+        Some((frame, tail))
+    })))
 }
 
 /// After which event to begin, and the oldest that is kept where some before it are not any more.

@@ -3,13 +3,12 @@
 use super::*;
 use crate::cluster::configs::MAX_CONTENT;
 use crate::cluster::embedded::Memory;
-use crate::cluster::envelope::{Key, UNDERSTOOD};
+use crate::cluster::envelope::Key;
 use crate::cluster::listener::{Cause, Heard};
-use crate::cluster::names::Names;
-use crate::cluster::redis::{Access, Login, Options};
+use crate::cluster::redis::Options;
 use crate::cluster::state::Condition;
 use crate::cluster::store::{MAX_ENTRIES, MAX_REVISION};
-use crate::config::model::{RedisAddress, RedisKind, RedisUrl};
+use crate::config::model::RedisKind;
 use std::future::Future;
 use testkit::Redis;
 use tokio::time::timeout;
@@ -29,27 +28,9 @@ fn id(text: &str) -> NodeId {
 }
 
 fn options(redis: &Redis, key: Option<&str>) -> Options {
-    let access = Access {
-        url: RedisUrl {
-            kind: RedisKind::Single,
-            tls: false,
-            addresses: vec![RedisAddress::Tcp {
-                host: "127.0.0.1".to_owned(),
-                port: redis.port(),
-            }],
-            database: 0,
-            user: None,
-            password: None,
-        },
-        login: Login::default(),
-        sentinel_login: Login::default(),
-        secure: None,
-    };
     Options {
-        access,
-        names: Names::new("tidegate", "test"),
         key: key.map(|key| Key::new(key.as_bytes())),
-        versions: UNDERSTOOD,
+        ..Options::plain(RedisKind::Single, redis.port())
     }
 }
 

@@ -4,12 +4,11 @@ use super::take::{Take, Taken, step};
 use super::*;
 use crate::base::task;
 use crate::cluster::embedded::Memory;
-use crate::cluster::envelope::UNDERSTOOD;
-use crate::cluster::names::{Names, NodeId};
-use crate::cluster::redis::{Access, Login, Options};
+use crate::cluster::names::NodeId;
+use crate::cluster::redis::Options;
 use crate::cluster::state::Condition;
 use crate::cluster::store::MAX_BUCKETS;
-use crate::config::model::{RedisAddress, RedisKind, RedisUrl};
+use crate::config::model::RedisKind;
 use std::future::Future;
 use testkit::Redis;
 
@@ -22,29 +21,7 @@ fn id(text: &str) -> NodeId {
 }
 
 fn over(redis: &Redis, kind: RedisKind, node: &str) -> Bus {
-    let access = Access {
-        url: RedisUrl {
-            kind,
-            tls: false,
-            addresses: vec![RedisAddress::Tcp {
-                host: "127.0.0.1".to_owned(),
-                port: redis.port(),
-            }],
-            database: 0,
-            user: None,
-            password: None,
-        },
-        login: Login::default(),
-        sentinel_login: Login::default(),
-        secure: None,
-    };
-    let options = Options {
-        access,
-        names: Names::new("tidegate", "test"),
-        key: None,
-        versions: UNDERSTOOD,
-    };
-    Bus::redis(options, id(node), 1)
+    Bus::redis(Options::plain(kind, redis.port()), id(node), 1)
 }
 
 async fn up(bus: &Bus) {

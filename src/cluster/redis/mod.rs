@@ -96,6 +96,35 @@ pub struct Options {
     pub versions: Versions,
 }
 
+#[cfg(test)]
+impl Options {
+    /// A server on this machine, without passwords, TLS, or a key.
+    pub(in crate::cluster) fn plain(kind: crate::config::model::RedisKind, port: u16) -> Self {
+        use crate::config::model::{RedisAddress, RedisUrl};
+        let host = "127.0.0.1".to_owned();
+        let url = RedisUrl {
+            kind,
+            tls: false,
+            addresses: vec![RedisAddress::Tcp { host, port }],
+            database: 0,
+            user: None,
+            password: None,
+        };
+        let access = Access {
+            url,
+            login: Login::default(),
+            sentinel_login: Login::default(),
+            secure: None,
+        };
+        Self {
+            access,
+            names: Names::new("tidegate", "test"),
+            key: None,
+            versions: super::envelope::UNDERSTOOD,
+        }
+    }
+}
+
 /// The state before the first connection.
 #[must_use]
 pub fn starting() -> BusState {

@@ -227,31 +227,11 @@ impl Ear<'_> {
 mod tests {
     use super::*;
     use crate::cluster::bus::Shared;
-    use crate::cluster::names::Names;
-    use crate::cluster::redis::{Access, Client, Login, Options};
-    use crate::config::model::{RedisKind, RedisUrl};
+    use crate::cluster::redis::{Client, Options};
+    use crate::config::model::RedisKind;
 
     fn client() -> Client {
-        let url = RedisUrl {
-            kind: RedisKind::Cluster,
-            tls: false,
-            addresses: Vec::new(),
-            database: 0,
-            user: None,
-            password: None,
-        };
-        let access = Access {
-            url,
-            login: Login::default(),
-            sentinel_login: Login::default(),
-            secure: None,
-        };
-        let options = Options {
-            access,
-            names: Names::new("tidegate", "test"),
-            key: None,
-            versions: crate::cluster::envelope::UNDERSTOOD,
-        };
+        let options = Options::plain(RedisKind::Cluster, 1);
         let node = NodeId::new("gw").unwrap();
         Client::new(options, Shared::new(node, 1, crate::cluster::redis::starting()))
     }
