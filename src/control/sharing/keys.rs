@@ -37,6 +37,8 @@ const FILE: &str = "cluster_secrets";
 const MAX_BYTES: u64 = 128 << 10;
 /// Secrets of cookies that are honoured: the cluster's, and those that gateways brought along.
 const MOST_SECRETS: usize = 8;
+/// Looks at which nothing could be opened, and nobody was there who could, before it is made anew.
+const PATIENCE: u32 = 1;
 /// How long before its time is over the next ticket key is made.
 const AHEAD_SECONDS: u64 = 600;
 
@@ -67,6 +69,7 @@ pub async fn run(gateway: Arc<Gateway>) {
         lease: None,
         tickets: Vec::new(),
         told: String::new(),
+        closed: 0,
     };
     loop {
         tokio::select! {
@@ -97,6 +100,8 @@ struct Keeper<'a> {
     sticky: Vec<String>,
     /// What was told of a store that can't be opened.
     told: String,
+    /// Looks in a row at which it could not, and everybody who was there had our key.
+    closed: u32,
 }
 
 impl Keeper<'_> {
@@ -107,28 +112,57 @@ impl Keeper<'_> {
         };
         let find = |key: &str| entries.iter().find(|entry| entry.key == key);
         let (tickets, sticky) = (find(TICKETS), find(STICKY));
-        let mut unreadable = false;
+        let mut unreadable = Vec::new();
         match tickets.map(|entry| self.open::<Vec<SharedTicketKey>>(entry)) {
             Some(Some(keys)) => self.use_tickets(keys),
-            Some(None) => unreadable = true,
+            Some(None) => unreadable.push(TICKETS),
             None => {}
         }
         match sticky.map(|entry| self.open::<Vec<String>>(entry)) {
             Some(Some(secrets)) => self.use_sticky(secrets).await,
-            Some(None) => unreadable = true,
+            Some(None) => unreadable.push(STICKY),
             None => {}
         }
-        if unreadable {
+        if unreadable.is_empty() {
+            self.told.clear();
+            self.closed = 0;
+        } else if !self.nobody_opens_it() {
             return;
         }
-        self.told.clear();
-        let lost = sticky.is_none() && !self.sticky.is_empty();
-        let due = tickets.is_none() || lost || self.rotation_is_due() || self.brings_a_secret();
+        let of = |entry: Option<&Entry>, key| Place {
+            missing: entry.is_none() || unreadable.contains(&key),
+            revision: entry.map_or(0, |entry| entry.revision + 1),
+        };
+        let (tickets, sticky) = (of(tickets, TICKETS), of(sticky, STICKY));
+        let lost = sticky.missing && !self.sticky.is_empty();
+        let due = tickets.missing || lost || self.rotation_is_due() || self.brings_a_secret();
         if due && self.hold().await {
+            if !unreadable.is_empty() {
+                let text = "the cluster's secrets were sealed under a cluster.key that no gateway has any more: they are made anew".to_owned();
+                self.gateway
+                    .journal
+                    .note(Severity::Warning, "keys.renewed", "", text);
+            }
             self.write(tickets, sticky).await;
         } else if !due && let Some(lease) = self.lease.take() {
             let _lapses_otherwise = bus.release(&lease).await;
         }
+    }
+
+    /// Whether what can't be opened here can't be opened anywhere, for long enough: `cluster.key` is another on all.
+    fn nobody_opens_it(&mut self) -> bool {
+        let cluster = &self.gateway.cluster;
+        let view = cluster.view();
+        let alike = view
+            .members
+            .iter()
+            .all(|member| cluster.has_our_key(&member.record));
+        if !view.fresh || !alike {
+            self.closed = 0;
+            return false;
+        }
+        self.closed = self.closed.saturating_add(1);
+        self.closed > PATIENCE
     }
 
     fn open<T: for<'de> Deserialize<'de>>(&mut self, entry: &Entry) -> Option<T> {
@@ -189,10 +223,14 @@ impl Keeper<'_> {
             // Compiled anew with them.
             self.gateway.upstreams_changed.notify_one();
         }
+        // Those behind the first are what gateways that joined brought along: honoured, and nothing to tell.
+        let another = secrets.first() != self.sticky.first();
         self.sticky = secrets;
         self.keep().await;
-        let text = "sticky cookies are signed with the cluster's key".to_owned();
-        self.gateway.journal.note(Severity::Info, "keys.sticky", "", text);
+        if another {
+            let text = "sticky cookies are signed with the cluster's key".to_owned();
+            self.gateway.journal.note(Severity::Info, "keys.sticky", "", text);
+        }
     }
 
     /// Writes the secrets of cookies down for the next start.
@@ -236,8 +274,8 @@ impl Keeper<'_> {
             .is_some_and(|lease| lease.held(tokio::time::Instant::now()))
     }
 
-    async fn write(&mut self, tickets: Option<&Entry>, sticky: Option<&Entry>) {
-        if tickets.is_none() || self.rotation_is_due() {
+    async fn write(&mut self, tickets: Place, sticky: Place) {
+        if tickets.missing || self.rotation_is_due() {
             let mut keys = self.tickets.clone();
             let (Some(id), Some(secret)) = (random::<16>(), random::<32>()) else {
                 return;
@@ -254,7 +292,7 @@ impl Keeper<'_> {
             keys.truncate(2);
             self.put(TICKETS, &keys, tickets).await;
         }
-        if sticky.is_none() || self.brings_a_secret() {
+        if sticky.missing || self.brings_a_secret() {
             let own = self.own.as_ref().filter(|_| self.brings_a_secret());
             let secrets: Vec<String> = self.sticky.iter().chain(own).cloned().collect();
             if secrets.is_empty() {
@@ -264,7 +302,7 @@ impl Keeper<'_> {
         }
     }
 
-    async fn put<T: Serialize>(&mut self, key: &str, value: &T, before: Option<&Entry>) {
+    async fn put<T: Serialize>(&mut self, key: &str, value: &T, place: Place) {
         let Some(lease) = self.lease.clone() else { return };
         let Ok(plain) = serde_json::to_vec(value) else {
             return;
@@ -272,7 +310,7 @@ impl Keeper<'_> {
         let Some(sealed) = self.seal.seal(key, &plain) else {
             return;
         };
-        let revision = super::moment(calendar()).max(before.map_or(0, |before| before.revision + 1));
+        let revision = super::moment(calendar()).max(place.revision);
         let bus = &self.gateway.cluster.bus;
         let written = bus
             .put_fenced(Table::KEYS, key, Bytes::from(sealed), revision, &lease)
@@ -281,6 +319,15 @@ impl Keeper<'_> {
             let _read_again_soon = bus.announce(Topic::Keys, KIND, &Bytes::new());
         }
     }
+}
+
+/// Where something is written.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Nothing is there, or nothing that anybody can open.
+    missing: bool,
+    /// The least that counts as later.
+    revision: u64,
 }
 
 /// What was kept of the cluster's secrets of cookies. Blocking.
