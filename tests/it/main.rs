@@ -44,6 +44,7 @@ mod cluster_sharing;
 mod clustering_api;
 mod compose;
 mod config_examples;
+mod dashboard;
 mod detection;
 mod differential;
 mod drain;

@@ -1,6 +1,7 @@
 //! The secrets that gateways must have in common: what sticky cookies are signed with where the configuration names no
-//! key, and the keys of TLS session tickets. One gateway at a time, which holds the lease, makes new ones; all have
-//! them from the store, sealed under `cluster.key`. Without that key nothing is shared.
+//! key, and the keys of TLS session tickets. All have them from the store, sealed under `cluster.key`. Without that key
+//! nothing is shared. One gateway makes the keys of tickets, for as long as it is there; that of cookies is made once, by
+//! whoever is first, and each that joins adds its own.
 //!
 //! A gateway that joins takes the cluster's secrets and goes on honouring its own. Those of cookies are kept in the state
 //! directory, for nobody else to read: a start without Redis honours every cookie, and an empty Redis has them again. Ticket keys are made every six hours
@@ -8,7 +9,7 @@
 
 use super::seal::Seal;
 use crate::base::clock::calendar;
-use crate::cluster::bus::Topic;
+use crate::cluster::bus::{Bus, Topic};
 use crate::cluster::store::{Entry, Lease, Table, Written};
 use crate::control::acme::store;
 use crate::control::gateway::Gateway;
@@ -24,10 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-const TASK: &str = "keys";
 const LEASE: Duration = Duration::from_secs(10);
 /// How often the lease is renewed and the store looked at.
 const LOOK: Duration = Duration::from_secs(3);
+/// Entries of the table, and the leases under which they are written.
 const TICKETS: &str = "tickets";
 const STICKY: &str = "sticky";
 const KIND: &str = "changed";
@@ -64,7 +65,8 @@ pub async fn run(gateway: Arc<Gateway>) {
         gateway: &gateway,
         seal,
         own: own.map(|own| hex(&own)),
-        lease: None,
+        makes_tickets: Chore::new(TICKETS),
+        brings_sticky: Chore::new(STICKY),
         tickets: Vec::new(),
         told: String::new(),
     };
@@ -91,7 +93,8 @@ struct Keeper<'a> {
     seal: Seal,
     /// What this gateway signs cookies with by itself.
     own: Option<String>,
-    lease: Option<Lease>,
+    makes_tickets: Chore,
+    brings_sticky: Chore,
     /// What is in use, as it was shared.
     tickets: Vec<SharedTicketKey>,
     sticky: Vec<String>,
@@ -122,12 +125,15 @@ impl Keeper<'_> {
             return;
         }
         self.told.clear();
+        if self.makes_tickets.hold(bus).await && (tickets.is_none() || self.rotation_is_due()) {
+            self.write_tickets(tickets).await;
+        }
         let lost = sticky.is_none() && !self.sticky.is_empty();
-        let due = tickets.is_none() || lost || self.rotation_is_due() || self.brings_a_secret();
-        if due && self.hold().await {
-            self.write(tickets, sticky).await;
-        } else if !due && let Some(lease) = self.lease.take() {
-            let _lapses_otherwise = bus.release(&lease).await;
+        if !lost && !self.brings_a_secret() {
+            // Others have theirs to bring.
+            self.brings_sticky.end(bus).await;
+        } else if self.brings_sticky.hold(bus).await {
+            self.write_sticky(sticky).await;
         }
     }
 
@@ -220,52 +226,33 @@ impl Keeper<'_> {
             .is_none_or(|newest| newest.born.saturating_add(ROTATION_SECONDS - AHEAD_SECONDS) <= now)
     }
 
-    /// Whether this gateway has the lease now.
-    async fn hold(&mut self) -> bool {
-        let bus = &self.gateway.cluster.bus;
-        let lease = match self.lease.take() {
-            Some(lease) => bus.renew(&lease, LEASE).await.ok().flatten(),
-            None => None,
+    async fn write_tickets(&self, before: Option<&Entry>) {
+        let mut keys = self.tickets.clone();
+        let (Some(id), Some(secret)) = (random::<16>(), random::<32>()) else {
+            return;
         };
-        self.lease = match lease {
-            Some(lease) => Some(lease),
-            None => bus.acquire(TASK, LEASE).await.ok().flatten(),
+        let newest = SharedTicketKey {
+            id: hex(&id),
+            secret: hex(&secret),
+            born: now(),
         };
-        self.lease
-            .as_ref()
-            .is_some_and(|lease| lease.held(tokio::time::Instant::now()))
+        keys.insert(0, newest);
+        keys.truncate(2);
+        self.put(&self.makes_tickets, &keys, before).await;
     }
 
-    async fn write(&mut self, tickets: Option<&Entry>, sticky: Option<&Entry>) {
-        if tickets.is_none() || self.rotation_is_due() {
-            let mut keys = self.tickets.clone();
-            let (Some(id), Some(secret)) = (random::<16>(), random::<32>()) else {
-                return;
-            };
-            let born = now();
-            keys.insert(
-                0,
-                SharedTicketKey {
-                    id: hex(&id),
-                    secret: hex(&secret),
-                    born,
-                },
-            );
-            keys.truncate(2);
-            self.put(TICKETS, &keys, tickets).await;
-        }
-        if sticky.is_none() || self.brings_a_secret() {
-            let own = self.own.as_ref().filter(|_| self.brings_a_secret());
-            let secrets: Vec<String> = self.sticky.iter().chain(own).cloned().collect();
-            if secrets.is_empty() {
-                return;
-            }
-            self.put(STICKY, &secrets, sticky).await;
+    async fn write_sticky(&self, before: Option<&Entry>) {
+        let own = self.own.as_ref().filter(|_| self.brings_a_secret());
+        let secrets: Vec<String> = self.sticky.iter().chain(own).cloned().collect();
+        if !secrets.is_empty() {
+            self.put(&self.brings_sticky, &secrets, before).await;
         }
     }
 
-    async fn put<T: Serialize>(&mut self, key: &str, value: &T, before: Option<&Entry>) {
-        let Some(lease) = self.lease.clone() else { return };
+    async fn put<T: Serialize>(&self, chore: &Chore, value: &T, before: Option<&Entry>) {
+        let (key, Some(lease)) = (chore.task, &chore.lease) else {
+            return;
+        };
         let Ok(plain) = serde_json::to_vec(value) else {
             return;
         };
@@ -275,10 +262,44 @@ impl Keeper<'_> {
         let revision = super::moment(calendar()).max(before.map_or(0, |before| before.revision + 1));
         let bus = &self.gateway.cluster.bus;
         let written = bus
-            .put_fenced(Table::KEYS, key, Bytes::from(sealed), revision, &lease)
+            .put_fenced(Table::KEYS, key, Bytes::from(sealed), revision, lease)
             .await;
         if matches!(written, Ok(Written::Stored)) {
             let _read_again_soon = bus.announce(Topic::Keys, KIND, &Bytes::new());
+        }
+    }
+}
+
+/// What only one gateway does at a time.
+struct Chore {
+    task: &'static str,
+    lease: Option<Lease>,
+}
+
+impl Chore {
+    const fn new(task: &'static str) -> Self {
+        Self { task, lease: None }
+    }
+
+    /// Whether it is this gateway's now.
+    async fn hold(&mut self, bus: &Bus) -> bool {
+        let lease = match self.lease.take() {
+            Some(lease) => bus.renew(&lease, LEASE).await.ok().flatten(),
+            None => None,
+        };
+        self.lease = match lease {
+            Some(lease) => Some(lease),
+            None => bus.acquire(self.task, LEASE).await.ok().flatten(),
+        };
+        self.lease
+            .as_ref()
+            .is_some_and(|lease| lease.held(tokio::time::Instant::now()))
+    }
+
+    /// Leaves it to others.
+    async fn end(&mut self, bus: &Bus) {
+        if let Some(lease) = self.lease.take() {
+            let _lapses_otherwise = bus.release(&lease).await;
         }
     }
 }
