@@ -17,6 +17,7 @@ mod acme_faults;
 mod acme_real;
 mod admin;
 mod app_server;
+mod bad_answers;
 mod bad_input;
 mod bad_upstreams;
 mod balancing;
