@@ -71,6 +71,8 @@ mod h2_upstream_peers;
 mod h2_upstream_pool;
 mod headers;
 mod health;
+mod health_kit;
+mod health_probes;
 mod http2;
 mod http2_abuse;
 mod http2_hostile;
