@@ -245,7 +245,8 @@ impl Checker<'_> {
             let message = format!("`{name}` has no effect on probes of kind {}", health.kind.name());
             self.warning(join(at, name), message, None);
         }
-        if health.share && self.config.cluster.redis.is_none() {
+        let cluster = &self.config.cluster;
+        if health.share && cluster.enabled && cluster.redis.is_none() {
             let message = "there is no `cluster.redis`, and nobody to share probes with".to_owned();
             self.warning(join(at, "share"), message, None);
         }

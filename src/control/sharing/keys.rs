@@ -38,6 +38,8 @@ const FILE: &str = "cluster_secrets";
 const MAX_BYTES: u64 = 128 << 10;
 /// Secrets of cookies that are honoured: the cluster's, and those that gateways brought along.
 const MOST_SECRETS: usize = 8;
+/// Looks at which nothing could be opened, and nobody was there who could, before it is made anew.
+const PATIENCE: u32 = 1;
 /// How long before its time is over the next ticket key is made.
 const AHEAD_SECONDS: u64 = 600;
 
@@ -69,6 +71,7 @@ pub async fn run(gateway: Arc<Gateway>) {
         brings_sticky: Chore::new(STICKY),
         tickets: Vec::new(),
         told: String::new(),
+        closed: 0,
     };
     loop {
         tokio::select! {
@@ -100,6 +103,8 @@ struct Keeper<'a> {
     sticky: Vec<String>,
     /// What was told of a store that can't be opened.
     told: String,
+    /// Looks in a row at which it could not, and everybody who was there had our key.
+    closed: u32,
 }
 
 impl Keeper<'_> {
@@ -110,31 +115,65 @@ impl Keeper<'_> {
         };
         let find = |key: &str| entries.iter().find(|entry| entry.key == key);
         let (tickets, sticky) = (find(TICKETS), find(STICKY));
-        let mut unreadable = false;
-        match tickets.map(|entry| self.open::<Vec<SharedTicketKey>>(entry)) {
+        let mut unreadable = Vec::new();
+        // Nobody takes them away: what was is to be there again.
+        let there = |entry: &&Entry| entry.value.is_some();
+        match tickets
+            .filter(there)
+            .map(|entry| self.open::<Vec<SharedTicketKey>>(entry))
+        {
             Some(Some(keys)) => self.use_tickets(keys),
-            Some(None) => unreadable = true,
+            Some(None) => unreadable.push(TICKETS),
             None => {}
         }
-        match sticky.map(|entry| self.open::<Vec<String>>(entry)) {
+        match sticky.filter(there).map(|entry| self.open::<Vec<String>>(entry)) {
             Some(Some(secrets)) => self.use_sticky(secrets).await,
-            Some(None) => unreadable = true,
+            Some(None) => unreadable.push(STICKY),
             None => {}
         }
-        if unreadable {
+        if unreadable.is_empty() {
+            self.told.clear();
+            self.closed = 0;
+        } else if !self.nobody_opens_it() {
             return;
         }
-        self.told.clear();
-        if self.makes_tickets.hold(bus).await && (tickets.is_none() || self.rotation_is_due()) {
+        let of = |entry: Option<&Entry>, key| Place {
+            missing: entry.is_none_or(|entry| entry.value.is_none()) || unreadable.contains(&key),
+            revision: entry.map_or(0, |entry| entry.revision + 1),
+        };
+        let (tickets, sticky) = (of(tickets, TICKETS), of(sticky, STICKY));
+        if self.makes_tickets.hold(bus).await && (tickets.missing || self.rotation_is_due()) {
+            if !unreadable.is_empty() {
+                let text = "the cluster's secrets were sealed under a cluster.key that no gateway has any more: they are made anew".to_owned();
+                self.gateway
+                    .journal
+                    .note(Severity::Warning, "keys.renewed", "", text);
+            }
             self.write_tickets(tickets).await;
         }
-        let lost = sticky.is_none() && !self.sticky.is_empty();
+        let lost = sticky.missing && !self.sticky.is_empty();
         if !lost && !self.brings_a_secret() {
             // Others have theirs to bring.
             self.brings_sticky.end(bus).await;
         } else if self.brings_sticky.hold(bus).await {
             self.write_sticky(sticky).await;
         }
+    }
+
+    /// Whether what can't be opened here can't be opened anywhere, for long enough: `cluster.key` is another on all.
+    fn nobody_opens_it(&mut self) -> bool {
+        let cluster = &self.gateway.cluster;
+        let view = cluster.view();
+        let alike = view
+            .members
+            .iter()
+            .all(|member| cluster.has_our_key(&member.record));
+        if !view.fresh || !alike {
+            self.closed = 0;
+            return false;
+        }
+        self.closed = self.closed.saturating_add(1);
+        self.closed > PATIENCE
     }
 
     fn open<T: for<'de> Deserialize<'de>>(&mut self, entry: &Entry) -> Option<T> {
@@ -195,10 +234,14 @@ impl Keeper<'_> {
             // Compiled anew with them.
             self.gateway.upstreams_changed.notify_one();
         }
+        // Those behind the first are what gateways that joined brought along: honoured, and nothing to tell.
+        let another = secrets.first() != self.sticky.first();
         self.sticky = secrets;
         self.keep().await;
-        let text = "sticky cookies are signed with the cluster's key".to_owned();
-        self.gateway.journal.note(Severity::Info, "keys.sticky", "", text);
+        if another {
+            let text = "sticky cookies are signed with the cluster's key".to_owned();
+            self.gateway.journal.note(Severity::Info, "keys.sticky", "", text);
+        }
     }
 
     /// Writes the secrets of cookies down for the next start.
@@ -226,7 +269,7 @@ impl Keeper<'_> {
             .is_none_or(|newest| newest.born.saturating_add(ROTATION_SECONDS - AHEAD_SECONDS) <= now)
     }
 
-    async fn write_tickets(&self, before: Option<&Entry>) {
+    async fn write_tickets(&self, place: Place) {
         let mut keys = self.tickets.clone();
         let (Some(id), Some(secret)) = (random::<16>(), random::<32>()) else {
             return;
@@ -238,18 +281,18 @@ impl Keeper<'_> {
         };
         keys.insert(0, newest);
         keys.truncate(2);
-        self.put(&self.makes_tickets, &keys, before).await;
+        self.put(&self.makes_tickets, &keys, place).await;
     }
 
-    async fn write_sticky(&self, before: Option<&Entry>) {
+    async fn write_sticky(&self, place: Place) {
         let own = self.own.as_ref().filter(|_| self.brings_a_secret());
         let secrets: Vec<String> = self.sticky.iter().chain(own).cloned().collect();
         if !secrets.is_empty() {
-            self.put(&self.brings_sticky, &secrets, before).await;
+            self.put(&self.brings_sticky, &secrets, place).await;
         }
     }
 
-    async fn put<T: Serialize>(&self, chore: &Chore, value: &T, before: Option<&Entry>) {
+    async fn put<T: Serialize>(&self, chore: &Chore, value: &T, place: Place) {
         let (key, Some(lease)) = (chore.task, &chore.lease) else {
             return;
         };
@@ -259,7 +302,7 @@ impl Keeper<'_> {
         let Some(sealed) = self.seal.seal(key, &plain) else {
             return;
         };
-        let revision = super::moment(calendar()).max(before.map_or(0, |before| before.revision + 1));
+        let revision = super::moment(calendar()).max(place.revision);
         let bus = &self.gateway.cluster.bus;
         let written = bus
             .put_fenced(Table::KEYS, key, Bytes::from(sealed), revision, lease)
@@ -302,6 +345,15 @@ impl Chore {
             let _lapses_otherwise = bus.release(&lease).await;
         }
     }
+}
+
+/// Where something is written.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Nothing is there, or nothing that anybody can open.
+    missing: bool,
+    /// The least that counts as later.
+    revision: u64,
 }
 
 /// What was kept of the cluster's secrets of cookies. Blocking.
