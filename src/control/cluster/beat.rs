@@ -394,6 +394,10 @@ impl<'a> Beats<'a> {
     }
 
     fn lapse(&mut self) {
+        if !self.cluster.bus.can_beat() {
+            // They may be heard by everybody but us.
+            self.membership.interrupt();
+        }
         let changes = self.membership.lapse(Instant::now());
         if !changes.is_empty() {
             self.write_down(changes);
