@@ -54,6 +54,7 @@ mod explain;
 mod explain_tls;
 mod failover;
 mod fds;
+mod flapping;
 mod forwarding;
 mod framing;
 mod grpc;

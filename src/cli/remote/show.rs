@@ -335,9 +335,13 @@ pub(super) fn status(stats: &Value) -> String {
     for (upstream, row) in &endpoints {
         if let Some(reason) = row["health"]["reason"].as_str() {
             let (address, since) = (word(&row["address"]), word(&row["health"]["since"]));
+            let what = match row["health"]["held_until"].as_str() {
+                Some(until) => format!("is flapping, and held until {until}; out"),
+                None => "fails its checks".to_owned(),
+            };
             line(
                 &mut text,
-                format_args!("{upstream}/{address} fails its checks since {since}: {reason}"),
+                format_args!("{upstream}/{address} {what} since {since}: {reason}"),
             );
         }
     }
