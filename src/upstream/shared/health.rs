@@ -338,7 +338,9 @@ impl Record {
             Health::Healthy if self.hurried => fast.min(cadence.timeout).min(HURRIED_WAIT),
             // Never longer than a probe may take, or the bound of the verdict would not hold.
             Health::Healthy => fast.min(cadence.timeout),
-            _ => shortened(fast).min(self.rest_of_hold()),
+            Health::Unhealthy | Health::Held | Health::Unchecked | Health::Pending => {
+                shortened(fast).min(self.rest_of_hold())
+            }
         };
         wait.max(LEAST_WAIT)
     }
