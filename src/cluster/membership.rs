@@ -155,7 +155,8 @@ impl Membership {
     /// Takes what the store said just now.
     pub fn hear(&mut self, now: Instant, seen: &[Seen]) -> Vec<Change> {
         let before = self.heard;
-        if !self.fresh(now) || std::mem::take(&mut self.interrupted) {
+        let interrupted = std::mem::take(&mut self.interrupted);
+        if interrupted || !self.fresh(now) {
             // Others were cut off too, or we slept: those who live have the time to come back.
             for member in self.members.values_mut() {
                 member.last = member.last.max(now + WAY_BACK);
@@ -207,8 +208,13 @@ impl Membership {
                 }
                 // It came after our last look, whatever the store's clock says.
                 let since = before.map_or(seen.age, |before| now.saturating_duration_since(before));
-                let last = now.checked_sub(seen.age.min(since)).unwrap_or(now);
-                member.last = last.max(member.last.min(now));
+                let mut age = seen.age.min(since);
+                if member.last > now {
+                    // Our last look was long ago, and another master may have another clock: a node that lives beats
+                    // once in this time.
+                    age = age.min(self.heartbeat);
+                }
+                member.last = now.checked_sub(age).unwrap_or(now);
                 member.beat = seen.beat;
                 member.record = Record::decode(&seen.record);
                 if member.liveness == Liveness::Suspect && member.beatless(now) < suspect_after {

@@ -196,6 +196,54 @@ fn a_short_interruption_gives_others_their_time_too() {
     assert!(members.lapse(t + ms(6400)).is_empty());
 }
 
+/// When the one other member is found gone, looked at every second and whenever something may lapse, and told `seen`.
+fn gone_at(members: &mut Membership, from: Instant, start: u64, last: &Seen) -> u64 {
+    (start..start + 10_000)
+        .find(|&at| {
+            let now = from + ms(at);
+            if (at - start) % 1000 == 0 {
+                let mut seen = last.clone();
+                seen.age += ms(at - start);
+                members.hear(now, &[seen]);
+            }
+            let changes = members.lapse(now);
+            names(&changes).contains(&format!("x{}", last.node))
+        })
+        .expect("it is gone")
+}
+
+#[test]
+fn a_store_that_was_not_there_at_the_start_makes_nobody_look_younger() {
+    let (mut members, t) = (membership(), Instant::now());
+    // The first beat goes out before there is a connection.
+    members.interrupt();
+    members.hear(t + ms(100), &[seen("b", 5, 1, 50)]);
+    // It dies 10 ms after its second beat, which was 900 ms ago when it is looked at.
+    assert_eq!(gone_at(&mut members, t, 1100, &seen("b", 5, 2, 900)), 3200);
+}
+
+#[test]
+fn a_beat_after_an_interruption_is_as_old_as_it_is() {
+    let (mut members, t) = (membership(), Instant::now());
+    members.hear(t, &[seen("b", 5, 1, 0)]);
+    members.interrupt();
+    assert!(members.hear(t + ms(800), &[seen("b", 5, 1, 800)]).is_empty());
+    // Its next beat came at 1000, and it died.
+    assert_eq!(gone_at(&mut members, t, 1800, &seen("b", 5, 2, 800)), 4000);
+}
+
+#[test]
+fn a_beat_of_before_another_master_took_over_is_not_as_old_as_its_clock_says() {
+    let (mut members, t) = (membership(), Instant::now());
+    members.hear(t, &[seen("b", 5, 1, 0)]);
+    // Nothing was heard for five seconds, and the new master's clock is ten seconds ahead.
+    let at = t + ms(5000);
+    assert!(members.hear(at, &[seen("b", 5, 2, 10_000)]).is_empty());
+    assert!(members.lapse(at).is_empty());
+    assert!(members.hear(at + ms(1000), &[seen("b", 5, 3, 100)]).is_empty());
+    assert!(members.lapse(at + ms(1000)).is_empty());
+}
+
 fn id(node: &str) -> NodeId {
     NodeId::known_as(node).unwrap()
 }
