@@ -85,8 +85,8 @@ const SERVICES: [&str; 9] = [
 ];
 const PUBLISH: [&str; 3] = ["dry_run", "expected", "reason"];
 const FEED: [&str; 3] = ["limit", "cursor", "since"];
-const EVENTS: [&str; 8] = [
-    "scope", "limit", "cursor", "since", "after", "type", "severity", "target",
+const EVENTS: [&str; 9] = [
+    "scope", "limit", "cursor", "since", "after", "type", "severity", "target", "node",
 ];
 
 /// Every endpoint.
@@ -147,7 +147,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     put "/api/v1/services/{id}" REGISTER services::put, ["dry_run"], "Registers a service under this id, or changes what it says";
     delete "/api/v1/services/{id}" REGISTER services::deregister, ["dry_run"], "Takes a registered service away; what runs there is finished";
     post "/api/v1/services/{id}/heartbeat" REGISTER services::heartbeat, [], "Renews a registration, perhaps with another health; 404: register anew";
-    get "/api/v1/events" VIEWER events::list, EVENTS, "What happened to the gateway, the oldest first; with Accept: text/event-stream the stream. `since` (or `after`, `cursor`) is the number of an event or a moment, `type` a type or its first words, `severity` the least, `target` what it happened to; scope=cluster has those of all gateways, from the log that they share";
+    get "/api/v1/events" VIEWER events::list, EVENTS, "What happened to the gateway, the oldest first; with Accept: text/event-stream the stream. `since` (or `after`, `cursor`) is the number of an event or a moment, `type` a type or its first words, `severity` the least, `target` what it happened to, `node` on which gateway; scope=cluster has those of all gateways, from the log that they share";
     get "/api/v1/events/stream" VIEWER events::stream, EVENTS, "The same as server-sent events, from now on or after Last-Event-ID; `lost` tells how many went by, `reset` that the gateway was started anew; with scope=cluster those of all gateways, where `lost` tells from where on events are kept, `away` that the log can't be read now, and `slow` that the reader took nothing for too long, which ends it";
     get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";
     put "/api/v1/log" ADMIN writes::log_level, ["dry_run"], "Another level of the application log, for a while";

@@ -72,6 +72,17 @@ fn what_an_operator_reads_fits_a_terminal_and_has_times_for_people() {
         events.contains("Z INFO  gw-a endpoint.draining app/127.0.0.1:1"),
         "{events}"
     );
+    let ran = b.cli(&["events", "--cluster", "--node", "gw-b"]).expect(0);
+    assert!(
+        ran.stdout.contains(" gw-b ") && !ran.stdout.contains(" gw-a endpoint.draining"),
+        "{ran:?}"
+    );
+    let others = b.admin_get("/api/v1/events?node=gw-a");
+    assert!(
+        others.status == 400 && others.text().contains("scope=cluster"),
+        "{others}"
+    );
+    assert_eq!(b.admin_get("/api/v1/events?node=gw-b").status, 200);
     assert_eq!(b.cli(&["events", "-n", "1"]).expect(0).stdout.lines().count(), 1);
     let quiet = b.cli(&["events", "--type", "nothing.such"]).expect(0).stdout;
     assert_eq!(quiet, "nothing happened\n");

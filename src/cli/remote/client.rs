@@ -1,5 +1,6 @@
 //! One request to a running gateway.
 
+use crate::base::task;
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -229,7 +230,9 @@ where
     }
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the body, which is all that keeps it.
-    tokio::spawn(connection);
+    drop(task::spawn(async move {
+        drop(connection.await);
+    }));
     Ok(sender.send_request(request).await?)
 }
 

@@ -35,6 +35,9 @@ pub(in crate::cli) struct EventsArgs {
     /// What they happened to, such as an upstream, or UPSTREAM/ADDRESS
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
+    /// On this gateway of the cluster
+    #[arg(long, value_name = "NODE", requires = "cluster")]
+    node: Option<String>,
     /// Later than this moment, such as 2026-12-24T18:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -77,6 +80,9 @@ impl EventsArgs {
         }
         if let Some(target) = &self.target {
             add("target", target);
+        }
+        if let Some(node) = &self.node {
+            add("node", node);
         }
         query
     }
