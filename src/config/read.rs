@@ -211,6 +211,7 @@ fn health(t: &Table) -> Option<Health> {
         rise: t.get("rise")?,
         fall: t.get("fall")?,
         jitter: t.get("jitter")?,
+        max_hold: t.get("max_hold")?,
         initial: chosen(t, "initial")?,
         share: t.get("share")?,
     })

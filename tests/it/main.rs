@@ -62,6 +62,7 @@ mod explain;
 mod explain_tls;
 mod failover;
 mod fds;
+mod flapping;
 mod forwarding;
 mod framing;
 mod grpc;

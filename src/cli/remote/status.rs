@@ -143,10 +143,11 @@ fn trouble(text: &mut String, upstream: &Value, verdicts: &[Value]) {
         let address = word(&row["address"]);
         if let Some(reason) = row["health"]["reason"].as_str() {
             let since = when::moment(word(&row["health"]["since"]));
-            line(
-                text,
-                format_args!("{name}/{address} fails its checks since {since}:"),
-            );
+            let what = match row["health"]["held_until"].as_str() {
+                Some(until) => format!("is flapping, and held until {}; out", when::moment(until)),
+                None => "fails its checks".to_owned(),
+            };
+            line(text, format_args!("{name}/{address} {what} since {since}:"));
             wrapped(text, "  ", "  ", reason);
         }
     }
