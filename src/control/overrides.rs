@@ -18,7 +18,7 @@ use crate::upstream::shared::overrides::{
     Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides, Thresholds,
 };
 use crate::upstream::shared::{AdminState, EndpointKey, UpstreamPlan};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
