@@ -28,6 +28,7 @@ mod check;
 mod cli;
 mod cluster_config;
 mod cluster_detection;
+mod cluster_hostile;
 mod cluster_kit;
 mod cluster_members;
 mod cluster_operator;

@@ -108,12 +108,17 @@ impl Keeper<'_> {
         let find = |key: &str| entries.iter().find(|entry| entry.key == key);
         let (tickets, sticky) = (find(TICKETS), find(STICKY));
         let mut unreadable = false;
-        match tickets.map(|entry| self.open::<Vec<SharedTicketKey>>(entry)) {
+        // Nobody takes them away: what was removed is to be there again.
+        let there = |entry: &&Entry| entry.value.is_some();
+        match tickets
+            .filter(there)
+            .map(|entry| self.open::<Vec<SharedTicketKey>>(entry))
+        {
             Some(Some(keys)) => self.use_tickets(keys),
             Some(None) => unreadable = true,
             None => {}
         }
-        match sticky.map(|entry| self.open::<Vec<String>>(entry)) {
+        match sticky.filter(there).map(|entry| self.open::<Vec<String>>(entry)) {
             Some(Some(secrets)) => self.use_sticky(secrets).await,
             Some(None) => unreadable = true,
             None => {}
@@ -122,8 +127,8 @@ impl Keeper<'_> {
             return;
         }
         self.told.clear();
-        let lost = sticky.is_none() && !self.sticky.is_empty();
-        let due = tickets.is_none() || lost || self.rotation_is_due() || self.brings_a_secret();
+        let lost = sticky.filter(there).is_none() && !self.sticky.is_empty();
+        let due = tickets.filter(there).is_none() || lost || self.rotation_is_due() || self.brings_a_secret();
         if due && self.hold().await {
             self.write(tickets, sticky).await;
         } else if !due && let Some(lease) = self.lease.take() {
@@ -237,7 +242,8 @@ impl Keeper<'_> {
     }
 
     async fn write(&mut self, tickets: Option<&Entry>, sticky: Option<&Entry>) {
-        if tickets.is_none() || self.rotation_is_due() {
+        let there = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.value.is_some());
+        if !there(tickets) || self.rotation_is_due() {
             let mut keys = self.tickets.clone();
             let (Some(id), Some(secret)) = (random::<16>(), random::<32>()) else {
                 return;
@@ -254,7 +260,7 @@ impl Keeper<'_> {
             keys.truncate(2);
             self.put(TICKETS, &keys, tickets).await;
         }
-        if sticky.is_none() || self.brings_a_secret() {
+        if !there(sticky) || self.brings_a_secret() {
             let own = self.own.as_ref().filter(|_| self.brings_a_secret());
             let secrets: Vec<String> = self.sticky.iter().chain(own).cloned().collect();
             if secrets.is_empty() {
