@@ -2,42 +2,27 @@
 
 mod cluster;
 mod connections;
+mod routes;
 mod sticky;
+mod tls;
 
-use super::acme;
 use super::choices::Choice;
 use super::diagnostic::Diagnostic;
-use super::files::{Files, MAX_CRL_BYTES, MAX_PAGE_BYTES, MAX_PEM_BYTES};
+use super::files::{Files, MAX_PAGE_BYTES};
 use super::model::{
-    Admin, ClientAuth, ClientAuthMode, Config, Endpoint, Grant, Health, HealthKind, ListenAddress, Listener,
-    PathPattern, TLS_SUITES, TLS13_SUITES, Tls, TlsPolicy, UpstreamProtocol,
+    Admin, Config, Endpoint, Grant, Health, HealthKind, ListenAddress, Listener, UpstreamProtocol,
 };
 use super::path::{index, join};
 use super::problems::Problems;
-use super::read::route_name;
 use super::settings::Table;
 use super::source::{Origin, Sources};
 use super::suggest;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// The keys of a route of which exactly one is written.
-const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
-/// The keys of a route that only say how a request is forwarded.
-const FORWARDING: [&str; 8] = [
-    "strip_prefix",
-    "add_prefix",
-    "rewrite",
-    "host",
-    "request_headers",
-    "timeouts",
-    "websocket",
-    "upgrades",
-];
 /// The keys of `discover` of which exactly one is written.
 const SOURCES: [&str; 3] = ["dns", "srv", "registry"];
-const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// Checks a configuration. `root` holds also what was too wrong to get into the model, so that a reference to it
 /// is not told as well.
@@ -187,176 +172,9 @@ impl Checker<'_> {
         }
     }
 
-    /// What TLS reads is read by whoever compiles it; here it is counted, so that a change is seen.
-    fn tls(&mut self, files: &mut Files) {
-        let config = self.config;
-        for (name, listener) in &config.listeners {
-            let Some(tls) = &listener.tls else { continue };
-            let at = join(&join("listeners", name), "tls");
-            if tls.certificates.is_empty() && listener.acme.is_none() {
-                let told = Diagnostic::error(join(&at, "certificates"), "there is no certificate");
-                self.problems
-                    .add(told.hint("certificates = [{ cert = \"site.pem\", key = \"site.key\" }]"));
-            }
-            for (n, pair) in tls.certificates.iter().enumerate() {
-                let at = index(&join(&at, "certificates"), n);
-                self.readable(files, &pair.cert, MAX_PEM_BYTES, join(&at, "cert"));
-                self.readable(files, &pair.key, MAX_PEM_BYTES, join(&at, "key"));
-            }
-            if let Some(auth) = &tls.client_auth {
-                self.client_auth(&join(&at, "client_auth"), auth, files);
-            }
-            for (n, rule) in tls.client_auth_by_name.iter().enumerate() {
-                let at = index(&join(&at, "client_auth_by_name"), n);
-                if rule.names.is_empty() {
-                    self.error(
-                        join(&at, "names"),
-                        "there is no name: it would hold for nobody".to_owned(),
-                    );
-                }
-                self.client_auth(&at, &rule.auth, files);
-            }
-            self.suites(&at, tls);
-        }
-    }
-
-    fn acme(&mut self, files: &mut Files) {
-        // A route that was misread may have had a name.
-        let whole = self.root.tables("routes").len() == self.config.routes.len();
-        for found in acme::check(self.config, whole) {
-            self.problems.add(found);
-        }
-        for (name, listener) in &self.config.listeners {
-            if let Some(ca) = listener.acme.as_ref().and_then(|acme| acme.ca.as_deref()) {
-                let at = join(&join("listeners", name), "acme");
-                self.readable(files, ca, MAX_PEM_BYTES, join(&at, "ca"));
-            }
-        }
-    }
-
-    fn client_auth(&mut self, at: &str, auth: &ClientAuth, files: &mut Files) {
-        if auth.ca.is_none() && auth.mode != ClientAuthMode::None {
-            let message =
-                "without authorities to vouch for them, certificates of clients mean nothing".to_owned();
-            self.error(join(at, "ca"), message);
-        }
-        if let Some(ca) = &auth.ca {
-            self.readable(files, ca, MAX_PEM_BYTES, join(at, "ca"));
-        }
-        for crl in &auth.crl {
-            self.readable(files, crl, MAX_CRL_BYTES, join(at, "crl"));
-        }
-    }
-
     fn readable(&mut self, files: &mut Files, path: &Path, limit: u64, key: String) {
         if let Err(error) = files.read(path, limit, false) {
             self.error(key, format!("{} {error}", path.display()));
-        }
-    }
-
-    /// TLS 1.3 and 1.2 have suites of their own; a policy needs some of each version that it speaks.
-    fn suites(&mut self, at: &str, tls: &Tls) {
-        if tls.ciphers.is_empty() {
-            return;
-        }
-        let of_13 = |name: &String| TLS_SUITES[..TLS13_SUITES].contains(&name.as_str());
-        let missing = match tls.policy {
-            _ if !tls.ciphers.iter().any(of_13) => "1.3",
-            TlsPolicy::Intermediate if tls.ciphers.iter().all(of_13) => "1.2",
-            TlsPolicy::Modern | TlsPolicy::Intermediate => return,
-        };
-        let message = format!("none of these suites is for TLS {missing}, which the policy speaks");
-        self.error(join(at, "ciphers"), message);
-    }
-
-    fn route_names(&mut self) {
-        let tables = self.root.tables("routes");
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        for (at, table) in tables.iter().enumerate() {
-            let name = route_name(table, at);
-            match seen.get(&name) {
-                Some(first) => {
-                    let place = self.place(tables.get(*first));
-                    let message = format!("the name `{name}` is taken by routes[{first}]{place}");
-                    self.error(join(&index("routes", at), "name"), message);
-                }
-                None => drop(seen.insert(name, at)),
-            }
-        }
-    }
-
-    fn actions(&mut self, at: &str, table: &Table) {
-        let given: Vec<&str> = ACTIONS.into_iter().filter(|name| table.given(name)).collect();
-        if given.len() != 1 {
-            let found = if given.is_empty() {
-                "none".to_owned()
-            } else {
-                given.join(" and ")
-            };
-            let message = format!(
-                "a route has one action; found {found}; accepted: one of {}",
-                ACTIONS.join(", ")
-            );
-            // At the second one, if there is one.
-            let key = given.get(1).map_or_else(|| at.to_owned(), |name| join(at, name));
-            self.error(key, message);
-        }
-        let answers = table.given("redirect") || table.given("respond");
-        for name in FORWARDING.into_iter().filter(|name| answers && table.given(name)) {
-            let message = format!("`{name}` has no effect: the route does not forward");
-            self.warning(join(at, name), message, None);
-        }
-    }
-
-    fn route(&mut self, at: &str, table: &Table) {
-        for (position, name) in table
-            .list::<String>("listeners")
-            .unwrap_or_default()
-            .iter()
-            .enumerate()
-        {
-            self.reference(
-                "listeners",
-                "listener",
-                name,
-                index(&join(at, "listeners"), position),
-            );
-        }
-        if let Some(name) = table.get::<String>("upstream") {
-            self.reference("upstreams", "upstream", &name, join(at, "upstream"));
-        }
-        if let Some(split) = table.map::<u32>("split") {
-            for name in split.keys() {
-                self.reference("upstreams", "upstream", name, join(&join(at, "split"), name));
-            }
-            let at = join(at, "split");
-            if split.values().all(|weight| *weight == 0) && !self.problems.any_under(&at) {
-                let message = "no upstream has a weight above 0: nothing would be forwarded".to_owned();
-                self.error(at, message);
-            }
-        }
-        let status: Option<u16> = table
-            .table("redirect")
-            .and_then(|redirect| redirect.get("status"));
-        if let Some(status) = status.filter(|status| !REDIRECTS.contains(status)) {
-            let message = format!("found {status}; accepted: 301, 302, 303, 307 or 308");
-            self.error(join(&join(at, "redirect"), "status"), message);
-        }
-        self.strip_prefix(at, table);
-    }
-
-    fn strip_prefix(&mut self, at: &str, table: &Table) {
-        let Some(prefix) = table.get::<String>("strip_prefix") else {
-            return;
-        };
-        for path in table.list::<PathPattern>("paths").unwrap_or_default() {
-            let (PathPattern::Exact(text) | PathPattern::Prefix(text)) = path else {
-                continue;
-            };
-            if !text.starts_with(prefix.trim_end_matches('/')) {
-                let message = format!("{text} does not begin with {prefix}: nothing is taken off such paths");
-                self.warning(join(at, "strip_prefix"), message, None);
-            }
         }
     }
 
@@ -427,13 +245,21 @@ impl Checker<'_> {
             let message = format!("`{name}` has no effect on probes of kind {}", health.kind.name());
             self.warning(join(at, name), message, None);
         }
-        if health.share && self.config.cluster.redis.is_none() {
+        let cluster = &self.config.cluster;
+        if health.share && cluster.enabled && cluster.redis.is_none() {
             let message = "there is no `cluster.redis`, and nobody to share probes with".to_owned();
             self.warning(join(at, "share"), message, None);
         }
         if given("fast_interval") && health.fast_interval > health.interval {
             let message = "fast_interval is longer than interval, which is kept to then".to_owned();
             self.warning(join(at, "fast_interval"), message, None);
+        }
+        let soonest = health.fast_interval.min(health.interval) * health.rise;
+        if given("max_hold") && !health.max_hold.is_zero() && health.max_hold <= soonest {
+            let message =
+                "max_hold is over before `rise` probes can have passed, and holds nobody up".to_owned();
+            let hint = Some("write \"0s\" to hold none".to_owned());
+            self.warning(join(at, "max_hold"), message, hint);
         }
         if health.kind == HealthKind::Grpc
             && let Some(upstream) = self.config.upstreams.get(upstream)

@@ -1,20 +1,22 @@
 //! From settings to the model. Everything has a type and a default by now; what is left out here was found wrong
 //! before, and told.
 
+mod listener;
+mod route;
+
+pub use route::route_name;
+
 use super::keys::Presence;
 use super::keys::table::ROOT;
 use super::model::{
-    AcceptProxy, AccessLog, Acme, Action, Admin, AdminToken, Breaker, Causes, CertificateFiles, ClientAuth,
-    Cluster, Config, Discover, DiscoverFrom, Dns, DnsName, Drain, Endpoint, EndpointAddress, ExternalAccount,
-    Forwarded, Grant, HeaderEdits, Health, Http2Bounds, Labels, Learn, Limits, Listener, Log,
-    NamedClientAuth, Outlier, Passthrough, PathPolicy, Pool, Protocol, Protocols, Queue, Rebalance, Retry,
-    Rewrite, Route, Runtime, Services, SessionName, Sticky, StickyBy, StickyCookie, Timeouts, Tls,
-    TunnelBounds, Upstream, UpstreamTls, WebSocket,
+    AccessLog, Admin, AdminToken, Breaker, Causes, Cluster, Config, Discover, DiscoverFrom, Dns, DnsName,
+    Drain, Endpoint, EndpointAddress, Grant, HeaderEdits, Health, Http2Bounds, Labels, Learn, Log, Outlier,
+    Pool, Queue, Rebalance, Retry, Runtime, Services, SessionName, Sticky, StickyBy, StickyCookie,
+    TunnelBounds, Upstream, UpstreamTls,
 };
-use super::scalar::{Chosen, FromScalar, Mode};
+use super::scalar::{Chosen, FromScalar};
 use super::settings::Table;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Reads a whole configuration; `None` only if something was found wrong.
@@ -24,12 +26,12 @@ pub fn config(root: &Table) -> Option<Config> {
         runtime: runtime(root.table("runtime")?)?,
         log: log(root.table("log")?)?,
         dns: dns(root.table("dns")?)?,
-        listeners: named(root, "listeners", listener),
+        listeners: named(root, "listeners", listener::listener),
         routes: root
             .tables("routes")
             .iter()
             .enumerate()
-            .filter_map(|(at, table)| route(table, at))
+            .filter_map(|(at, table)| route::route(table, at))
             .collect(),
         upstreams: named(root, "upstreams", upstream),
         cluster: cluster(root.table("cluster")?)?,
@@ -94,150 +96,6 @@ fn dns(t: &Table) -> Option<Dns> {
     })
 }
 
-fn listener(t: &Table) -> Option<Listener> {
-    Some(Listener {
-        address: t.get("address")?,
-        mode: t.get("mode").map(|Mode(bits)| bits),
-        protocols: protocols(t)?,
-        backlog: t.get("backlog")?,
-        trusted_proxies: t.list("trusted_proxies")?,
-        proxy_protocol: t.table("proxy_protocol").and_then(accept_proxy),
-        limits: limits(t.table("limits")?)?,
-        path_policy: path_policy(t.table("path_policy")?)?,
-        request_id: chosen(t, "request_id")?,
-        error_pages: error_pages(t)?,
-        error_header: t.get("error_header")?,
-        forwarded: forwarded(t.table("forwarded")?)?,
-        access_log: t.table("access_log").and_then(access_log),
-        request_headers: header_edits(t.table("request_headers")?)?,
-        response_headers: header_edits(t.table("response_headers")?)?,
-        tls: t.table("tls").and_then(tls),
-        acme: t.table("acme").and_then(acme),
-        passthrough: t.tables("passthrough").iter().filter_map(passthrough).collect(),
-        redirect_https: t.get("redirect_https")?,
-        hsts: t.get("hsts"),
-    })
-}
-
-fn acme(t: &Table) -> Option<Acme> {
-    let external = |t: &Table| {
-        Some(ExternalAccount {
-            kid: t.get("kid")?,
-            key: t.get("key")?,
-        })
-    };
-    Some(Acme {
-        directory: t.get("directory")?,
-        email: t.get("email"),
-        challenge: chosen(t, "challenge")?,
-        names: t.list("names")?,
-        single_certificate: t.get("single_certificate")?,
-        eab: t.table("eab").and_then(external),
-        profile: t.get("profile"),
-        ca: t.get("ca"),
-        key_type: chosen(t, "key_type")?,
-        renew_before: t.get("renew_before"),
-        retry: t.get("retry")?,
-    })
-}
-
-fn passthrough(t: &Table) -> Option<Passthrough> {
-    Some(Passthrough {
-        sni: t.get("sni")?,
-        upstream: t.get("upstream")?,
-        connect: t.get("connect")?,
-        tunnel: tunnel_bounds(t)?,
-    })
-}
-
-fn tls(t: &Table) -> Option<Tls> {
-    let files = |t: &Table| {
-        Some(CertificateFiles {
-            cert: t.get("cert")?,
-            key: t.get("key")?,
-        })
-    };
-    let named = |t: &Table| {
-        Some(NamedClientAuth {
-            names: t.list("names")?,
-            auth: client_auth(t)?,
-        })
-    };
-    let alpn = t.list("alpn")?;
-    Some(Tls {
-        certificates: t.tables("certificates").iter().filter_map(files).collect(),
-        default: chosen(t, "default")?,
-        policy: chosen(t, "policy")?,
-        ciphers: t.list("ciphers")?,
-        groups: t.list("groups")?,
-        alpn: alpn.into_iter().map(|Chosen(protocol)| protocol).collect(),
-        client_auth: t.table("client_auth").and_then(client_auth),
-        client_auth_by_name: t.tables("client_auth_by_name").iter().filter_map(named).collect(),
-        session_tickets: t.get("session_tickets")?,
-    })
-}
-
-fn client_auth(t: &Table) -> Option<ClientAuth> {
-    Some(ClientAuth {
-        mode: chosen(t, "mode")?,
-        ca: t.get("ca"),
-        crl: t.list("crl")?,
-    })
-}
-
-fn protocols(t: &Table) -> Option<Protocols> {
-    let spoken: Vec<Chosen<Protocol>> = t.list("protocols")?;
-    let has = |protocol: Protocol| spoken.iter().any(|Chosen(spoken)| *spoken == protocol);
-    Some(Protocols {
-        h1: has(Protocol::H1),
-        h2c: has(Protocol::H2c),
-    })
-}
-
-fn accept_proxy(t: &Table) -> Option<AcceptProxy> {
-    Some(AcceptProxy {
-        trusted: t.list("trusted")?,
-        timeout: t.get("timeout")?,
-    })
-}
-
-fn error_pages(t: &Table) -> Option<BTreeMap<u16, PathBuf>> {
-    let pages = t.map::<PathBuf>("error_pages")?;
-    pages
-        .into_iter()
-        .map(|(status, path)| Some((status.parse().ok()?, path)))
-        .collect()
-}
-
-fn limits(t: &Table) -> Option<Limits> {
-    let header_bytes = t.get("header_bytes")?;
-    let uri_bytes: u64 = t.get("uri_bytes")?;
-    // Who makes heads smaller need not know of the target's own limit.
-    let uri_bytes = if t.given("uri_bytes") {
-        uri_bytes
-    } else {
-        uri_bytes.min(header_bytes)
-    };
-    Some(Limits {
-        header_bytes,
-        headers: t.get("headers")?,
-        uri_bytes,
-        body: t.get("body")?,
-        header_timeout: t.get("header_timeout")?,
-        body_idle: t.get("body_idle")?,
-        send_timeout: t.get("send_timeout")?,
-        keep_alive: t.get("keep_alive")?,
-        requests_per_connection: t.get("requests_per_connection")?,
-        min_rate: t.get("min_rate")?,
-        handshake_timeout: t.get("handshake_timeout")?,
-        connections: t.get("connections")?,
-        connections_per_ip: t.get("connections_per_ip")?,
-        tunnels: t.get("tunnels")?,
-        max_connection_age: t.get("max_connection_age")?,
-        h2: http2_bounds(t, "h2_")?,
-    })
-}
-
 /// The bounds of HTTP/2 connections, of which the keys begin like this.
 fn http2_bounds(t: &Table, prefix: &str) -> Option<Http2Bounds> {
     let key = |name: &str| format!("{prefix}{name}");
@@ -257,22 +115,6 @@ fn size(t: &Table, key: &str) -> Option<u32> {
     u32::try_from(t.get::<u64>(key)?).ok()
 }
 
-fn path_policy(t: &Table) -> Option<PathPolicy> {
-    Some(PathPolicy {
-        dot_segments: chosen(t, "dot_segments")?,
-        double_slash: chosen(t, "double_slash")?,
-        encoded_slash: chosen(t, "encoded_slash")?,
-    })
-}
-
-fn forwarded(t: &Table) -> Option<Forwarded> {
-    Some(Forwarded {
-        x_forwarded: t.get("x_forwarded")?,
-        forwarded: t.get("forwarded")?,
-        via: t.get("via")?,
-    })
-}
-
 fn header_edits(t: &Table) -> Option<HeaderEdits> {
     Some(HeaderEdits {
         set: t.map("set")?,
@@ -281,99 +123,10 @@ fn header_edits(t: &Table) -> Option<HeaderEdits> {
     })
 }
 
-/// Name of a route: given, or by position.
-pub fn route_name(t: &Table, position: usize) -> String {
-    t.get("name").unwrap_or_else(|| format!("route-{}", position + 1))
-}
-
-fn route(t: &Table, position: usize) -> Option<Route> {
-    Some(Route {
-        name: route_name(t, position),
-        hosts: t.list("hosts")?,
-        paths: t.list("paths")?,
-        methods: t.list("methods")?,
-        headers: t.map("headers")?,
-        query: t.map("query")?,
-        cookies: t.map("cookies")?,
-        client_ip: t.list("client_ip")?,
-        listeners: t.list("listeners")?,
-        priority: t.get("priority")?,
-        action: action(t)?,
-        rewrite: rewrite(t),
-        host: t.get("host")?,
-        request_headers: header_edits(t.table("request_headers")?)?,
-        response_headers: header_edits(t.table("response_headers")?)?,
-        timeouts: timeouts(t.table("timeouts")?)?,
-        websocket: websocket(t.table("websocket")?)?,
-        body_limit: t.get("body_limit"),
-        upgrades: t.list("upgrades")?,
-    })
-}
-
-fn action(t: &Table) -> Option<Action> {
-    if let Some(name) = t.get("upstream") {
-        return Some(Action::Upstream(name));
-    }
-    if let Some(split) = t.map("split") {
-        return Some(Action::Split(split));
-    }
-    if let Some(t) = t.table("redirect") {
-        return Some(Action::Redirect {
-            to: t.get("to")?,
-            status: t.get("status")?,
-        });
-    }
-    let t = t.table("respond")?;
-    Some(Action::Respond {
-        status: t.get("status")?,
-        body: t.get("body")?,
-        headers: t.map("headers")?,
-    })
-}
-
-fn rewrite(t: &Table) -> Rewrite {
-    let regex = t
-        .table("rewrite")
-        .and_then(|t| Some((t.get("regex")?, t.get("to")?)));
-    Rewrite {
-        strip_prefix: t.get("strip_prefix"),
-        add_prefix: t.get("add_prefix"),
-        regex,
-    }
-}
-
-fn timeouts(t: &Table) -> Option<Timeouts> {
-    Some(Timeouts {
-        connect: t.get("connect")?,
-        response: t.get("response")?,
-        idle: t.get("idle")?,
-        total: t.get("total")?,
-    })
-}
-
 fn tunnel_bounds(t: &Table) -> Option<TunnelBounds> {
     Some(TunnelBounds {
         idle: t.get("idle")?,
         max_age: t.get("max_age")?,
-    })
-}
-
-fn websocket(t: &Table) -> Option<WebSocket> {
-    Some(WebSocket {
-        bounds: tunnel_bounds(t)?,
-        client_idle: t.get("client_idle")?,
-        endpoint_idle: t.get("endpoint_idle")?,
-        handshake_timeout: t.get("handshake_timeout")?,
-        accept_rate: t.get("accept_rate")?,
-        connections: t.get("connections")?,
-        connections_per_ip: t.get("connections_per_ip")?,
-        origins: t.list("origins")?,
-        inspect: t.get("inspect")?,
-        ping: t.get("ping")?,
-        max_message: t.get("max_message")?,
-        message_rate: t.get("message_rate")?,
-        byte_rate: t.get("byte_rate")?,
-        log_open: t.get("log_open")?,
     })
 }
 
@@ -458,6 +211,7 @@ fn health(t: &Table) -> Option<Health> {
         rise: t.get("rise")?,
         fall: t.get("fall")?,
         jitter: t.get("jitter")?,
+        max_hold: t.get("max_hold")?,
         initial: chosen(t, "initial")?,
         share: t.get("share")?,
     })
@@ -587,9 +341,11 @@ fn cluster(t: &Table) -> Option<Cluster> {
         gone_after.max(heartbeat * 3)
     };
     let label = |name: &str| labels.get(name).unwrap_or_default();
+    let enabled = t.get("enabled")?;
     Some(Cluster {
         name: t.get("name")?,
-        redis: t.get("redis"),
+        enabled,
+        redis: t.get("redis").filter(|_| enabled),
         redis_user: t.get("redis_user"),
         redis_password: t.get("redis_password"),
         sentinel_user: t.get("sentinel_user"),

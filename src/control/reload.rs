@@ -1,73 +1,30 @@
 //! A reload, strictly in this order: load, validate, compile, bind, swap, retire. Everything that can fail lies
 //! before the swap and has changed nothing by then, so there is no way back to build.
 
+mod admin;
+mod follow;
+mod source;
+mod tls;
+
+pub use admin::bind_admin;
+pub use source::Source;
+
 use super::change::{self, Change, ChangeKind};
 use super::command::Outcome;
-use super::gateway::{AdminSocket, Gateway, Phase};
-use super::listeners::{BindError, socket_address};
+use super::gateway::{Gateway, Phase};
+use super::listeners::BindError;
 use super::sharing::config::document::Document;
 use super::{cluster, drains, unverified};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{Admin, ListenAddress};
-use crate::config::{self, Environment, Loaded, Rejected, SharedText};
-use crate::net::listen::{self, Address, Options};
+use crate::config::{Loaded, SharedText};
 use crate::snapshot::{self, Parts, Snapshot};
 use crate::telemetry::access_log::AccessWriter;
 use crate::telemetry::metrics::{OTHER, SeriesKey, UNROUTED};
 use crate::upstream::shared::AdminState;
+use admin::AdminMove;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Connections to the admin listener that the kernel keeps.
-const ADMIN_BACKLOG: u32 = 128;
-
-/// Where the configuration comes from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    File {
-        path: PathBuf,
-        environment: Environment,
-    },
-    /// Written by a command, such as `tidegate proxy`; it can't change.
-    Text {
-        name: String,
-        text: String,
-        environment: Environment,
-    },
-}
-
-impl Source {
-    /// Reads it. Blocking.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn load(&self) -> Result<Loaded, Rejected> {
-        match self {
-            Self::File { path, environment } => config::load(path, environment),
-            Self::Text {
-                name,
-                text,
-                environment,
-            } => config::load_text(name, text, environment),
-        }
-    }
-
-    /// As [`Self::load`], with what gateways share in the place of its own.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn load_under(&self, shared: &SharedText) -> Result<Loaded, Rejected> {
-        match self {
-            Self::File { path, environment } => config::load_under(path, shared, environment),
-            Self::Text {
-                name,
-                text,
-                environment,
-            } => config::load_text_under(name, text, shared, environment),
-        }
-    }
-}
 
 /// What reloads work on.
 #[derive(Debug)]
@@ -143,56 +100,6 @@ impl Reloader {
         }
     }
 
-    /// The same with what was published to the cluster, which is what later reloads go by if it comes into force.
-    pub async fn follow(&mut self, document: &Arc<Document>, dry_run: bool) -> Reloaded {
-        let news = document
-            .shared_text()
-            .map(|text| SharedText { news: true, ..text });
-        let mut reloaded = match self.load(news).await {
-            Ok((loaded, watched)) => {
-                let outcome = match self.laid_open(&loaded) {
-                    Some(refused) => Outcome::Rejected(refused),
-                    None => self.go_by(loaded, dry_run).await,
-                };
-                Reloaded {
-                    outcome,
-                    watched,
-                    repeated: false,
-                }
-            }
-            Err(reloaded) => reloaded,
-        };
-        if dry_run {
-            return reloaded;
-        }
-        match &reloaded.outcome {
-            Outcome::Rejected(problems) => {
-                let refused = Some((Arc::clone(document), problems.clone()));
-                reloaded.repeated = self.refused == refused;
-                self.refused = refused;
-            }
-            _ => {
-                self.refused = None;
-                self.tried = Tried::Loaded(self.gateway.running.load().fingerprint);
-                self.gateway.following.take(Arc::clone(document));
-            }
-        }
-        reloaded
-    }
-
-    /// Secrets that everybody who may read the store would see.
-    fn laid_open(&self, loaded: &Loaded) -> Option<Vec<Diagnostic>> {
-        let alone = self.gateway.cluster.bus.is_embedded();
-        if alone || loaded.config.cluster.key.is_some() || loaded.shared_secrets.is_empty() {
-            return None;
-        }
-        let refused = loaded.shared_secrets.iter().map(|place| {
-            Diagnostic::error("", format!("{place}: a secret itself stands in what is published, and without cluster.key it would lie open in the Redis"))
-                .hint("name where it is kept on every gateway: \"env:NAME\" or \"file:/PATH\"")
-        });
-        Some(refused.collect())
-    }
-
     /// Reads it, and says what must be watched from now on.
     async fn load(&self, shared: Option<SharedText>) -> Result<(Loaded, Watched), Reloaded> {
         let source = self.source.clone();
@@ -236,61 +143,6 @@ impl Reloader {
             },
             Ok(Some(candidate)) => self.put_in_force(candidate),
             Err(diagnostics) => Outcome::Rejected(diagnostics),
-        }
-    }
-
-    /// Reads what TLS of the configuration in force is made of anew, and serves it if it is sound.
-    pub async fn reload_tls(&self, dry_run: bool) -> Outcome {
-        let (gateway, access) = (Arc::clone(&self.gateway), self.access.clone());
-        let (running, live) = (gateway.running.load_full(), gateway.live.load());
-        let (config, before) = (running.clone(), live.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            let parts = Parts {
-                registry: &gateway.registry,
-                access: &access,
-                directory: &gateway.names.directory,
-                overrides: &gateway.overrides.load_full(),
-                tickets: &gateway.tickets,
-                acme: &gateway.acme,
-            };
-            snapshot::certificates(&before, &config.config, parts)
-        });
-        let (listeners, warnings) = match reading.await {
-            Ok(Ok(Some(read))) => read,
-            Ok(Ok(None)) => {
-                return Outcome::Unchanged {
-                    generation: live.generation,
-                };
-            }
-            Ok(Err(diagnostics)) => return Outcome::Rejected(placed(diagnostics, &running)),
-            Err(panic) => {
-                return Outcome::Rejected(vec![Diagnostic::error("", format!("internal error: {panic}"))]);
-            }
-        };
-        let generation = live.generation + 1;
-        let changed = live
-            .listeners
-            .iter()
-            .zip(&listeners)
-            .filter(|(old, new)| !Arc::ptr_eq(old, new));
-        let changes = changed
-            .map(|(_, new)| Change {
-                object: "certificates",
-                name: new.name.to_string(),
-                change: ChangeKind::Changed,
-            })
-            .collect();
-        if !dry_run {
-            if self.gateway.phase() == Phase::Draining {
-                return Outcome::Rejected(vec![Diagnostic::error("", "the gateway is ending")]);
-            }
-            self.gateway.live.swap(live.with_listeners(generation, listeners));
-            self.gateway.plane().workers.snapshot_moved();
-        }
-        Outcome::Applied {
-            generation,
-            changes,
-            warnings: placed(warnings, &running),
         }
     }
 
@@ -401,26 +253,6 @@ impl Reloader {
             warnings,
         }
     }
-
-    fn admin_move(&self, wanted: Option<&Admin>) -> Result<AdminMove, BindError> {
-        let current = self
-            .gateway
-            .admin_socket()
-            .borrow()
-            .as_ref()
-            .map(|admin| admin.written.clone());
-        let Some(wanted) = wanted else {
-            return Ok(if current.is_some() {
-                AdminMove::Goes
-            } else {
-                AdminMove::Stays
-            });
-        };
-        if current == Some(socket_address(&wanted.address)) {
-            return Ok(AdminMove::Stays);
-        }
-        bind_admin(&wanted.address).map(AdminMove::To)
-    }
 }
 
 /// Compiles a configuration; its warnings join those of reading it. Blocking: error pages are read.
@@ -463,42 +295,6 @@ pub fn open_logs(snapshot: &Snapshot) -> Result<(), Vec<Diagnostic>> {
         })
         .collect();
     if refused.is_empty() { Ok(()) } else { Err(refused) }
-}
-
-/// What a reload means for the admin listener.
-enum AdminMove {
-    Stays,
-    Goes,
-    To(AdminSocket),
-}
-
-/// Binds the admin listener.
-///
-/// # Errors
-/// The address can't be had.
-pub fn bind_admin(address: &ListenAddress) -> Result<AdminSocket, BindError> {
-    let written = socket_address(address);
-    let refused = |source| BindError {
-        listener: "admin".to_owned(),
-        address: written.clone(),
-        source,
-    };
-    let options = Options {
-        backlog: ADMIN_BACKLOG,
-        mode: Some(0o600).filter(|_| is_unix(&written)),
-    };
-    let mut bound = listen::bind(&written, 1, options).map_err(refused)?;
-    let socket = bound.sockets.remove(0);
-    Ok(AdminSocket {
-        written,
-        bound: bound.address,
-        socket,
-        file: bound.file,
-    })
-}
-
-fn is_unix(address: &Address) -> bool {
-    matches!(address, Address::Unix(_))
 }
 
 fn internal(panic: &tokio::task::JoinError) -> Reloaded {

@@ -5,8 +5,8 @@ use super::client::Client;
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
 use super::exchange::Bounds;
-use super::forward::{self, Try};
-use super::room;
+use super::forward::Try;
+use super::{reach, room};
 use crate::base::clock::Millis;
 use crate::message::token::Token;
 use crate::upstream::local::{InFlight, LocalUpstream};
@@ -19,12 +19,40 @@ use std::time::{Duration, Instant};
 /// Longest wait where nothing bounds connecting.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// The drill that takes an attempt at this endpoint, if one does.
-pub(super) fn taking(context: &RequestContext, upstream: &LocalUpstream, index: usize) -> Option<Arc<Drill>> {
-    let drill = upstream.endpoints[index].state.drill()?;
-    let head = context.request.as_ref()?;
-    let mark = head.buf.find(HEADER.as_bytes()).next();
-    drill.takes(mark, fastrand::f64(), Millis::now()).then_some(drill)
+/// The drill that took an attempt of a request last, which is told how the request goes on.
+#[derive(Debug, Default)]
+pub(super) struct Drilled(Option<Arc<Drill>>);
+
+impl Drilled {
+    /// The drill that takes an attempt at this endpoint, if one does.
+    pub fn takes(
+        &mut self,
+        context: &RequestContext,
+        upstream: &LocalUpstream,
+        index: usize,
+    ) -> Option<&Drill> {
+        let drill = upstream.endpoints[index].state.drill()?;
+        let head = context.request.as_ref()?;
+        let mark = head.buf.find(HEADER.as_bytes()).next();
+        if !drill.takes(mark, fastrand::f64(), Millis::now()) {
+            return None;
+        }
+        Some(self.0.insert(drill))
+    }
+
+    /// The request is tried elsewhere.
+    pub fn goes_on(&self) {
+        if let Some(drill) = &self.0 {
+            drill.went_elsewhere();
+        }
+    }
+
+    /// The request is over.
+    pub fn ended(self, answered: bool) {
+        if let Some(drill) = self.0 {
+            drill.ended(answered);
+        }
+    }
 }
 
 /// Waits as for a host that does not answer. The place at the endpoint is taken meanwhile, as it would be.
@@ -36,10 +64,10 @@ pub(super) async fn swallow(
     drill: &Drill,
 ) -> ProxyError {
     let endpoint = attempt.upstream.endpoints[attempt.index].clone();
-    forward::begin_attempt(context, &endpoint, attempt.index, false);
+    reach::begin_attempt(context, &endpoint, attempt.index, false);
     let started = Instant::now();
     let bound = Bounds::after(started, attempt.route.timeouts.connect);
-    let (by, late) = forward::late(bound, context).unwrap_or((
+    let (by, late) = reach::late(bound, context).unwrap_or((
         started + LONGEST,
         ProxyError::new(Token::ConnectTimeout, Side::Endpoint),
     ));
@@ -57,12 +85,5 @@ pub(super) async fn swallow(
     ProxyError {
         drill: true,
         ..error.unsent()
-    }
-}
-
-/// The request is tried elsewhere.
-pub(super) fn goes_on(drill: Option<&Drill>) {
-    if let Some(drill) = drill {
-        drill.went_elsewhere();
     }
 }

@@ -3,6 +3,7 @@
 use crate::message::token::{Reject, Token};
 use crate::net::frames;
 use crate::tls::client_fault::{self, TlsFault};
+use crate::upstream::shared::admission::Refused;
 use std::io;
 
 /// Whose fault or decision it was.
@@ -104,12 +105,31 @@ impl ProxyError {
         }
     }
 
+    /// What a client is told whom the upstream does not let in.
+    pub fn turned_away(refused: Refused) -> Self {
+        match refused {
+            Refused::Open(left) => Self {
+                retry_after: u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX),
+                ..Self::new(Token::BreakerOpen, Side::Gateway)
+            },
+            Refused::Crowded => Self {
+                detail: Some("breaker.max_requests of the upstream are running"),
+                ..Self::new(Token::Overloaded, Side::Gateway)
+            },
+        }
+    }
+
     /// The endpoint's drain has reached its deadline.
     pub const fn cut() -> Self {
         Self {
             detail: Some("the drain of the endpoint reached its deadline"),
             ..Self::new(Token::Draining, Side::Gateway)
         }
+    }
+
+    /// Whether it speaks against the endpoint.
+    pub const fn blames_endpoint(&self) -> bool {
+        matches!(self.side, Side::Endpoint) && !self.drill
     }
 
     pub const fn unsent(mut self) -> Self {

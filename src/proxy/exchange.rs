@@ -4,63 +4,39 @@
 //! bidirectional streams need no special case.
 
 mod call;
+mod head;
+mod late;
+
+pub(super) use late::Bounds;
 
 use super::client::{Client, Link};
-use super::deadline::Deadline;
 use super::error::{ProxyError, Side};
 use super::flow::{Flow, FlowError, Framing};
-use super::heads;
 use super::pace::Pace;
 use super::peer::Peer;
 use super::upload::Upload;
 use crate::h1::body::ChunkLimits;
-use crate::h1::parse::{self, HeadLimits, Parsed};
+use crate::h1::parse::HeadLimits;
 use crate::h1::write;
 use crate::message::edits::Edits;
 use crate::message::fields;
 use crate::message::framing::BodyKind;
 use crate::message::grpc::Code;
 use crate::message::head::{ResponseHead, Version};
-use crate::message::token::{Reject, Token};
-use crate::net::scratch::{self, FIRST_READ};
+use crate::message::token::Token;
+use crate::net::scratch;
 use crate::upstream::local::LocalEndpoint;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
-/// Interim responses passed on before an endpoint is taken for broken.
-const MOST_INTERIM: u32 = 16;
 /// Bounds of a response head; an endpoint is configured, not hostile, but may be broken.
 pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits {
     head_bytes: 256 * 1024,
     fields: 512,
     target_bytes: 0,
 };
-
-/// Times that bound an exchange, and where each is configured. Zero: no bound.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub response: Duration,
-    pub response_key: &'static str,
-    pub idle: Duration,
-    /// When the whole request must be over.
-    pub total: Option<Deadline>,
-    pub body_idle: Duration,
-    pub send: Duration,
-    /// Bytes per second.
-    pub min_rate: u64,
-    /// Both sides speak when they like: it is silent only when nobody does.
-    pub conversation: bool,
-}
-
-impl Bounds {
-    /// Zero means no bound.
-    pub fn after(since: Instant, allowed: Duration) -> Option<Instant> {
-        (!allowed.is_zero()).then(|| since + allowed)
-    }
-}
 
 /// Which way the response is.
 #[derive(Debug)]
@@ -292,79 +268,6 @@ impl<'a> Exchange<'a> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, ProxyError>> {
-        loop {
-            let Down::Head { scanned, interim } = &mut self.down else {
-                return Poll::Pending;
-            };
-            let Peer::H1(conn) = &mut *self.peer else {
-                return self.poll_call_head(cx);
-            };
-            let parsed = if !conn.wire.carried().is_empty() && *scanned == 0 {
-                let (used, parsed) = parse_head(conn.wire.carried(), scanned);
-                conn.wire.consume(used);
-                parsed
-            } else {
-                match ready!(
-                    conn.wire
-                        .poll_more(cx, FIRST_READ, |bytes| parse_head(bytes, scanned))
-                ) {
-                    Ok(Some(parsed)) => parsed,
-                    Ok(None) => return Poll::Ready(Err(self.cut_short())),
-                    Err(error) => return Poll::Ready(Err(ProxyError::endpoint_gone(&error))),
-                }
-            };
-            self.answered = true;
-            match parsed {
-                None => {}
-                Some(Err(reject)) => return Poll::Ready(Err(ProxyError::bad_response(reject.detail))),
-                Some(Ok(head)) if !(100..200).contains(&head.status) || head.status == 101 => {
-                    return Poll::Ready(Ok(head));
-                }
-                Some(Ok(head)) => {
-                    *scanned = 0;
-                    *interim += 1;
-                    if *interim > MOST_INTERIM {
-                        return Poll::Ready(Err(ProxyError::bad_response("too many interim responses")));
-                    }
-                    self.send_interim(cx, head)?;
-                }
-            }
-        }
-    }
-
-    /// The endpoint ended the connection instead of answering.
-    fn cut_short(&self) -> ProxyError {
-        if self.answered {
-            ProxyError::bad_response("the response ends within its head")
-        } else {
-            ProxyError::new(Token::UpstreamReset, Side::Endpoint)
-        }
-    }
-
-    fn send_interim(&mut self, cx: &mut Context<'_>, head: ResponseHead) -> Result<(), ProxyError> {
-        if !self.interim {
-            heads::give(head.buf);
-            return Ok(());
-        }
-        let mut edits = heads::edits();
-        crate::message::hop::drop_hop_by_hop(&head.buf, &mut edits);
-        let sent = match &mut self.client.link {
-            Link::H1(wire) => scratch::with_out(|out| {
-                write::response_head(&head, &edits, BodyKind::None, out);
-                wire.send(cx, &[out])
-                    .map(drop)
-                    .map_err(|error| ProxyError::client_gone(&error))
-            }),
-            Link::H2(stream) => {
-                let (fields, _) = fields::of_response(&head, &edits, BodyKind::None);
-                stream.send_interim(head.status, fields)
-            }
-        };
-        heads::give(head.buf);
-        sent
-    }
-
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProxyError>> {
         let Down::Body(flow) = &mut self.down else {
             return Poll::Pending;
@@ -378,133 +281,6 @@ impl<'a> Exchange<'a> {
             (Peer::H2(call), link) => call::poll_down(cx, flow, call, link),
         }
         .map_err(down_error)
-    }
-
-    /// Nothing can move: may this go on, is the client still there, and is there time?
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<ProxyError> {
-        if self
-            .endpoint
-            .as_ref()
-            .is_some_and(|endpoint| endpoint.state.standing.is_cut())
-        {
-            return Poll::Ready(ProxyError::cut());
-        }
-        if let Err(error) = self.watch_client(cx) {
-            return Poll::Ready(error);
-        }
-        let Some((deadline, late)) = self.next_deadline(Instant::now()) else {
-            return Poll::Pending;
-        };
-        if self.client.alarm.passed(cx, deadline) {
-            Poll::Ready(late)
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// With the request read, the client's side tells of its end. A stream of HTTP/2 does at any time: also while its
-    /// body waits for the endpoint and is not read.
-    fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), ProxyError> {
-        match (&self.upload.flow, &self.client.link) {
-            (Some(_), Link::H1(_)) => Ok(()),
-            _ => self.client.watch(cx, self.end_means_gone),
-        }
-    }
-
-    /// The deadline that comes first, and what it means when it passes.
-    fn next_deadline(&mut self, now: Instant) -> Option<(Instant, ProxyError)> {
-        let bounds = self.bounds;
-        let (read, written) = (self.client.link.bytes_read(), self.client.link.bytes_written());
-        let mut first = First::default();
-        if let Some(total) = bounds.total {
-            first.offer(Some(total.at), || total.late());
-        }
-        if bounds.conversation {
-            self.offer_silence(&mut first, now);
-            return first.0;
-        }
-        let up_since = self.up_pace.note(read + self.peer.bytes_written(), now);
-        let waits_for_client = self
-            .upload
-            .flow
-            .as_ref()
-            .is_some_and(|up| !up.held_up && !self.up_broken);
-        if waits_for_client {
-            first.offer(Bounds::after(up_since, bounds.body_idle), || {
-                ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.body_idle")
-            });
-            first.offer(
-                self.up_pace
-                    .too_slow_at(read, bounds.min_rate, bounds.body_idle, now),
-                || ProxyError::late(Token::RequestTimeout, Side::Client, "listeners.limits.min_rate"),
-            );
-        } else {
-            self.up_pace.excused();
-        }
-        match &self.down {
-            Down::Head { .. } if !waits_for_client => {
-                first.offer(Bounds::after(up_since, bounds.response), || {
-                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, bounds.response_key)
-                });
-            }
-            Down::Head { .. } => {}
-            Down::Body(flow) => {
-                let since = self.down_pace.note(self.peer.bytes_read() + written, now);
-                if flow.held_up {
-                    first.offer(Bounds::after(since, bounds.send), late_send);
-                    first.offer(
-                        self.down_pace
-                            .too_slow_at(written, bounds.min_rate, bounds.send, now),
-                        || ProxyError::late(Token::AbortedClient, Side::Client, "listeners.limits.min_rate"),
-                    );
-                } else {
-                    self.down_pace.excused();
-                    first.offer(Bounds::after(since, bounds.idle), || {
-                        ProxyError::late(Token::AbortedUpstream, Side::Endpoint, "routes.timeouts.idle")
-                    });
-                }
-            }
-        }
-        first.0
-    }
-}
-
-const fn late_send() -> ProxyError {
-    ProxyError::late(
-        Token::AbortedClient,
-        Side::Client,
-        "listeners.limits.send_timeout",
-    )
-}
-
-/// The earliest of several deadlines.
-#[derive(Default)]
-struct First(Option<(Instant, ProxyError)>);
-
-impl First {
-    fn offer(&mut self, at: Option<Instant>, late: impl FnOnce() -> ProxyError) {
-        if let Some(at) = at
-            && self.0.as_ref().is_none_or(|(first, _)| at < *first)
-        {
-            self.0 = Some((at, late()));
-        }
-    }
-}
-
-type ParsedHead = Option<Result<ResponseHead, Reject>>;
-
-fn parse_head(bytes: &[u8], scanned: &mut usize) -> (usize, ParsedHead) {
-    let mut buf = heads::take();
-    match parse::parse_response(bytes, &RESPONSE_HEAD, scanned, &mut buf) {
-        Parsed::Complete { head, len } => (len, Some(Ok(head.with(buf)))),
-        Parsed::Partial => {
-            heads::give(buf);
-            (0, None)
-        }
-        Parsed::Reject(reject) => {
-            heads::give(buf);
-            (bytes.len(), Some(Err(reject)))
-        }
     }
 }
 

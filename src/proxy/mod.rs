@@ -12,15 +12,15 @@
 //! | 5 | `admit` | framing, host, path, `client_ip`, request id |
 //! | 6 | [`crate::routing`] | the route, and the upstream; `hash_key` and `sticky`, where they have a say |
 //! | 7 | `prepare` | the request as the endpoint sees it |
-//! | 8 | `forward` | attempts: pick, connect or reuse, send; `exchange` drives both directions, `flow` one of them |
+//! | 8 | `forward` | one attempt after another: `room` finds the place, `reach` connects, `judge` draws the conclusions, `retry` allows another |
+//! | 8a | `round_trip` | the request and its answer on one connection; `exchange` drives both directions, `flow` one of them |
 //! | 9 | `respond` | the response as the client sees it, or our own |
 //! | 10 | `tunnel` | bytes both ways after 101, or unopened |
 //!
-//! [`explain`] tells the same story without taking the steps. `room` finds a place at an endpoint, or waits for one;
-//! `retry` says whether another attempt may be made, and `upload` is a request's body over all of them. `view` is the
-//! snapshot as one worker sees it; `deadline` is when a request must be over, `grpc` what is different for
-//! calls of gRPC; `drill` swallows attempts on purpose; `pace` judges slowness; `hold` waits for the first verdict on endpoints; `linger`
-//! closes without losing answers.
+//! [`explain`] tells the same story without taking the steps. `upload` is a request's body over all attempts, `shared`
+//! an attempt on a connection that other requests are on. `view` is the snapshot as one worker sees it; `deadline` is
+//! when a request must be over, `grpc` what is different for calls of gRPC; `drill` swallows attempts on purpose; `pace`
+//! judges slowness; `hold` waits for the first verdict on endpoints; `linger` closes without losing answers.
 
 mod accept;
 mod admit;
@@ -46,14 +46,17 @@ mod handshake;
 mod hash_key;
 mod heads;
 mod hold;
+mod judge;
 mod linger;
 mod pace;
 mod passthrough;
 mod peer;
 mod prepare;
+mod reach;
 mod respond;
 mod retry;
 mod room;
+mod round_trip;
 mod secured;
 mod service;
 mod shared;

@@ -13,7 +13,7 @@ use super::tunnel::Tunnel;
 use super::upgrade::Places;
 use super::view::{ListenerKey, ListenerView};
 use super::worker::Worker;
-use super::{forward, hash_key, hold, room};
+use super::{hash_key, hold, judge, reach, room};
 use crate::base::clock::Millis;
 use crate::message::token::Token;
 use crate::snapshot::PassthroughPlan;
@@ -92,7 +92,7 @@ async fn endpoint(
     let mut permit = policies
         .admission
         .enter(&policies.breaker, now)
-        .map_err(forward::turned_away)?;
+        .map_err(ProxyError::turned_away)?;
     if upstream.plan.awaits_verdict(now) {
         hold::until_verdict(&upstream.plan, None).await;
         now = Millis::now();
@@ -112,7 +112,7 @@ async fn endpoint(
             }
         };
         tries.at(index, context);
-        match forward::reach(
+        match reach::reach(
             client,
             context,
             &plan.timeouts,
@@ -128,7 +128,7 @@ async fn endpoint(
                 return Ok((conn, in_flight.into_tunnel()));
             }
             Err(error) => {
-                forward::note_failure(context, &error);
+                judge::note_failure(context, &error);
                 failed = error;
             }
         }
@@ -150,6 +150,6 @@ fn reached(context: &mut RequestContext) {
         attempt.endpoint.state.succeeded();
     }
     if let Some(attempt) = context.attempts.last() {
-        forward::learn(context, attempt, true);
+        judge::learn(context, attempt, true);
     }
 }

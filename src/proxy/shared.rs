@@ -4,10 +4,9 @@ use super::client::Client;
 use super::context::RequestContext;
 use super::error::{ProxyError, Side};
 use super::exchange::Bounds;
-use super::forward::{self, Tried, Try};
-use super::grpc;
+use super::forward::{Tried, Try};
 use super::peer::{self, Peer};
-use super::{prepare, upgrade};
+use super::{grpc, prepare, reach, round_trip, upgrade};
 use crate::message::fields;
 use crate::message::head::Version;
 use crate::message::token::Token;
@@ -37,8 +36,8 @@ pub(super) async fn try_endpoint(
 ) -> Result<Tried, ProxyError> {
     let mut left = MOST_GOODBYES;
     loop {
-        let peer = reach(client, context, attempt).await?;
-        match forward::exchange(client, context, attempt, peer).await {
+        let peer = connection(client, context, attempt).await?;
+        match round_trip::exchange(client, context, attempt, peer).await {
             Err(stale) if stale.may_repeat && left > 0 => {
                 let goodbye = stale.error.unsent && !stale.error.reset;
                 left = if goodbye { left - 1 } else { 0 };
@@ -51,7 +50,7 @@ pub(super) async fn try_endpoint(
 }
 
 /// A connection for this request, its head sent where that begins a stream.
-async fn reach(
+async fn connection(
     client: &mut Client,
     context: &mut RequestContext,
     attempt: &mut Try<'_>,
@@ -70,18 +69,18 @@ async fn reach(
             Joined::Seated(seat) if attempt.prepared.upgrade && !seat.takes_extended_connect() => {
                 drop(seat);
                 if !waited {
-                    forward::begin_attempt(context, &endpoint, index, false);
+                    reach::begin_attempt(context, &endpoint, index, false);
                 }
                 let Some(apart) = &dial.apart else {
                     return Err(no_extended_connect());
                 };
                 let timeouts = &attempt.route.timeouts;
-                let conn = forward::open(client, context, timeouts, upstream, index, apart).await;
+                let conn = reach::open(client, context, timeouts, upstream, index, apart).await;
                 return alone(attempt, conn.map_err(ProxyError::unsent)?);
             }
             Joined::Seated(seat) => {
                 if !waited {
-                    forward::begin_attempt(context, &endpoint, index, true);
+                    reach::begin_attempt(context, &endpoint, index, true);
                     endpoint.series.reuses.inc();
                 }
                 match call(context, attempt, seat)? {
@@ -94,11 +93,11 @@ async fn reach(
                 let timeouts = &attempt.route.timeouts;
                 let conn = match endpoint.checkout(dial, behalf.as_ref()) {
                     Some(conn) => {
-                        forward::begin_attempt(context, &endpoint, index, true);
+                        reach::begin_attempt(context, &endpoint, index, true);
                         endpoint.series.reuses.inc();
                         conn
                     }
-                    None => forward::reach(client, context, timeouts, upstream, index, dial).await?,
+                    None => reach::reach(client, context, timeouts, upstream, index, dial).await?,
                 };
                 if conn.speaks_http2().is_ok_and(|http2| !http2) {
                     return alone(attempt, conn);
@@ -109,7 +108,7 @@ async fn reach(
             }
             Joined::Full => {
                 if !waited {
-                    forward::begin_attempt(context, &endpoint, index, false);
+                    reach::begin_attempt(context, &endpoint, index, false);
                     waited = true;
                 }
                 let opening = endpoint.open_another(dial, behalf.as_ref(), plan.server_name.as_ref());
@@ -202,7 +201,7 @@ async fn wait(
         return Err(ProxyError::new(Token::DnsFailed, Side::Endpoint));
     }
     let timeouts = &attempt.route.timeouts;
-    let late = forward::late(Bounds::after(started, timeouts.connect), context);
+    let late = reach::late(Bounds::after(started, timeouts.connect), context);
     let opened = poll_fn(|cx| {
         if let Poll::Ready(opened) = Pin::new(&mut opening.outcome).poll(cx) {
             return Poll::Ready(Ok(opened));
@@ -223,7 +222,7 @@ async fn wait(
         Ok(Err(error)) => Err(match &*error {
             BeginError::Io(error) => ProxyError::io(Token::ConnectFailed, Side::Endpoint, error),
             BeginError::Tls { fault, .. } => {
-                forward::complain(endpoint, *fault, &error.reason());
+                reach::complain(endpoint, *fault, &error.reason());
                 ProxyError::tls(*fault)
             }
             BeginError::NotHttp2(_) => ProxyError {

@@ -2,8 +2,10 @@
 
 use super::context::RequestContext;
 use super::flow::{Flow, Framing};
+use super::service::Rest;
 use crate::h1::body::ChunkLimits;
 use crate::message::framing::BodyKind;
+use crate::message::names::Name;
 
 /// What was sent of a body so far, as it was sent, while it is little enough to be sent again.
 #[derive(Debug)]
@@ -170,6 +172,21 @@ impl Upload {
             _ => false,
         }
     }
+}
+
+/// What is left of the request's body is the connection's again.
+pub(super) fn put_back(context: &mut RequestContext, flow: Box<Flow>) {
+    // Who asked for leave to send a body, and got a final answer instead, may send it or not.
+    context.rest = match expects(context) {
+        true => Rest::Unknown,
+        false => Rest::Unread(flow),
+    };
+}
+
+/// Whether the client may be waiting for leave to send its body.
+pub(super) fn expects(context: &RequestContext) -> bool {
+    let head = context.request.as_ref();
+    head.is_some_and(|head| head.buf.has(Name::Expect))
 }
 
 #[cfg(test)]

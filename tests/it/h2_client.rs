@@ -101,6 +101,20 @@ impl Client {
         send.send_request(request, end)
     }
 
+    /// Sends messages to an endpoint that echoes, each once the one before came back, and ends the request. What is left
+    /// of the answer is its end.
+    pub async fn converse(&self) -> RecvStream {
+        let (answer, mut stream) = self.begin(post("/"), false).await.unwrap();
+        let mut echo = answer.await.unwrap().into_body();
+        for n in 0..5 {
+            let said = format!("message {n}");
+            send_all(&mut stream, said.as_bytes(), false).await.unwrap();
+            assert_eq!(echo.data().await.unwrap().unwrap(), said.as_bytes());
+        }
+        stream.send_data(Bytes::new(), true).unwrap();
+        echo
+    }
+
     #[track_caller]
     pub fn try_ask(&self, request: Request<()>, body: &[u8]) -> Result<Answer, h2::Error> {
         self.run(async {

@@ -92,14 +92,7 @@ fn an_exchange_goes_both_ways_at_once() {
     // From HTTP/2.
     let client = Client::connect(&gateway.web());
     client.run(async {
-        let (answer, mut stream) = client.begin(post("/"), false).await.unwrap();
-        let mut echo = answer.await.unwrap().into_body();
-        for n in 0..5 {
-            let said = format!("message {n}");
-            send_all(&mut stream, said.as_bytes(), false).await.unwrap();
-            assert_eq!(echo.data().await.unwrap().unwrap(), said.as_bytes());
-        }
-        stream.send_data(Default::default(), true).unwrap();
+        let mut echo = client.converse().await;
         assert!(echo.data().await.is_none_or(|rest| rest.unwrap().is_empty()));
         let trailers = echo.trailers().await.unwrap().expect("trailers");
         assert_eq!(trailers["grpc-status"], "0");

@@ -2,8 +2,7 @@
 
 use crate::gateway;
 use crate::h2_upstream::TO_H2;
-use crate::proxy_protocol_peers::{at, haproxy, is_installed, listening, nginx};
-use std::process::Command;
+use crate::proxy_protocol_peers::{at, haproxy, is_installed, nginx, node};
 use testkit::net::free_port;
 use testkit::{Backend, Conn, Gateway, Reply, pattern};
 
@@ -100,13 +99,7 @@ server.listen(Number(process.argv[1]), '127.0.0.1');
 
 #[test]
 fn node_echoes_as_it_goes_with_few_streams_and_trailers() {
-    if !is_installed("node") {
-        return;
-    }
-    let port = free_port();
-    let mut command = Command::new("node");
-    command.args(["-e", NODE, &port.to_string()]);
-    let _node = listening(command, port);
+    let Some((_node, port)) = node(NODE) else { return };
     let gateway = before(port);
     let mut conns: Vec<Conn> = (0..10).map(|_| gateway.connect()).collect();
     for conn in &mut conns {

@@ -2,7 +2,6 @@
 
 use crate::gateway;
 use crate::h2_client::{Client, get, post, send_all, whole};
-use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, Request};
 use std::future::poll_fn;
@@ -229,14 +228,7 @@ fn an_exchange_goes_both_ways_at_once() {
     let gateway = both(&backend).start();
     let client = Client::connect(&gateway.web());
     client.run(async {
-        let (answer, mut stream) = client.begin(post("/"), false).await.unwrap();
-        let mut echo = answer.await.unwrap().into_body();
-        for n in 0..5 {
-            let said = format!("message {n}");
-            send_all(&mut stream, said.as_bytes(), false).await.unwrap();
-            assert_eq!(echo.data().await.unwrap().unwrap(), said.as_bytes());
-        }
-        stream.send_data(Bytes::new(), true).unwrap();
+        let mut echo = client.converse().await;
         while let Some(rest) = echo.data().await {
             assert!(rest.unwrap().is_empty());
         }

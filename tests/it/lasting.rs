@@ -1,6 +1,6 @@
 //! Changes that end by themselves, and the deadline that a drain has when nobody names one.
 
-use crate::changes::{Scene, TWO, applied};
+use crate::changes_kit::{Scene, TWO, applied};
 use serde_json::{Value, json};
 use testkit::{Response, eventually};
 

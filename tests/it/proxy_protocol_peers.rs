@@ -49,6 +49,17 @@ pub fn nginx(dir: &Path, port: u16, server: &str) -> Running {
     listening(command, port)
 }
 
+/// Node with a script that listens on the port it is told; `None`: it is not installed.
+pub fn node(script: &str) -> Option<(Running, u16)> {
+    if !is_installed("node") {
+        return None;
+    }
+    let port = free_port();
+    let mut command = Command::new("node");
+    command.args(["-e", script, &port.to_string()]);
+    Some((listening(command, port), port))
+}
+
 pub fn listening(command: Command, port: u16) -> Running {
     let running = Running::start(command);
     eventually("it listens", || Conn::try_connect(at(port)).is_ok());

@@ -197,6 +197,7 @@ fn certificates_alone_are_read_anew_on_request() {
         2.0,
         "of both listeners"
     );
+    gateway.await_log("event=\"tls.rejected\"");
     let log = gateway.log();
     for listener in ["web", "other"] {
         let key = format!("listeners.{listener}.tls.certificates[0].key: the key");

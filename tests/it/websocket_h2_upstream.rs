@@ -4,16 +4,14 @@ use crate::gateway;
 use crate::h2_client::{self, send_all};
 use crate::h2_server::{Seen, Server, Stream};
 use crate::h2_upstream::TO_H2;
-use crate::proxy_protocol_peers::{at, is_installed, listening};
+use crate::proxy_protocol_peers::{at, node};
 use crate::upstream_tls::{CA, towards};
 use crate::websocket_h2::{Socket, ask, connect};
 use bytes::Bytes;
 use h2::server::Builder;
 use h2::{Reason, RecvStream, SendStream};
 use http::Response;
-use std::process::Command;
 use std::time::Duration;
-use testkit::net::free_port;
 use testkit::ws::{self, BINARY, CLOSE, TEXT};
 use testkit::{Ca, Gateway, TlsFront, eventually, pattern};
 
@@ -318,13 +316,7 @@ server.listen(Number(process.argv[1]), '127.0.0.1');
 
 #[test]
 fn node_holds_websockets_over_http_2() {
-    if !is_installed("node") {
-        return;
-    }
-    let port = free_port();
-    let mut command = Command::new("node");
-    command.args(["-e", NODE, &port.to_string()]);
-    let _node = listening(command, port);
+    let Some((_node, port)) = node(NODE) else { return };
     let gateway = gateway(TO_H2).with("app", at(port)).start();
     let mut client = ws::Client::connect(gateway.connect(), "/");
     assert_eq!(client.answer.header("x-version"), Some("13"));

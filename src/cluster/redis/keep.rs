@@ -54,7 +54,7 @@ pub(super) async fn run(plane: Arc<Plane>, connection: Connection) {
             Connection::Subscription => {}
         }
         if told.is_news(fault.reason, std::time::Instant::now()) {
-            tracing::info!(connection = connection.name(), reason = fault.reason.name(), detail = %fault.detail, "bus");
+            tracing::info!(connection = connection.name(), reason = fault.reason.name(), detail = %fault.detail, "a connection to the Redis of the cluster failed");
         }
         plane.shared.counters.reconnect(fault.reason);
         plane.down(connection, &fault);

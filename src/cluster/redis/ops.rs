@@ -12,7 +12,7 @@ use crate::cluster::names::{NodeId, is_holder, is_part};
 use crate::cluster::state::Reason;
 use crate::cluster::store::{
     Beat, Beating, Entry, Forgotten, LAST_REVISION, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENT,
-    MAX_EVENTS, MAX_KEY, MAX_LEASES, MAX_MEMBERS, REMEMBERED, Seen, StoreError, Table, Written,
+    MAX_EVENTS, MAX_KEY, MAX_LEASES, MAX_MEMBERS, MAX_VALUE, REMEMBERED, Seen, StoreError, Table, Written,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -118,19 +118,21 @@ impl Client {
     }
 
     pub(in crate::cluster) async fn read(&self, table: Table) -> Result<Vec<Entry>, StoreError> {
-        let key = self.plane.names.table(table.name());
+        let key = [self.plane.names.table(table.name())];
         let mut cursor = "0".to_owned();
         // A key may come twice while others write.
         let mut found: HashMap<String, Entry> = HashMap::new();
         for _ in 0..PAGES {
-            let args: [&[u8]; 5] = [
-                b"HSCAN",
-                key.as_bytes(),
-                cursor.as_bytes(),
-                b"COUNT",
-                PAGE.as_bytes(),
+            let args = [
+                cursor.clone().into_bytes(),
+                PAGE.into(),
+                number(MAX_KEY as u64),
+                // With a revision, a node, and the rest that stands before the value.
+                number(MAX_VALUE as u64 + 256),
             ];
-            let answer = self.call(Connection::Commands, &args, LARGE).await?;
+            let answer = self
+                .script(Connection::Commands, scripts::READ, &key, &args, LARGE)
+                .await?;
             let [next, page] = answer.list().ok_or(TROUBLED)? else {
                 return Err(TROUBLED);
             };

@@ -258,6 +258,22 @@ return told
 "
 );
 
+/// KEYS: table. ARGV: cursor, about how many, longest key, longest entry. Gives the next cursor, and keys and entries in
+/// turn; what is longer than any of ours is left out here, so that it is no answer of many megabytes.
+pub(super) const READ: &str = script!(
+    r"
+local found, told = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]), {}
+local page = found[2]
+for i = 1, #page, 2 do
+  if #page[i] <= tonumber(ARGV[3]) and #page[i + 1] <= tonumber(ARGV[4]) then
+    told[#told + 1] = page[i]
+    told[#told + 1] = page[i + 1]
+  end
+end
+return {found[1], told}
+"
+);
+
 /// KEYS: log. ARGV: from, most events, longest event. Gives the id and the content of each; an empty content where
 /// there is none of ours, so that whoever reads on gets past it.
 pub(super) const EVENTS: &str = script!(

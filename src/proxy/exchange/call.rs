@@ -1,14 +1,14 @@
 //! The endpoint's side of an exchange where it is a stream of HTTP/2. Apart from what HTTP/1.1 does, whose turns it
 //! must not make longer.
 
-use super::{Bounds, Down, Exchange, First, MOST_INTERIM, RESPONSE_HEAD, late_send};
+use super::head::MOST_INTERIM;
+use super::{Down, Exchange, RESPONSE_HEAD};
 use crate::message::flatten::{self, Most};
 use crate::message::framing::BodyKind;
 use crate::message::head::ResponseHead;
-use crate::message::token::Token;
 use crate::net::frames::Inbound;
 use crate::proxy::client::Link;
-use crate::proxy::error::{ProxyError, Side};
+use crate::proxy::error::ProxyError;
 use crate::proxy::flow::{Flow, FlowError};
 use crate::proxy::heads;
 use crate::proxy::peer::{self, Peer};
@@ -16,7 +16,6 @@ use crate::upstream::conn::h2::Call;
 use http::HeaderMap;
 use std::io;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 const MOST: Most = Most {
     head_bytes: RESPONSE_HEAD.head_bytes,
@@ -96,38 +95,6 @@ impl Exchange<'_> {
             let head = flat(head.status(), head.headers())?;
             call.head_read += head.buf.bytes.len() as u64;
             self.send_interim(cx, head)?;
-        }
-    }
-}
-
-impl Exchange<'_> {
-    /// The deadlines of a conversation. Whoever may speak may also be silent, as long as not both are; a side that takes
-    /// nothing is not silent.
-    pub(super) fn offer_silence(&mut self, first: &mut First, now: Instant) {
-        let bounds = self.bounds;
-        let (read, written) = (self.client.link.bytes_read(), self.client.link.bytes_written());
-        let up_since = self.up_pace.note(read + self.peer.bytes_written(), now);
-        let down_since = self.down_pace.note(self.peer.bytes_read() + written, now);
-        let client_speaks = self
-            .upload
-            .flow
-            .as_ref()
-            .is_some_and(|up| !up.held_up && !self.up_broken);
-        match &self.down {
-            Down::Body(flow) if flow.held_up => {
-                first.offer(Bounds::after(down_since, bounds.send), late_send);
-            }
-            Down::Head { .. } if !client_speaks => {
-                first.offer(Bounds::after(up_since, bounds.response), || {
-                    ProxyError::late(Token::ResponseTimeout, Side::Endpoint, "routes.timeouts.response")
-                });
-            }
-            // Nobody is to blame for it.
-            Down::Head { .. } | Down::Body(_) => {
-                first.offer(Bounds::after(up_since.max(down_since), bounds.idle), || {
-                    ProxyError::late(Token::Deadline, Side::Gateway, "routes.timeouts.idle")
-                });
-            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod grpc;
 mod histogram;
 mod http2;
 mod process_wide;
+mod scrape;
 pub mod series;
 mod sticky;
 mod tunnels;
