@@ -201,7 +201,7 @@ fn gone_at(members: &mut Membership, from: Instant, start: u64, last: &Seen) -> 
     (start..start + 10_000)
         .find(|&at| {
             let now = from + ms(at);
-            if (at - start) % 1000 == 0 {
+            if (at - start).is_multiple_of(1000) {
                 let mut seen = last.clone();
                 seen.age += ms(at - start);
                 members.hear(now, &[seen]);
