@@ -134,7 +134,7 @@ pub async fn forget_endpoint(
     change_endpoint(&api, actor, params.dry_run, key, EndpointWish::back_to_the_file()).await
 }
 
-async fn change_endpoint(
+pub(super) async fn change_endpoint(
     api: &Api,
     actor: Actor,
     dry_run: bool,

@@ -1,6 +1,7 @@
 //! The gateways together: who is there, how the bus among them is, what they carry.
 
 use super::Api;
+use super::changes::{read, unprocessable};
 use super::paging::Params;
 use super::problem::Problem;
 use crate::cluster::bus::Bus;
@@ -15,13 +16,16 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Loads above and below which another number of gateways is recommended.
 const BUSY: f64 = 0.8;
 const IDLE: f64 = 0.2;
+/// What is recommended, and can be asked for.
+const ACTIONS: [&str; 3] = ["scale_up", "scale_down", "maintain"];
 
 /// This gateway, in the words that older scripts know.
 pub async fn status(State(api): State<Api>) -> Json<Value> {
@@ -34,6 +38,8 @@ pub async fn status(State(api): State<Api>) -> Json<Value> {
         "connections": gateway.board.connections(),
         "uptime": u64::try_from(up.as_millis()).unwrap_or(0),
         "clusterSize": cluster.nodes,
+        "clusterId": cluster.id,
+        "nodeId": gateway.cluster.identity().node,
         "bus": cluster.bus,
         "members": cluster.members,
     }))
@@ -54,10 +60,50 @@ pub async fn metrics(State(api): State<Api>) -> Json<Value> {
     Json(json!({
         "totalServers": cluster.nodes,
         "totalConnections": connections,
-        "averageLoad": load,
+        "averageLoad": (load * 1000.0).round() / 1000.0,
         "recommendedAction": recommended(load, cluster.nodes),
-        "timestamp": Timestamp::now().to_string(),
+        "timestamp": to_the_millisecond(Timestamp::now()).to_string(),
     }))
+}
+
+/// What readers of dates that know no nanoseconds can read.
+fn to_the_millisecond(time: Timestamp) -> Timestamp {
+    time.round(Unit::Millisecond).unwrap_or(time)
+}
+
+/// `{"action":"scale_up","targetInstances":4,"reason":"…"}`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScaleWanted {
+    action: String,
+    #[serde(rename = "targetInstances")]
+    instances: Option<u32>,
+    #[serde(rename = "reason")]
+    _reason: Option<String>,
+}
+
+/// Another number of gateways, which nothing here can start or end.
+///
+/// # Errors
+/// 400 for a body that is none, 422 for what makes no sense, and else 501.
+pub async fn scale(body: Bytes) -> Result<Response, Problem> {
+    let wanted: ScaleWanted = read(
+        &body,
+        "{\"action\":\"scale_up\",\"targetInstances\":4,\"reason\":\"…\"}",
+    )?;
+    if !ACTIONS.contains(&wanted.action.as_str()) {
+        let told = format!("there is no action {:?}", wanted.action);
+        return Err(unprocessable(told).hint(format!("one of {}", ACTIONS.join(", "))));
+    }
+    if wanted.instances == Some(0) {
+        return Err(unprocessable("targetInstances is a number above 0".to_owned()));
+    }
+    Err(Problem::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "not_implemented",
+        "nothing here starts or ends gateways",
+    )
+    .hint("start one more with the same [cluster], or end one with SIGTERM: the others notice by themselves"))
 }
 
 /// One gateway less is only recommended where one is left, and the rest would not be busy.
@@ -92,7 +138,10 @@ pub async fn overview(State(api): State<Api>) -> Json<Value> {
         // There is nothing that it was measured against.
         "performance_gain": null,
         "failover_events": gateway.failovers.count(),
-        "last_failover": last.map(|entry| entry.time),
+        "last_failover": last.map(|entry| match entry.time.parse() {
+            Ok(time) => to_the_millisecond(time).to_string(),
+            Err(_) => entry.time.clone(),
+        }),
         "gateways": { "total": cluster.nodes, "active": cluster.active() },
         "endpoints": { "total": endpoints.len(), "active": active_endpoints },
         "cluster": cluster,

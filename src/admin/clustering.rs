@@ -12,6 +12,7 @@ use crate::control::Actor;
 use crate::control::command::Action;
 use crate::control::overrides::{BalanceWish, ThresholdWish, Wish};
 use crate::control::sharing::health;
+use crate::control::sharing::verdict::majority;
 use crate::control::status::{self, EndpointStatus, UpstreamStatus};
 use axum::body::Bytes;
 use axum::extract::State;
@@ -171,8 +172,8 @@ fn not_here(wanted: &ThresholdsWanted) -> Result<(), Problem> {
         )
     } else if wanted.quorum.is_some() {
         (
-            "quorum: one gateway decides for itself",
-            "it belongs to a cluster of gateways",
+            "quorum: how many gateways decide follows from how many there are",
+            "each goes by what it sees itself; where nobody checks, a majority of the cluster of gateways decides",
         )
     } else {
         return Ok(());
@@ -205,8 +206,13 @@ pub async fn failover_config(State(api): State<Api>) -> Json<Value> {
     let first = upstreams.first().map(|upstream| &upstream.now);
     // One answer for all of them, where there is one.
     let all = first.filter(|first| upstreams.iter().all(|upstream| upstream.now == **first));
-    // Keys that others have: no latency takes an endpoint out, and one gateway decides for itself.
-    let others = json!({ "latency_ms": null, "quorum": 1 });
+    // Keys that others have: no latency takes an endpoint out, and how many gateways decide nobody sets.
+    let cluster = &api.gateway.cluster;
+    let quorum = match cluster.bus.is_embedded() {
+        true => 1,
+        false => majority(cluster.view().members.len() + 1),
+    };
+    let others = json!({ "latency_ms": null, "quorum": quorum });
     Json(json!({ "thresholds": all, "upstreams": upstreams, "fixed": others }))
 }
 

@@ -85,8 +85,8 @@ const SERVICES: [&str; 9] = [
 ];
 const PUBLISH: [&str; 3] = ["dry_run", "expected", "reason"];
 const FEED: [&str; 3] = ["limit", "cursor", "since"];
-const EVENTS: [&str; 8] = [
-    "scope", "limit", "cursor", "since", "after", "type", "severity", "target",
+const EVENTS: [&str; 9] = [
+    "scope", "limit", "cursor", "since", "after", "type", "severity", "target", "node",
 ];
 
 /// Every endpoint.
@@ -124,15 +124,17 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     post "/api/v1/tls/reload" ADMIN writes::reload_tls, ["dry_run"], "Reads certificates, keys and lists of revoked ones anew; bad ones are refused and the old ones kept";
     get "/cluster/status" VIEWER cluster::status, [], "This gateway in the cluster, as older scripts know it: serverId, status, connections, uptime in ms, clusterSize";
     get "/cluster/metrics" VIEWER cluster::metrics, [], "All gateways together, as older scripts know it: totalServers, totalConnections, averageLoad, recommendedAction, timestamp";
+    post "/cluster/scale" ADMIN cluster::scale, [], "Another number of gateways, as older scripts ask for it: action, targetInstances, reason; 501, because nothing here starts or ends any";
     post "/cluster/ping" CLUSTER cluster::ping, [], "What gateways ask each other, signed by cluster.key (cluster.ping)";
     get "/api/v1/clustering/overview" VIEWER cluster::overview, [], "Gateways and endpoints together, their load, fail-overs, and how the bus is";
     get "/api/v1/clustering/nodes" VIEWER cluster::nodes, LIST, "Gateways of the cluster and the endpoints that this one knows, each with its kind and state";
     delete "/api/v1/clustering/nodes/{node_id}" ADMIN nodes::forget, ["dry_run", "overrides"], "Forgets a gateway that has left for good: its record, and with overrides=remove what was changed at run time on it, on all gateways; 409 while it lives";
+    put "/api/v1/clustering/nodes/{node_id}/maintenance" OPERATOR nodes::maintenance, ["dry_run"], "An endpoint into maintenance, or out of it, by UPSTREAM/ADDRESS (with / as %2F) or its address; 409 for a gateway";
     get "/api/v1/clustering/load-balancer/config" VIEWER clustering::balancer_config, [], "How each upstream balances, and how it could";
     put "/api/v1/clustering/load-balancer/algorithm" OPERATOR clustering::balancer_algorithm, ["dry_run"], "Another algorithm for one upstream, or for all that there are";
     get "/api/v1/clustering/load-balancer/stats" VIEWER clustering::balancer_stats, [], "Picks and load of each endpoint";
     get "/api/v1/clustering/failover/config" VIEWER clustering::failover_config, [], "When endpoints of each upstream are taken for failed, and what is done about it";
-    put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts. `latency_ms` and `quorum` are refused: no latency takes an endpoint out, and one gateway decides for itself";
+    put "/api/v1/clustering/failover/thresholds" OPERATOR clustering::failover_thresholds, ["dry_run"], "Other thresholds for one upstream, or for all that there are; kept over reloads and restarts. `latency_ms` and `quorum` are refused: no latency takes an endpoint out, and how many gateways decide follows from how many there are";
     get "/api/v1/clustering/failover/history" VIEWER clustering::failover_history, FEED, "Endpoints that went and came: what found out, how fast, what it cost; the oldest first";
     get "/api/v1/clustering/verdicts" VIEWER clustering::verdicts, [], "Endpoints that some gateway holds for down, with who does and how many vote; and of those whose probes are shared (health.share), who probes them";
     get "/api/v1/clustering/failover/test" VIEWER drills::list, LIST, "Reports of fail-over drills, the latest first";
@@ -145,7 +147,7 @@ pub const ENDPOINTS: &[Endpoint] = endpoints! {
     put "/api/v1/services/{id}" REGISTER services::put, ["dry_run"], "Registers a service under this id, or changes what it says";
     delete "/api/v1/services/{id}" REGISTER services::deregister, ["dry_run"], "Takes a registered service away; what runs there is finished";
     post "/api/v1/services/{id}/heartbeat" REGISTER services::heartbeat, [], "Renews a registration, perhaps with another health; 404: register anew";
-    get "/api/v1/events" VIEWER events::list, EVENTS, "What happened to the gateway, the oldest first; with Accept: text/event-stream the stream. `since` (or `after`, `cursor`) is the number of an event or a moment, `type` a type or its first words, `severity` the least, `target` what it happened to; scope=cluster has those of all gateways, from the log that they share";
+    get "/api/v1/events" VIEWER events::list, EVENTS, "What happened to the gateway, the oldest first; with Accept: text/event-stream the stream. `since` (or `after`, `cursor`) is the number of an event or a moment, `type` a type or its first words, `severity` the least, `target` what it happened to, `node` on which gateway; scope=cluster has those of all gateways, from the log that they share";
     get "/api/v1/events/stream" VIEWER events::stream, EVENTS, "The same as server-sent events, from now on or after Last-Event-ID; `lost` tells how many went by, `reset` that the gateway was started anew; with scope=cluster those of all gateways, where `lost` tells from where on events are kept, `away` that the log can't be read now, and `slow` that the reader took nothing for too long, which ends it";
     get "/api/v1/audit" VIEWER reads::audit, FEED, "Who asked for which change, and what came of it";
     put "/api/v1/log" ADMIN writes::log_level, ["dry_run"], "Another level of the application log, for a while";

@@ -60,6 +60,7 @@ pub async fn list(
     if asked.of_the_cluster {
         return cluster::list(&api.gateway.cluster.bus, &asked).await;
     }
+    asked.is_about(&api.gateway)?;
     let since = asked.since.unwrap_or_default();
     let page = api.gateway.journal.events.find(since, asked.limit, &asked.filter);
     let events: Vec<&Event> = page.events.iter().map(AsRef::as_ref).collect();
@@ -99,6 +100,7 @@ pub async fn stream(
     if asked.of_the_cluster {
         return cluster::follow(&api.gateway.cluster.bus, asked, place).await;
     }
+    asked.is_about(&api.gateway)?;
     let events = Arc::clone(&api.gateway.journal.events);
     let tail = Tail {
         feed: events.subscribe(),
@@ -177,6 +179,7 @@ impl Asked {
                 }
                 "severity" => asked.filter.severity = Some(severity(&value)?),
                 "target" => asked.filter.target = Some(value),
+                "node" => asked.filter.node = Some(value),
                 "limit" => {
                     let limit = value.parse::<usize>().map_err(|_| {
                         Problem::bad_request(format!("limit must be a whole number, not {value:?}"))
@@ -203,6 +206,18 @@ impl Asked {
     }
 
     /// Begins after an event by its number, alone or with its run, or after a moment.
+    /// Refuses to pass this gateway's events off as another's.
+    fn is_about(&self, gateway: &Gateway) -> Result<(), Problem> {
+        let own = gateway.cluster.bus.node();
+        match &self.filter.node {
+            Some(node) if *node != own.as_str() => Err(Problem::bad_request(format!(
+                "these are the events of {own}, not of {node:?}"
+            ))
+            .hint("scope=cluster has those of all gateways")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn begin(&mut self, text: &str, run: i64) -> Result<(), Problem> {
         if let Ok(number) = text.parse() {
             self.since = Some(number);

@@ -43,6 +43,10 @@ enum Command {
     Reload(remote::ReloadArgs),
     /// Show what a running gateway does
     Status(remote::StatusArgs),
+    /// Show what happened to a running gateway, or to all of its cluster, and what happens
+    Events(remote::EventsArgs),
+    /// Show the services that registered themselves
+    Services(remote::ServicesArgs),
     /// Give an endpoint nothing new, and let what runs there finish
     Drain(remote::DrainArgs),
     /// Give an endpoint requests again
@@ -126,6 +130,8 @@ pub fn main() -> ExitCode {
         Command::Proxy(args) => proxy::proxy(&args, surroundings),
         Command::Reload(args) => remote::reload(&args, &surroundings),
         Command::Status(args) => remote::status(&args, &surroundings),
+        Command::Events(args) => remote::events(&args, &surroundings),
+        Command::Services(args) => remote::services(&args, &surroundings),
         Command::Drain(args) => remote::drain(&args, &surroundings),
         Command::Undrain(args) => remote::undrain(&args, &surroundings),
         Command::Balance(args) => remote::balance(&args, &surroundings),

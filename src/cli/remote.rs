@@ -3,15 +3,21 @@
 mod change;
 mod client;
 mod cluster;
+mod events;
 mod forget;
 mod published;
+mod services;
 mod show;
+mod status;
 mod tunnels;
+mod when;
 
 pub(super) use change::{BalanceArgs, DrainArgs, UndrainArgs, balance, drain, undrain};
+pub(super) use events::{EventsArgs, events};
 pub(super) use forget::{ForgetArgs, forget};
 pub(super) use published::{PublishArgs, RollbackArgs, UnpublishArgs, VersionsArgs};
 pub(super) use published::{publish, rollback, unpublish, versions};
+pub(super) use services::{ServicesArgs, services};
 pub(super) use tunnels::{TunnelsArgs, tunnels};
 
 use super::{ConfigFile, EXIT_USAGE, complain, say};
@@ -20,11 +26,15 @@ use crate::control::state_dir::CONTROL_SOCKET;
 use anyhow::{Context, bail};
 use clap::Args;
 use client::{Answer, Question, Target};
+use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Warnings of so long ago are shown with the status.
+const RECENTLY: SignedDuration = SignedDuration::from_hours(1);
 
 /// Which gateway, and how to reach it.
 #[derive(Debug, Args)]
@@ -147,9 +157,20 @@ pub(super) fn status(args: &StatusArgs, surroundings: &Surroundings) -> anyhow::
     say(&if args.json {
         format!("{stats:#}")
     } else {
-        show::status(&stats)
+        status::tell(&stats, &beside(&args.reach, surroundings))
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// What goes with the status where it can be had.
+fn beside(reach: &Reach, surroundings: &Surroundings) -> status::Beside {
+    let verdicts = ask(reach, surroundings, "GET", "/api/v1/clustering/verdicts").and_then(expect_ok);
+    let recently = (Timestamp::now() - RECENTLY).to_string();
+    let warnings = events::all(reach, surroundings, "severity=warning", Some(&recently));
+    status::Beside {
+        verdicts: verdicts.unwrap_or_default(),
+        warnings: warnings.unwrap_or_default().0,
+    }
 }
 
 fn expect_ok(answer: Answer) -> anyhow::Result<Value> {
@@ -158,6 +179,12 @@ fn expect_ok(answer: Answer) -> anyhow::Result<Value> {
     }
     let error = &answer.body["error"];
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    if answer.status == 401 {
+        bail!(
+            "the gateway answers 401: {} (--token TOKEN, or TIDEGATE_ADMIN_TOKEN; on its own machine -c FILE needs none)",
+            text("message")
+        );
+    }
     match text("hint") {
         hint if hint.is_empty() => bail!("the gateway answers {}: {}", answer.status, text("message")),
         hint => bail!(
@@ -191,7 +218,20 @@ fn bring(
     path: &str,
     body: &[u8],
 ) -> anyhow::Result<Answer> {
-    let target = match &reach.admin {
+    let target = target(reach, surroundings)?;
+    runtime()?.block_on(client::ask(&target, &Question { method, path, body }))
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the client could not be started")
+}
+
+/// Where to ask.
+fn target(reach: &Reach, surroundings: &Surroundings) -> anyhow::Result<Target> {
+    Ok(match &reach.admin {
         Some(url) => Target::Admin {
             address: address_of(url)?.to_owned(),
             token: reach.token.clone(),
@@ -200,12 +240,7 @@ fn bring(
             readable(reach)?;
             Target::Control(control_sockets(reach, surroundings))
         }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the client could not be started")?;
-    runtime.block_on(client::ask(&target, &Question { method, path, body }))
+    })
 }
 
 /// Who names a file that is not there is told so, and not of a gateway that some other file started.

@@ -216,6 +216,15 @@ impl Bus {
         connections.into_iter().flatten()
     }
 
+    /// Whether beats can be sent now, as far as is known: nothing is heard of others otherwise.
+    #[must_use]
+    pub fn can_beat(&self) -> bool {
+        match &self.body {
+            Body::Embedded(_) => true,
+            Body::Redis(body) => body.can_beat(),
+        }
+    }
+
     /// Messages that listeners of this process were too slow for.
     #[must_use]
     pub fn overflows(&self) -> u64 {

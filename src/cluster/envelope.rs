@@ -39,6 +39,8 @@ const MAGIC: &[u8; 2] = b"TG";
 const FIXED: usize = 6;
 const SIGNED: u8 = 1;
 const TAG: usize = 32;
+/// Bytes by which keys are told apart.
+const FINGERPRINT: usize = 6;
 /// Longest header that is read. Ours are a tenth of it.
 const MAX_HEADER: usize = 2048;
 /// Longest envelope.
@@ -56,6 +58,18 @@ impl Key {
         let own = hmac::sign(&root, b"tidegate cluster envelope v1");
         Self(hmac::Key::new(hmac::HMAC_SHA256, own.as_ref()))
     }
+}
+
+/// Tells keys apart, and nothing else of them: what a node says of its own, for others to compare.
+#[must_use]
+pub fn fingerprint(secret: &[u8], cluster: &str) -> String {
+    let root = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let tag = hmac::sign(
+        &root,
+        format!("tidegate cluster fingerprint v1\n{cluster}").as_bytes(),
+    );
+    let shown = tag.as_ref().iter().take(FINGERPRINT);
+    shown.map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for Key {
@@ -93,7 +107,7 @@ pub enum Unreadable {
     Garbage,
     #[error("version {0} is not understood")]
     Version(u8),
-    #[error("not signed by our key, or for another channel")]
+    #[error("not signed by our key, or for another channel: is cluster.key the same on all gateways?")]
     Forged,
 }
 

@@ -130,7 +130,8 @@ impl Membership {
         }
     }
 
-    /// The store did not answer: others may not have heard it either.
+    /// The store did not answer, or can't be asked: others may not have heard it either, and nobody is judged by beats
+    /// until it is heard again.
     pub const fn interrupt(&mut self) {
         self.interrupted = true;
     }
@@ -145,6 +146,11 @@ impl Membership {
     pub fn fresh(&self, now: Instant) -> bool {
         self.heard
             .is_some_and(|heard| now.saturating_duration_since(heard) <= self.heartbeat * 3 / 2)
+    }
+
+    /// Whether beats would be heard: only then does a missing one say something about its sender.
+    fn hears(&self, now: Instant) -> bool {
+        self.fresh(now) && !self.interrupted
     }
 
     /// From when on a member is suspected.
@@ -299,7 +305,7 @@ impl Membership {
         incarnation: u64,
         record: Record,
     ) -> Option<Change> {
-        let deaf = !self.fresh(now);
+        let deaf = !self.hears(now);
         if deaf
             && self
                 .lost
@@ -344,7 +350,7 @@ impl Membership {
     /// that answered once and don't any more, and only if it is not us who are cut off.
     fn silences(&self, now: Instant) -> Vec<(NodeId, Duration)> {
         let all = self.members.values();
-        if self.fresh(now) {
+        if self.hears(now) {
             return all
                 .map(|member| (member.node.clone(), member.beatless(now)))
                 .collect();
@@ -360,7 +366,7 @@ impl Membership {
     /// Looks at who has been silent for too long.
     pub fn lapse(&mut self, now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
-        let deaf = !self.fresh(now);
+        let deaf = !self.hears(now);
         let (suspect_after, gone_after) = (self.suspect_after(), self.gone_after);
         let mut gone = Vec::new();
         for (node, silent) in self.silences(now) {

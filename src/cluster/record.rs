@@ -13,6 +13,8 @@ const MAX_TEXT: usize = 128;
 pub struct Record {
     /// Of the gateway.
     pub version: String,
+    /// What it is called in the form of other systems; empty before it has such an id.
+    pub id: String,
     pub role: String,
     pub region: String,
     pub zone: String,
@@ -35,6 +37,8 @@ pub struct Record {
     pub load: f64,
     /// It takes no more work.
     pub draining: bool,
+    /// By which its `cluster.key` is told from another; empty where it has none.
+    pub key: String,
     /// Its opinions count: it is not itself too slow to be believed.
     pub voting: bool,
 }
@@ -43,6 +47,7 @@ impl Default for Record {
     fn default() -> Self {
         Self {
             version: String::new(),
+            id: String::new(),
             role: String::new(),
             region: String::new(),
             zone: String::new(),
@@ -58,6 +63,7 @@ impl Default for Record {
             connections: 0,
             load: 0.0,
             draining: false,
+            key: String::new(),
             voting: true,
         }
     }
@@ -87,11 +93,13 @@ impl Record {
         });
         let texts = [
             &mut record.version,
+            &mut record.id,
             &mut record.role,
             &mut record.region,
             &mut record.zone,
             &mut record.admin,
             &mut record.ping,
+            &mut record.key,
         ];
         for text in texts {
             *text = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();

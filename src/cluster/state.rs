@@ -113,6 +113,54 @@ reasons! {
     Ended "ended",
 }
 
+impl Reason {
+    /// What an operator can look at; `None` where nothing but waiting helps.
+    #[must_use]
+    pub const fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Resolve => "is the host in cluster.redis right, and does this machine's DNS know it?",
+            Self::Refused => "does the Redis run, and are host and port in cluster.redis right?",
+            Self::Unreachable => "is there a way from here to the host in cluster.redis?",
+            Self::Timeout => {
+                "does the Redis run, and is there a firewall before it? Where it speaks TLS cluster.redis begins with rediss://, and else with redis://"
+            }
+            Self::Closed => "does the Redis run? Where it speaks TLS cluster.redis begins with rediss://",
+            Self::Tls => {
+                "cluster.redis_tls names the authority (ca) and the name (server_name) of its certificate; where the Redis speaks no TLS cluster.redis begins with redis://"
+            }
+            Self::Auth => {
+                "are cluster.redis_user and cluster.redis_password, or those in cluster.redis, what the Redis knows?"
+            }
+            Self::Permission => {
+                "the user needs ~PREFIX:1:NAME:* &PREFIX:1:NAME:* +@all -@dangerous -@admin, with cluster.prefix and cluster.name"
+            }
+            Self::ReadOnly => {
+                "cluster.redis names a replica: name the master, or the sentinels (redis+sentinel://HOST,HOST/MASTER)"
+            }
+            Self::NoReplicas => "fewer replicas are there than min-replicas-to-write of the Redis wants",
+            Self::NoMaster => "do the sentinels know the name of the master in cluster.redis?",
+            Self::OutOfMemory => "raise maxmemory of the Redis, or give the cluster one of its own",
+            Self::Disk => "the Redis can't save what it holds: its log says why",
+            Self::ClusterDown => "the Redis Cluster serves no slot of our keys: CLUSTER INFO says why",
+            Self::NotRedis => "is cluster.redis right? It takes a Redis from version 6 on",
+            Self::WrongType => {
+                "somebody else uses keys of this name: see cluster.prefix, cluster.name, and the database in cluster.redis"
+            }
+            Self::Deaf | Self::Unsubscribed => {
+                "may the user subscribe, and is there something between that swallows what the Redis publishes?"
+            }
+            Self::Starting
+            | Self::Loading
+            | Self::Busy
+            | Self::Protocol
+            | Self::TooLarge
+            | Self::Moved
+            | Self::Slow
+            | Self::Ended => return None,
+        })
+    }
+}
+
 /// What the bus is like at a moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BusState {
@@ -121,6 +169,8 @@ pub struct BusState {
     pub reason: Option<Reason>,
     /// The reason in a sentence, with what was met; may be empty.
     pub detail: String,
+    /// What an operator can look at.
+    pub hint: Option<&'static str>,
     /// Since when the condition and the reason are these.
     #[serde(serialize_with = "as_text")]
     pub since: Timestamp,
@@ -144,6 +194,7 @@ impl BusState {
             condition,
             reason,
             detail,
+            hint: reason.and_then(Reason::advice),
             since: Timestamp::now(),
             server: None,
             rtt: None,

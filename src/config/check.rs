@@ -245,13 +245,21 @@ impl Checker<'_> {
             let message = format!("`{name}` has no effect on probes of kind {}", health.kind.name());
             self.warning(join(at, name), message, None);
         }
-        if health.share && self.config.cluster.redis.is_none() {
+        let cluster = &self.config.cluster;
+        if health.share && cluster.enabled && cluster.redis.is_none() {
             let message = "there is no `cluster.redis`, and nobody to share probes with".to_owned();
             self.warning(join(at, "share"), message, None);
         }
         if given("fast_interval") && health.fast_interval > health.interval {
             let message = "fast_interval is longer than interval, which is kept to then".to_owned();
             self.warning(join(at, "fast_interval"), message, None);
+        }
+        let soonest = health.fast_interval.min(health.interval) * health.rise;
+        if given("max_hold") && !health.max_hold.is_zero() && health.max_hold <= soonest {
+            let message =
+                "max_hold is over before `rise` probes can have passed, and holds nobody up".to_owned();
+            let hint = Some("write \"0s\" to hold none".to_owned());
+            self.warning(join(at, "max_hold"), message, hint);
         }
         if health.kind == HealthKind::Grpc
             && let Some(upstream) = self.config.upstreams.get(upstream)

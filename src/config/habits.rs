@@ -60,6 +60,66 @@ const KEYS: &[(&[&str], &str)] = &[
     (&["add_header"], "there is `routes[].response_headers.set`"),
 ];
 
+/// The same for keys of `[cluster]`, where some of those above mean something else.
+const CLUSTER: &[(&[&str], &str)] = &[
+    (
+        &[
+            "redis_url",
+            "redis_uri",
+            "redis_host",
+            "url",
+            "uri",
+            "address",
+            "host",
+            "hosts",
+            "server",
+            "broker",
+        ],
+        "there is `cluster.redis`: redis = \"redis://HOST:6379\"",
+    ),
+    (
+        &["enable", "mode", "clustering", "cluster_mode"],
+        "there is `cluster.enabled`; whoever names a `cluster.redis` is one of several, whoever does not is alone",
+    ),
+    (
+        &["node_id", "id", "server_id", "node_name"],
+        "there is `cluster.node`: node = \"gw-1\"",
+    ),
+    (
+        &["secret", "cluster_key", "shared_key", "psk", "token", "keys"],
+        "there is `cluster.key`: key = \"env:TIDEGATE_CLUSTER_KEY\"",
+    ),
+    (&["user", "username"], "there is `cluster.redis_user`"),
+    (
+        &["password", "redis_pass"],
+        "there is `cluster.redis_password`: redis_password = \"env:NAME\"",
+    ),
+    (
+        &["tls"],
+        "there is `cluster.redis_tls`, and the scheme `rediss://`",
+    ),
+    (
+        &["role", "region", "zone"],
+        "there is `cluster.labels`: labels = { role = \"main\", zone = \"a\" }",
+    ),
+    (
+        &["peers", "members", "nodes", "seeds", "bootstrap_nodes", "join"],
+        "gateways find each other through `cluster.redis`",
+    ),
+    (
+        &["heartbeat_interval", "interval"],
+        "there is `cluster.heartbeat`: heartbeat = \"1s\"",
+    ),
+    (
+        &["failure_detection_timeout", "detection_timeout", "timeout", "ttl"],
+        "there is `cluster.gone_after`: gone_after = \"3s\"",
+    ),
+    (
+        &["key_prefix", "redis_prefix", "redis_key_prefix", "namespace"],
+        "there is `cluster.prefix`",
+    ),
+];
+
 /// Words of others for values that are one of a few.
 const WORDS: &[(&str, &str)] = &[
     ("least_conn", "least_connections"),
@@ -92,9 +152,18 @@ const WORDS: &[(&str, &str)] = &[
 /// What a key of another gateway is here.
 #[must_use]
 pub fn key(name: &str) -> Option<&'static str> {
-    KEYS.iter()
-        .find(|(names, _)| names.contains(&name))
-        .map(|(_, hint)| *hint)
+    find(KEYS, name)
+}
+
+/// The same where the table that it stands in says more than likeness to a key would.
+#[must_use]
+pub fn key_in(table: &str, name: &str) -> Option<&'static str> {
+    (table == "cluster").then(|| find(CLUSTER, name)).flatten()
+}
+
+fn find(table: &[(&[&str], &'static str)], name: &str) -> Option<&'static str> {
+    let found = table.iter().find(|(names, _)| names.contains(&name));
+    found.map(|(_, hint)| *hint)
 }
 
 /// Which of the accepted words another gateway's word stands for.
@@ -133,11 +202,16 @@ mod tests {
 
     #[test]
     fn no_key_of_others_is_shadowed_by_one_of_ours_with_the_same_meaning() {
-        let mut twice: Vec<&str> = KEYS.iter().flat_map(|(names, _)| names.iter().copied()).collect();
-        let all = twice.len();
-        twice.sort_unstable();
-        twice.dedup();
-        assert_eq!(twice.len(), all);
+        for table in [KEYS, CLUSTER] {
+            let mut twice: Vec<&str> = table
+                .iter()
+                .flat_map(|(names, _)| names.iter().copied())
+                .collect();
+            let all = twice.len();
+            twice.sort_unstable();
+            twice.dedup();
+            assert_eq!(twice.len(), all);
+        }
     }
 
     #[test]
@@ -146,6 +220,7 @@ mod tests {
         walk(ROOT, &mut |pattern, _| known.push(pattern.to_owned()));
         let named = KEYS
             .iter()
+            .chain(CLUSTER)
             .flat_map(|(_, hint)| hint.split('`').skip(1).step_by(2));
         for name in named.filter(|name| name.contains('.')) {
             assert!(known.iter().any(|pattern| pattern == name), "{name}: {known:?}");

@@ -66,7 +66,7 @@ fn apply_legacy(entries: &mut Entries, pattern: &str, legacy: &Legacy, text: &st
     let variable = legacy.variable;
     let text = (legacy.translate)(text)
         .map_err(|accepted| Complaint::new(format!("found {}; {accepted}", quote(text))))?;
-    if !legacy.wins {
+    if !legacy.wins || text.is_empty() {
         return Ok(());
     }
     let rest = pattern.to_ascii_uppercase().replace('.', SEPARATOR);

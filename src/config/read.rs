@@ -211,6 +211,7 @@ fn health(t: &Table) -> Option<Health> {
         rise: t.get("rise")?,
         fall: t.get("fall")?,
         jitter: t.get("jitter")?,
+        max_hold: t.get("max_hold")?,
         initial: chosen(t, "initial")?,
         share: t.get("share")?,
     })
@@ -340,9 +341,11 @@ fn cluster(t: &Table) -> Option<Cluster> {
         gone_after.max(heartbeat * 3)
     };
     let label = |name: &str| labels.get(name).unwrap_or_default();
+    let enabled = t.get("enabled")?;
     Some(Cluster {
         name: t.get("name")?,
-        redis: t.get("redis"),
+        enabled,
+        redis: t.get("redis").filter(|_| enabled),
         redis_user: t.get("redis_user"),
         redis_password: t.get("redis_password"),
         sentinel_user: t.get("sentinel_user"),

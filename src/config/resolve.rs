@@ -382,7 +382,9 @@ impl Resolver<'_> {
         let names: Vec<&str> = keys.iter().map(|key| key.name).collect();
         let message = format!("unknown key `{name}`; accepted: {}", names.join(", "));
         let mut told = Diagnostic::error(path::join(at, name), message);
-        told.hint = suggest::did_you_mean(name, names)
+        told.hint = habits::key_in(at, name)
+            .map(str::to_owned)
+            .or_else(|| suggest::did_you_mean(name, names))
             .or_else(|| habits::key(name).map(str::to_owned))
             .or_else(|| elsewhere(name));
         self.problems.add_from(told, &entry.key);

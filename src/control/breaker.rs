@@ -108,11 +108,11 @@ fn serve_line(plan: &UpstreamPlan, now: Millis) {
     if waiting == 0 {
         return;
     }
-    let nobody_well = plan.has_nobody_well(now);
+    let fallback = plan.fallback(now);
     let usable = plan
         .endpoints
         .iter()
-        .filter(|endpoint| endpoint.is_open() && (nobody_well || endpoint.state.standing.is_good(now)));
+        .filter(|endpoint| endpoint.is_open() && fallback.admits(&endpoint.state.standing, now));
     let mut room = 0;
     let mut any = false;
     for endpoint in usable {

@@ -8,7 +8,7 @@ pub mod ping;
 
 use crate::cluster::bus::Bus;
 use crate::cluster::configs::ConfigMark;
-use crate::cluster::envelope::{Key, UNDERSTOOD, Versions};
+use crate::cluster::envelope::{self, Key, UNDERSTOOD, Versions};
 use crate::cluster::membership::{Member, Peer};
 use crate::cluster::names::{Names, NodeId};
 use crate::cluster::ping::PingKey;
@@ -17,6 +17,7 @@ use crate::cluster::redis::{Access, Login, Options, Secure};
 use crate::cluster::store::LeaseView;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{self, DuplicateNode, Labels, ListenAddress};
+use crate::control::sharing::identity::Identity;
 use crate::tls::client::ClientTls;
 use arc_swap::ArcSwap;
 use ping::Pings;
@@ -64,6 +65,9 @@ pub struct Cluster {
     advertised: Option<SocketAddr>,
     pace: Pace,
     labels: Labels,
+    /// By which its key is told from another.
+    key: String,
+    identity: ArcSwap<Identity>,
     view: ArcSwap<View>,
     /// Joins and ends of members, counted.
     flaps: AtomicU64,
@@ -99,6 +103,10 @@ impl Cluster {
                 duplicate: config.duplicate,
             },
             labels: config.labels.clone(),
+            key: config.key.as_ref().map_or_else(String::new, |key| {
+                envelope::fingerprint(key.0.as_bytes(), &config.name)
+            }),
+            identity: ArcSwap::default(),
             view: ArcSwap::default(),
             flaps: AtomicU64::new(0),
             leaving: watch::Sender::new(false),
@@ -110,6 +118,23 @@ impl Cluster {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    /// What cluster and gateway are called in the form of other systems; empty before that is known.
+    #[must_use]
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.load_full()
+    }
+
+    /// Calls them so.
+    pub fn call(&self, identity: Identity) {
+        self.identity.store(Arc::new(identity));
+    }
+
+    /// Whether another gateway has the same `cluster.key`, or has none as this one.
+    #[must_use]
+    pub fn has_our_key(&self, other: &Record) -> bool {
+        other.key == self.key
     }
 
     /// Follows which configuration the store has: changed with each beat that it answers.

@@ -10,6 +10,7 @@
 //! | [`services`] | what registered itself |
 //! | [`config`] | the configuration itself, for gateways that follow it |
 //! | [`keys`] | the secrets of sticky cookies and TLS tickets, sealed |
+//! | [`identity`] | ids of the cluster and of its gateways in the form that other systems have |
 //! | [`replica`] | one gateway's copy of a shared table, pure |
 //! | [`verdict`] | what a majority may decide, pure |
 //! | [`turns`] | who probes, and who may rest, pure |
@@ -18,6 +19,7 @@
 pub mod config;
 pub mod events;
 pub mod health;
+pub mod identity;
 pub mod keys;
 pub mod overrides;
 pub mod probing;
@@ -45,6 +47,7 @@ pub fn start(gateway: &Arc<Gateway>, commands: &Commands) {
     task::spawn(config::run(Arc::clone(gateway), commands.clone()));
     // One alone has a log too, so that whoever asks for the cluster's need not know.
     task::spawn(events::run(Arc::clone(gateway)));
+    task::spawn(identity::run(Arc::clone(gateway)));
     if gateway.cluster.bus.is_embedded() {
         return;
     }

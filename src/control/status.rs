@@ -296,7 +296,7 @@ pub fn condition(endpoint: &EndpointPlan) -> EndpointCondition {
         (AdminState::Maintenance, _) => EndpointCondition::Maintenance,
         _ if endpoint.weight == 0 => EndpointCondition::Disabled,
         _ if endpoint.state.targets().list.is_empty() => EndpointCondition::Unresolved,
-        (_, Health::Unhealthy) => EndpointCondition::Unhealthy,
+        (_, Health::Unhealthy | Health::Held) => EndpointCondition::Unhealthy,
         (_, Health::Pending) => EndpointCondition::Pending,
         _ if !standing.is_good(Millis::now()) => EndpointCondition::Ejected,
         _ => EndpointCondition::Active,

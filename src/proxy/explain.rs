@@ -28,7 +28,7 @@ use crate::upstream::local::LocalUpstream;
 use crate::upstream::shared::balancer::score::{ScoreShown, scores};
 use crate::upstream::shared::standing::Health;
 use crate::upstream::shared::sticky::{Missing, keeps};
-use crate::upstream::shared::{AdminState, Ask, EndpointPlan, StickyPlan, UpstreamPlan};
+use crate::upstream::shared::{AdminState, Ask, EndpointPlan, Fallback, StickyPlan, UpstreamPlan};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -378,11 +378,15 @@ fn choice(
     } else {
         Vec::new()
     };
-    let fail_open = plan.fails_open(now);
+    let fallback = match plan.fallback(now) {
+        // The first verdict is waited for.
+        Fallback::All if awaits_verdict => Fallback::None,
+        fallback => fallback,
+    };
     let others_can = plan
         .endpoints
         .iter()
-        .any(|endpoint| !endpoint.backup && why_not(endpoint, fail_open, now).is_none());
+        .any(|endpoint| !endpoint.backup && why_not(endpoint, fallback, now).is_none());
     let endpoints = plan
         .endpoints
         .iter()
@@ -395,7 +399,7 @@ fn choice(
             in_flight: endpoint.state.in_flight(),
             tunnels: endpoint.state.tunnels(),
             score: scores.get(index).copied().map(Into::into),
-            passed_over: why_not(endpoint, fail_open, now)
+            passed_over: why_not(endpoint, fallback, now)
                 .or_else(|| (endpoint.backup && others_can).then_some("a backup, and others can")),
         });
     UpstreamChoice {
@@ -407,7 +411,7 @@ fn choice(
             hash: key.map(|hash| format!("{hash:016x}")),
         }),
         session,
-        fail_open,
+        fail_open: fallback == Fallback::All,
         awaits_verdict,
         endpoints: endpoints.collect(),
         pick: pick.map(|index| plan.endpoints[index].state.key.address.to_string()),
@@ -418,7 +422,7 @@ fn session(plan: &UpstreamPlan, sticky: &StickyPlan, mut stay: Stay, now: Millis
     let home = stay.home().map(|index| &plan.endpoints[index]);
     if let Some(home) = home {
         let room = |()| home.has_room().then_some(()).ok_or(Missing::Full);
-        if let Err(why) = keeps(home, || plan.has_nobody_well(now), now).and_then(room) {
+        if let Err(why) = keeps(home, || plan.fallback(now), now).and_then(room) {
             stay.lose(why);
         }
     }
@@ -432,17 +436,16 @@ fn session(plan: &UpstreamPlan, sticky: &StickyPlan, mut stay: Stay, now: Millis
     }
 }
 
-fn why_not(endpoint: &EndpointPlan, fail_open: bool, now: Millis) -> Option<&'static str> {
+fn why_not(endpoint: &EndpointPlan, fallback: Fallback, now: Millis) -> Option<&'static str> {
     let standing = &endpoint.state.standing;
     match (endpoint.admin, standing.health()) {
         (AdminState::Draining, _) => Some("draining"),
         (AdminState::Maintenance, _) => Some("in maintenance"),
         _ if endpoint.weight == 0 => Some("its weight is 0"),
-        _ if (fail_open || standing.is_good(now)) && !endpoint.has_room() => {
-            Some("it has its max_connections")
-        }
-        _ if fail_open || standing.is_good(now) => None,
+        _ if fallback.admits(standing, now) && !endpoint.has_room() => Some("it has its max_connections"),
+        _ if fallback.admits(standing, now) => None,
         (_, Health::Unhealthy) => Some("its checks fail"),
+        (_, Health::Held) => Some("held: its checks passed and failed by turns"),
         (_, Health::Pending) => Some("its checks have come to no verdict"),
         _ => Some("ejected: requests failed at it"),
     }

@@ -47,6 +47,8 @@ pub struct Filter {
     pub severity: Option<Severity>,
     /// What it happened to, or what that belongs to: `app` has `app/10.0.0.1:80`.
     pub target: Option<String>,
+    /// On this gateway, where those of several are told.
+    pub node: Option<String>,
     /// Later than this.
     pub since: Option<Timestamp>,
 }
@@ -75,6 +77,7 @@ impl Filter {
             .severity
             .is_none_or(|least| severity.is_some_and(|severity| severity >= least))
             && target.is_none_or(|target| is_or_below(text("target"), target, '/'))
+            && self.node.as_ref().is_none_or(|node| text("node") == node)
             && self
                 .since
                 .is_none_or(|since| text("ts").parse::<Timestamp>().is_ok_and(|at| at > since))

@@ -206,7 +206,11 @@ fn the_command_drains_waits_and_undrains() {
     let _ = ask(&["undrain", &name]).expect(0);
     assert_eq!(shown(&gateway, &a)["state"], "active");
     let ran = ask(&["balance", "app", "least_connections"]).expect(0);
-    assert!(ran.stdout.contains("app is changed"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("app balances by least_connections now"),
+        "{}",
+        ran.stdout
+    );
     let status = ask(&["status"]).expect(0).stdout;
     assert!(
         status.contains("least_connections (file: round_robin)"),

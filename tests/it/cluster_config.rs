@@ -122,3 +122,78 @@ fn variables_that_systems_carry_already_make_it_a_member() {
     let record = redis.ask(&["HGET", "mine:1:default:{c}mi", "from-env"]);
     assert_eq!(record.split(' ').nth(4), Some("400"), "{record}");
 }
+
+#[test]
+fn variables_that_switch_clustering_off_leave_one_gateway_alone() {
+    let app = Backend::text("app");
+    // Nobody is there, and nobody is looked for.
+    let redis = "redis://127.0.0.1:1";
+    let mode = |variables: &[(&str, &str)]| {
+        let mut builder = node("gw-a", redis, &app).env("CLUSTER_WORKERS", "3");
+        for (name, value) in variables {
+            builder = builder.env(name, value);
+        }
+        let gateway = builder.start();
+        let stats = gateway.stats();
+        let workers = stats["workers"].as_array().map_or(0, Vec::len);
+        (stats["cluster"]["mode"] == true, workers)
+    };
+    assert_eq!(mode(&[]), (true, 3));
+    assert_eq!(mode(&[("ENABLE_CLUSTERING", "true")]), (true, 3));
+    assert_eq!(mode(&[("ENABLE_CLUSTERING", "false")]), (false, 3));
+    assert_eq!(mode(&[("CLUSTER_MODE", "true")]), (true, 3));
+    assert_eq!(mode(&[("CLUSTER_MODE", "false")]), (false, 1));
+    assert_eq!(
+        mode(&[("CLUSTER_MODE", "true"), ("ENABLE_CLUSTERING", "0")]),
+        (false, 3)
+    );
+    for name in ["ENABLE_CLUSTERING", "CLUSTER_MODE"] {
+        let ran = node("gw-a", redis, &app)
+            .env(name, "perhaps")
+            .try_start()
+            .expect_err("no answer");
+        assert!(
+            ran.stderr.contains(name) && ran.stderr.contains("true or false"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn mistakes_in_the_cluster_are_told_with_what_to_write() {
+    let app = Backend::text("app");
+    for (keys, says) in [
+        ("redis_url = \"redis://h\"", "there is `cluster.redis`"),
+        ("node_id = \"a\"", "there is `cluster.node`"),
+        ("peers = []", "find each other through `cluster.redis`"),
+        ("redis = \"h:6379\"", "write \"redis://h:6379\""),
+        ("redis = \"tls://h\"", "write rediss://HOST"),
+        (
+            "redis = \"sentinel://h/m\"",
+            "write redis+sentinel://HOST,HOST/MASTER",
+        ),
+        ("redis = \"redis://:pa#ss@h\"", "%23"),
+        ("redis = \"redis://h\"\nheartbeat = 30000", "\"30000ms\""),
+        (
+            "redis = \"redis://h\"\nheartbeat = \"2s\"\ngone_after = \"3s\"",
+            "three heartbeats",
+        ),
+        (
+            "redis = \"redis://h\"\nping = true",
+            "key = \"env:TIDEGATE_CLUSTER_KEY\"",
+        ),
+    ] {
+        let config = CONFIG.split("[cluster]").next().expect("a configuration");
+        let ran = crate::gateway(&format!("{config}[cluster]\n{keys}\n"))
+            .with("app", app.address())
+            .try_start()
+            .expect_err(keys);
+        let told = &ran.stderr;
+        assert!(ran.code == Some(2) && told.contains(says), "{keys}:\n{told}");
+        assert!(
+            told.contains("--> ") && !told.contains("pa#ss"),
+            "{keys}:\n{told}"
+        );
+    }
+}

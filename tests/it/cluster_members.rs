@@ -3,7 +3,7 @@
 use crate::cluster_kit::{await_bus, await_members, bus, cluster, events_about, node, serves, with};
 use std::time::Duration;
 use testkit::gateway::Sig;
-use testkit::{Backend, Redis, eventually, holds_for, redis};
+use testkit::{Backend, Gateway, Redis, eventually, eventually_some, holds_for, redis};
 
 #[test]
 fn gateways_that_share_a_redis_see_each_other_join_and_leave_once() {
@@ -207,4 +207,64 @@ fn without_a_redis_it_is_a_cluster_of_one_with_the_same_answers() {
         (&"embedded".into(), &1.into()),
         "{ready}"
     );
+}
+
+/// The parts of an id in the form of other systems.
+fn parts(id: &str, kind: &str) -> Option<Vec<String>> {
+    let parts: Vec<String> = id.split('-').map(str::to_owned).collect();
+    (parts.len() == 4 && parts[0] == kind).then_some(parts)
+}
+
+#[test]
+fn the_cluster_and_its_gateways_have_ids_in_the_form_of_other_systems_which_stay() {
+    if !redis::installed() {
+        return;
+    }
+    let (redis, app) = (Redis::start(), Backend::text("app"));
+    let (a, b) = (
+        node("gw-a", &redis.url(), &app).start(),
+        node("gw-b", &redis.url(), &app).start(),
+    );
+    let ids = |gateway: &Gateway| {
+        eventually_some("it has ids", || {
+            let status = gateway.admin_get("/cluster/status").json();
+            let cluster = parts(status["clusterId"].as_str()?, "cluster")?;
+            let node = parts(status["nodeId"].as_str()?, "node")?;
+            (node[1] == cluster[3]).then_some((cluster, node))
+        })
+    };
+    for gateway in [&a, &b] {
+        await_members(gateway, &["gw-a", "gw-b"]);
+    }
+    let ((cluster, of_a), (same, of_b)) = (ids(&a), ids(&b));
+    assert_eq!(cluster, same);
+    assert!(
+        cluster[2].parse::<u64>().is_ok_and(|at| at > 1_700_000_000),
+        "{cluster:?}"
+    );
+    assert_ne!(of_a[2], of_b[2], "each has a number of its own");
+    eventually("each knows the other's", || {
+        let nodes = a.admin_get("/api/v1/clustering/nodes").json();
+        let nodes = nodes["nodes"].as_array().expect("nodes").clone();
+        let other = nodes.iter().find(|node| node["node_id"] == "gw-b");
+        other.is_some_and(|other| other["id"] == of_b.join("-").as_str())
+    });
+    // They are kept, and brought back to a Redis that lost them.
+    let kept = |gateway: &Gateway| {
+        let path = gateway.dir().join("state/cluster_identity");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    for gateway in [&a, &b] {
+        eventually("it is kept", || kept(gateway).contains(&cluster.join("-")));
+    }
+    let state = tempfile::tempdir().expect("directory");
+    std::fs::write(state.path().join("cluster_identity"), kept(&a)).expect("written");
+    assert_eq!((a.stop(), b.stop()), (Some(0), Some(0)));
+    let _gone = redis.ask(&["FLUSHALL"]);
+    let again = node("gw-a", &redis.url(), &app)
+        .env("TIDEGATE_RUNTIME__STATE_DIR", &state.path().display().to_string())
+        .start();
+    assert_eq!(ids(&again), (cluster.clone(), of_a));
+    let late = node("gw-c", &redis.url(), &app).start();
+    assert_eq!(ids(&late).0, cluster);
 }

@@ -409,7 +409,7 @@ fn a_gateway_on_its_own_has_versions_too() {
     std::fs::write(&bad, saying("x").replace("respond", "respnod")).expect("file");
     let ran = cli(&a.gateway, &["publish", &bad]).expect(2);
     assert!(
-        ran.stderr.contains("cluster version 3:4:1: routes[0].respnod"),
+        ran.stderr.contains(&format!("{bad}:4:1: routes[0].respnod")),
         "{ran:?}"
     );
     let _done = cli(&a.gateway, &["rollback", "1"]).expect(0);

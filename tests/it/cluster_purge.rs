@@ -27,6 +27,9 @@ fn a_dead_cluster_is_taken_away_and_a_living_one_and_all_else_stays() {
     for gateway in [&a, &other] {
         await_bus(gateway, "live");
         eventually("events are there", || keys(&redis, "*ev") == 2);
+        eventually("it has its ids", || {
+            gateway.admin_get("/cluster/status").json()["nodeId"] != ""
+        });
     }
     for n in 0..700 {
         let bucket = format!("app:1:old:{{c}}rl:{n:032x}");

@@ -52,6 +52,10 @@ fn a_redis_that_dies_and_comes_back_empty_costs_no_request_and_no_member() {
         cluster(&a)["nodes"] == 2
     });
     assert_eq!(cluster(&a)["fresh"], false);
+    for gateway in [&a, &b] {
+        let late = gateway.events("cluster.suspected");
+        assert!(late.is_empty(), "nobody could have been heard: {late:?}");
+    }
     let ready = a.admin_get("/readyz");
     assert_eq!(ready.status, 200, "{ready}");
     assert_eq!(ready.json()["cluster"]["bus"], "down");

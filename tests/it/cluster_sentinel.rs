@@ -14,7 +14,7 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let master = Redis::start();
         let replica = master.replica();
         Self::by(master, replica, &Place::default())

@@ -186,6 +186,82 @@ fn row_18_a_server_that_comes_and_goes_is_left_alone_for_longer_each_time() {
     assert!(last.len() <= 15, "{}", last.len());
 }
 
+/// Settings: checks ten times a second, two failures in a row, a hold of four seconds at most. The server is there and
+/// away in turns of 0.4 s: often enough for twenty turns of each gateway's verdict in every ten seconds.
+#[test]
+fn row_18_verdicts_of_checks_on_a_server_that_comes_and_goes_turn_seldom_on_all_gateways() {
+    const TURN: Duration = Duration::from_millis(400);
+    const WATCHED: Duration = Duration::from_secs(11);
+    const MOST: f64 = 4.0;
+    if !redis::installed() {
+        return;
+    }
+    let redis = Redis::start();
+    let (steady, flapping) = (Backend::text("steady"), Backend::text("flapping"));
+    let rules = "outlier = { consecutive_failures = 0, error_rate = 0 }\n\
+        health = { interval = \"100ms\", fast_interval = \"50ms\", timeout = \"1s\", fall = 2, rise = 1, max_hold = \"4s\" }";
+    let addresses = [steady.address(), flapping.address()];
+    let nodes = Cluster::new(&redis, &addresses, rules).three();
+    for address in &addresses {
+        all_see(&nodes, address, "active");
+    }
+    let loads: Vec<Load> = nodes.iter().map(|node| Load::get(node.web(), 1, "/")).collect();
+    let begin = Instant::now();
+    while begin.elapsed() < WATCHED {
+        flapping.down();
+        testkit::pace(TURN);
+        flapping.up();
+        testkit::pace(TURN);
+    }
+    for load in loads {
+        let report = load.stop();
+        assert!(report.failed.is_empty() && report.ok > 0, "{report:?}");
+    }
+    for node in &nodes {
+        let events = node.events("endpoint.unhealthy");
+        let held: Vec<f64> = events
+            .iter()
+            .map(|event| event["data"]["hold_seconds"].as_f64().unwrap_or(0.0))
+            .collect();
+        assert!(held.len() >= 4, "{held:?}");
+        assert_eq!(held[..4], [0.0, 1.0, 2.0, MOST]);
+        assert!(held[4..].iter().all(|hold| *hold == MOST), "{held:?}");
+        // What begins with the last of these is still going on.
+        let bound = 3 + (begin.elapsed().as_secs_f64() / MOST).ceil() as usize;
+        assert!(held.len() <= bound, "{held:?}");
+        let back = node.events("endpoint.healthy").len();
+        assert!(back <= held.len(), "{back}");
+        let reason = events[1]["reason"].as_str().unwrap_or_default();
+        assert!(
+            reason.ends_with("; it is flapping, and held for 1.0 s at least"),
+            "{reason}"
+        );
+        let down: Vec<f64> = node
+            .events("endpoint.healthy")
+            .iter()
+            .map(|event| event["data"]["down_ms"].as_f64().expect("down_ms") / 1000.0)
+            .collect();
+        let kept = held.iter().zip(&down).all(|(hold, down)| down >= hold);
+        assert!(kept, "{held:?} {down:?}");
+        let labels = [&*format!("endpoint=\"{}\"", addresses[1])];
+        let flaps = node.metric("tidegate_endpoint_flaps_total", &labels);
+        assert!(flaps >= (held.len() - 1) as f64, "{flaps}");
+    }
+    eventually("the log of all tells of it", || {
+        let log = nodes[0].admin_get("/api/v1/events?scope=cluster&type=endpoint.unhealthy&limit=100");
+        let log = log.json();
+        let held = log["events"].as_array().into_iter().flatten();
+        let held: Vec<_> = held
+            .filter(|event| event["data"]["hold_seconds"] == MOST)
+            .collect();
+        crate::matrix_kit::NAMES
+            .iter()
+            .all(|name| held.iter().any(|event| event["node"] == *name))
+    });
+    // Who stays is back as soon as the hold is over.
+    all_see(&nodes, &addresses[1], "active");
+}
+
 /// Settings: checks ten times a second of a path that answers `500`.
 #[test]
 fn row_19_servers_that_only_fail_their_checks_go_on_serving_on_all_gateways() {

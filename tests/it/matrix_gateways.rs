@@ -109,18 +109,18 @@ fn row_15_what_a_gateway_wrote_before_it_stood_still_is_refused_when_another_has
     let one = cluster_of(&relays[0]).node("gw-1").start();
     eventually("its write is under way", || relays[0].held() == 1);
     one.signal(Sig::STOP);
-    assert_eq!(lease(&redis, "keys"), Some(("gw-1".to_owned(), 1)));
+    assert_eq!(lease(&redis, "tickets"), Some(("gw-1".to_owned(), 1)));
     assert_eq!(stored(&redis, "keys", "tickets"), None);
     // Its time passes: here at once.
     let leases = "tidegate:1:default:{c}l";
-    let held = redis.ask(&["HGET", leases, "keys"]);
+    let held = redis.ask(&["HGET", leases, "tickets"]);
     let (holder, _) = held.rsplit_once(' ').expect("a lease");
-    let _ = redis.ask(&["HSET", leases, "keys", &format!("{holder} 1")]);
+    let _ = redis.ask(&["HSET", leases, "tickets", &format!("{holder} 1")]);
 
     relays[1].set(Fault::HoldBack(WRITE));
     let two = cluster_of(&relays[1]).node("gw-2").start();
     eventually("the other has the lease, and writes", || relays[1].held() >= 1);
-    assert_eq!(lease(&redis, "keys"), Some(("gw-2".to_owned(), 2)));
+    assert_eq!(lease(&redis, "tickets"), Some(("gw-2".to_owned(), 2)));
     relays[0].set(Fault::None);
     eventually("the old write is refused", || {
         relays[0].answers().contains("fenced")

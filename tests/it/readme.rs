@@ -76,7 +76,8 @@ fn each_recipe_passes_check_once_it_is_whole() {
         command
             .args(["check", "-c"])
             .arg(&path)
-            .env("TIDEGATE_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef");
+            .env("TIDEGATE_ADMIN_TOKEN", "0123456789abcdef0123456789abcdef")
+            .env("TIDEGATE_CLUSTER_KEY", "fedcba9876543210fedcba9876543210");
         let ran = testkit::cli::finish(command);
         assert_eq!(ran.code, Some(0), "{}{}\nof:\n{text}", ran.stdout, ran.stderr);
         assert!(

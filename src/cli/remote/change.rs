@@ -1,7 +1,7 @@
 //! Commands that change a running gateway: which endpoints take requests, and how they are chosen.
 
 use super::client::Answer;
-use super::{Reach, ask_with, expect_ok, show};
+use super::{Reach, ask_with, expect_ok, show, when};
 use crate::app::Surroundings;
 use crate::cli::say;
 use crate::config::suggest;
@@ -131,7 +131,7 @@ pub(in crate::cli) fn drain(args: &DrainArgs, surroundings: &Surroundings) -> an
     }
     for endpoint in &endpoints {
         let answer = expect_ok(gateway.ask("PUT", &endpoint.path(args.dry_run), Some(&wish))?)?;
-        say(&changed(&endpoint.name(), &answer));
+        say(&changed(&endpoint.name(), "is changed", &answer));
     }
     if args.wait {
         gateway.await_drained(&endpoints)?;
@@ -156,7 +156,11 @@ pub(in crate::cli) fn undrain(args: &UndrainArgs, surroundings: &Surroundings) -
         } else {
             gateway.ask("PUT", &path, Some(&wish))?
         };
-        say(&changed(&endpoint.name(), &expect_ok(answer)?));
+        say(&changed(
+            &endpoint.name(),
+            "is back to what the file says",
+            &expect_ok(answer)?,
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,7 +179,11 @@ pub(in crate::cli) fn balance(args: &BalanceArgs, surroundings: &Surroundings) -
         }
         None => gateway.ask("DELETE", &path, None)?,
     };
-    say(&changed(&args.upstream, &expect_ok(answer)?));
+    let what = match &args.algorithm {
+        Some(algorithm) => format!("balances by {algorithm} now"),
+        None => "balances as the file says again".to_owned(),
+    };
+    say(&changed(&args.upstream, &what, &expect_ok(answer)?));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -268,11 +276,11 @@ fn select(endpoints: Vec<Named>, name: &str) -> anyhow::Result<Vec<Named>> {
     }
 }
 
-/// What a change came to.
-fn changed(name: &str, answer: &Value) -> String {
+/// What a change came to; `what` where the answer does not tell.
+fn changed(name: &str, what: &str, answer: &Value) -> String {
     let mut text = match (show::word(&answer["outcome"]), answer["dry_run"] == true) {
         ("applied", true) => format!("{name} would be changed (dry run)\n"),
-        ("applied", false) if answer["endpoint"].is_null() => format!("{name} is changed\n"),
+        ("applied", false) if answer["endpoint"].is_null() => format!("{name} {what}\n"),
         ("applied", false) => {
             let endpoint = &answer["endpoint"];
             match &endpoint["drain"] {
@@ -298,7 +306,7 @@ fn left(name: &str, drain: &Value) -> String {
         };
     }
     let until = match drain["deadline"].as_str() {
-        Some(deadline) => format!(", until {deadline}"),
+        Some(deadline) => format!(", until {}", when::moment(deadline)),
         None => String::new(),
     };
     format!("{name} drains: {}{until}\n", counts(left))
@@ -356,7 +364,7 @@ mod tests {
             json!({ "left": { "in_flight": 1, "open_websockets": 2 }, "finished": null, "deadline": null });
         let answer = json!({ "outcome": "applied", "dry_run": false, "endpoint": { "state": "draining", "drain": drain } });
         assert_eq!(
-            changed("app/a:1", &answer),
+            changed("app/a:1", "is changed", &answer),
             "app/a:1 drains: 1 in flight, 2 open WebSockets\n"
         );
         let cut = json!({ "left": {}, "finished": "now", "cut": { "in_flight": 0, "open_websockets": 2 } });
@@ -369,7 +377,7 @@ mod tests {
             "warnings": [{ "key": "upstreams.app.endpoints", "message": "no endpoint is left" }],
         });
         assert_eq!(
-            changed("app/a:1", &warned),
+            changed("app/a:1", "is changed", &warned),
             "app/a:1 would be changed (dry run)\n  warning: upstreams.app.endpoints: no endpoint is left\n"
         );
     }

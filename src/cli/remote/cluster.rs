@@ -1,6 +1,7 @@
 //! The cluster in the answer to `tidegate status`.
 
-use super::show::{line, list, show, table, word};
+use super::show::{line, list, show, table, word, wrapped};
+use super::when;
 use serde_json::Value;
 
 /// Nothing for a cluster of one that shares and follows nothing.
@@ -9,30 +10,28 @@ pub(super) fn tell(text: &mut String, cluster: &Value) {
         // Alone it may go by what was published all the same.
         return config(text, &cluster["config"]);
     }
-    let bus = &cluster["bus"];
-    let mut how = word(&bus["condition"]).to_owned();
-    if let Some(reason) = bus["reason"].as_str() {
-        how = format!(
-            "{how} since {} ({reason}: {})",
-            word(&bus["since"]),
-            word(&bus["detail"])
-        );
-    } else if let Some(rtt) = bus["rtt_ms"].as_f64() {
-        how = format!("{how}, {rtt:.2} ms to {}", word(&bus["server"]));
-    }
     line(
         text,
         format_args!(
-            "cluster {}: {} gateways, this one is {}; bus {how}",
+            "cluster {}: {} gateways, this one is {}",
             word(&cluster["name"]),
             cluster["nodes"],
             word(&cluster["node"]),
         ),
     );
+    bus(text, &cluster["bus"]);
     if cluster["duplicate"] == true {
         line(
             text,
-            format_args!("  another gateway has its id: set cluster.node"),
+            format_args!("  another gateway has its id: give each a cluster.node (NODE_ID) of its own"),
+        );
+    }
+    if let Some(forged) = cluster["forged"].as_u64().filter(|forged| *forged > 0) {
+        line(
+            text,
+            format_args!(
+                "  {forged} announcements were not signed by its key:\n    is cluster.key the same on all gateways?"
+            ),
         );
     }
     if cluster["fresh"] == false {
@@ -44,19 +43,14 @@ pub(super) fn tell(text: &mut String, cluster: &Value) {
         };
         line(text, format_args!("  what follows {how}the last that was known"));
     }
-    let columns = [
-        "STATE",
-        "ROLE",
-        "ZONE",
-        "CONNECTIONS",
-        "LOAD",
-        "CONFIG",
-        "VERSION",
-    ];
+    let columns = ["STATE", "ROLE", "ZONE", "OPEN", "LOAD", "CONFIG", "VERSION"];
     table(text, "GATEWAY", &columns, list(&cluster["members"]), |row| {
         vec![
             word(&row["node"]).to_owned(),
-            word(&row["state"]).to_owned(),
+            match row["same_key"] == false {
+                true => format!("{}, other key", word(&row["state"])),
+                false => word(&row["state"]).to_owned(),
+            },
             dash(word(&row["role"])),
             dash(word(&row["zone"])),
             show(&row["connections"]),
@@ -67,10 +61,29 @@ pub(super) fn tell(text: &mut String, cluster: &Value) {
     });
     config(text, &cluster["config"]);
     for lease in list(&cluster["leases"]) {
+        // Its incarnation says nothing to people.
+        let holder = word(&lease["holder"]).split('/').next().unwrap_or_default();
         line(
             text,
-            format_args!("  {} is done by {}", word(&lease["task"]), word(&lease["holder"])),
+            format_args!("  the lease {} is held by {holder}", word(&lease["task"])),
         );
+    }
+}
+
+/// How what gateways share comes and goes.
+fn bus(text: &mut String, bus: &Value) {
+    let condition = word(&bus["condition"]);
+    let Some(reason) = bus["reason"].as_str() else {
+        let rtt = bus["rtt_ms"].as_f64();
+        let rtt = rtt.map(|rtt| format!(", {rtt:.2} ms to {}", word(&bus["server"])));
+        return line(text, format_args!("  bus {condition}{}", rtt.unwrap_or_default()));
+    };
+    let since = when::moment(word(&bus["since"]));
+    line(text, format_args!("  bus {condition} since {since}: {reason}"));
+    for more in [word(&bus["detail"]), word(&bus["hint"])] {
+        if !more.is_empty() {
+            wrapped(text, "    ", "    ", more);
+        }
     }
 }
 
@@ -96,16 +109,17 @@ fn config(text: &mut String, config: &Value) {
         Some(version) => line(
             text,
             format_args!(
-                "  version {version} of the configuration is in force, by {} at {}",
+                "  version {version} of the configuration is in force,\n    by {} at {}",
                 word(&published["author"]),
-                word(&published["at"])
+                when::moment(word(&published["at"]))
             ),
         ),
     }
     let refused = &config["refused"];
     if !refused.is_null() {
         let (version, why) = (&refused["version"], word(&refused["why"]));
-        line(text, format_args!("  version {version} is refused here: {why}"));
+        let told = format!("version {version} is refused here: {why}");
+        wrapped(text, "  ", "    ", &told);
     }
 }
 
@@ -137,11 +151,11 @@ mod tests {
             "bus": { "condition": "live", "reason": null, "rtt_ms": 0.2, "server": "r:1" }, "members": [member] });
         let text = told(&cluster);
         assert!(
-            text.contains("cluster prod: 1 gateways, this one is gw-1; bus live, 0.20 ms to r:1"),
+            text.contains("cluster prod: 1 gateways, this one is gw-1\n  bus live, 0.20 ms to r:1\n"),
             "{text}"
         );
         assert!(
-            text.contains("gw-1     alive  main  -     3            25%   7       1.0"),
+            text.contains("gw-1     alive  main  3     25%   7       1.0"),
             "{text}"
         );
         cluster["fresh"] = json!(false);
@@ -153,18 +167,24 @@ mod tests {
             "refused": { "version": 8, "why": "no upstream" } });
         let text = told(&cluster);
         assert!(
-            text.contains("version 7 of the configuration is in force, by token ops at T"),
+            text.contains("version 7 of the configuration is in force,\n    by token ops at T"),
             "{text}"
         );
         assert!(text.contains("version 8 is refused here: no upstream"), "{text}");
         cluster["mode"] = json!(false);
         assert!(told(&cluster).starts_with("  version 7 of"), "{}", told(&cluster));
         cluster["mode"] = json!(true);
-        cluster["bus"] = json!({ "condition": "down", "reason": "refused", "detail": "x", "since": "T" });
+        cluster["bus"] = json!({ "condition": "down", "reason": "refused", "detail": "x", "since": "T",
+            "hint": "does it run?" });
+        cluster["forged"] = json!(3);
         cluster["fresh"] = json!(false);
         let text = told(&cluster);
         assert!(
-            text.contains("bus down since T (refused: x)") && text.contains("last that was known"),
+            text.contains("  bus down since T: refused\n    x\n    does it run?\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("last that was known") && text.contains("3 announcements were not signed"),
             "{text}"
         );
     }

@@ -1,7 +1,7 @@
 //! `tidegate config publish` and what goes with it: the configuration that gateways share.
 
 use super::show::{line, list, problem, word};
-use super::{Reach, ask, bring, expect_ok, show};
+use super::{Reach, ask, bring, expect_ok, show, when};
 use crate::app::Surroundings;
 use crate::cli::{EXIT_USAGE, complain, say};
 use anyhow::Context;
@@ -10,6 +10,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// What gateways call a published text, with its version behind it.
+const PUBLISHED_AS: &str = "cluster version ";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PublishArgs {
@@ -85,12 +88,13 @@ pub(in crate::cli) fn publish(args: &PublishArgs, surroundings: &Surroundings) -
         &args.terms,
         "/api/v1/config/publish",
         &text,
+        Some(&args.file.display().to_string()),
     )
 }
 
 pub(in crate::cli) fn rollback(args: &RollbackArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
     let path = format!("/api/v1/config/versions/{}/rollback", args.version);
-    change(&args.reach, surroundings, &args.terms, &path, b"")
+    change(&args.reach, surroundings, &args.terms, &path, b"", None)
 }
 
 pub(in crate::cli) fn unpublish(
@@ -103,6 +107,7 @@ pub(in crate::cli) fn unpublish(
         &args.terms,
         "/api/v1/config/unpublish",
         b"",
+        None,
     )
 }
 
@@ -112,14 +117,36 @@ fn change(
     terms: &Terms,
     path: &str,
     body: &[u8],
+    file: Option<&str>,
 ) -> anyhow::Result<ExitCode> {
-    let answer = bring(reach, surroundings, "POST", &terms.path(path), body)?;
+    let mut answer = bring(reach, surroundings, "POST", &terms.path(path), body)?;
+    if let Some(file) = file {
+        name_the_file(&mut answer.body, file);
+    }
     if answer.status == 422 {
         complain(&rejected(&answer.body));
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     say(&published(&expect_ok(answer)?));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The gateways read a text and know no file of it; whoever published it does.
+fn name_the_file(answer: &mut Value, file: &str) {
+    match answer {
+        Value::Array(values) => values.iter_mut().for_each(|value| name_the_file(value, file)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(text) if key == "file" && text.starts_with(PUBLISHED_AS) => {
+                        file.clone_into(text);
+                    }
+                    value => name_the_file(value, file),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 pub(in crate::cli) fn versions(args: &VersionsArgs, surroundings: &Surroundings) -> anyhow::Result<ExitCode> {
@@ -180,7 +207,7 @@ fn rejected(answer: &Value) -> String {
 fn table(answer: &Value) -> String {
     let mut text = String::new();
     let in_force = &answer["config"]["version"];
-    let columns = ["", "AT", "BY", "BYTES", "SHA256", "WHY"];
+    let columns = ["", "AT", "BY", "WHY"];
     show::table(
         &mut text,
         "VERSION",
@@ -196,10 +223,8 @@ fn table(answer: &Value) -> String {
             vec![
                 version["version"].to_string(),
                 mark.to_owned(),
-                word(&version["at"]).to_owned(),
+                when::stamp(word(&version["at"])),
                 format!("{} on {}", word(&version["author"]), word(&version["node"])),
-                version["bytes"].to_string(),
-                word(&version["sha256"]).chars().take(12).collect(),
                 why + word(&version["reason"]),
             ]
         },
@@ -250,6 +275,22 @@ mod tests {
     }
 
     #[test]
+    fn places_in_a_published_text_are_told_as_places_in_the_file() {
+        let told = |file: &str| {
+            json!({ "severity": "error", "file": file, "line": 7, "column": 2, "key": "runtime",
+            "message": "not shared" })
+        };
+        let mut answer = json!({ "error": { "message": "no", "diagnostics": [told("cluster version 2")],
+            "gateways": [{ "node": "b", "diagnostics": [told("/etc/tidegate.toml")] }] } });
+        name_the_file(&mut answer, "shared.toml");
+        let text = rejected(&answer);
+        assert!(
+            text.contains("shared.toml:7:2: runtime") && text.contains("/etc/tidegate.toml:7:2"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn versions_are_told_with_the_one_in_force_marked() {
         assert_eq!(table(&json!({ "versions": [] })), "nothing was published\n");
         let version = |version: u64| {
@@ -265,6 +306,9 @@ mod tests {
             lines[1].starts_with("3 ") && lines[1].contains("version 1 again new route"),
             "{text}"
         );
-        assert!(lines[2].starts_with("2        *  T"), "{text}");
+        assert!(
+            lines[2].starts_with("2        *  T   token ops on gw-1  new route"),
+            "{text}"
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! Answers of a gateway, for people.
 
-use super::cluster;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -251,208 +250,8 @@ fn upstream_choice(text: &mut String, choice: &Value) {
     }
 }
 
-/// Everything at a glance.
-pub(super) fn status(stats: &Value) -> String {
-    let mut text = String::new();
-    let (node, totals) = (&stats["node"], &stats["totals"]);
-    line(
-        &mut text,
-        format_args!(
-            "tidegate {} is {}: pid {}, up {} s, generation {}",
-            word(&node["version"]),
-            word(&node["state"]),
-            node["pid"],
-            node["uptime_seconds"],
-            stats["config"]["generation"],
-        ),
-    );
-    line(
-        &mut text,
-        format_args!(
-            "{} connections, {} requests in flight, {} open WebSockets, {} requests so far",
-            totals["connections"], totals["in_flight"], totals["open_websockets"], totals["requests_total"],
-        ),
-    );
-    cluster::tell(&mut text, &stats["cluster"]);
-    let reload = &stats["config"]["last_reload"];
-    if reload["outcome"] == "rejected" {
-        line(
-            &mut text,
-            format_args!("the last reload, by {}, was rejected:", word(&reload["actor"])),
-        );
-        for error in list(&reload["errors"]) {
-            line(&mut text, format_args!("  {}", word(error)));
-        }
-    }
-    table(
-        &mut text,
-        "LISTENER",
-        &["ADDRESS", "OPEN", "REQUESTS"],
-        list(&stats["listeners"]),
-        |row| {
-            vec![
-                word(&row["name"]).to_owned(),
-                word(&row["address"]).to_owned(),
-                show(&row["connections"]),
-                show(&row["requests"]),
-            ]
-        },
-    );
-    let endpoints: Vec<(&str, &Value)> = list(&stats["upstreams"])
-        .iter()
-        .flat_map(|upstream| {
-            list(&upstream["endpoints"])
-                .iter()
-                .map(|e| (word(&upstream["name"]), e))
-        })
-        .collect();
-    let columns = [
-        "ENDPOINT",
-        "STATE",
-        "WEIGHT",
-        "IN FLIGHT",
-        "WEBSOCKETS",
-        "REQUESTS",
-        "FAILURES",
-        "P99 MS",
-    ];
-    table(&mut text, "UPSTREAM", &columns, &endpoints, |(upstream, row)| {
-        let p99 = row["latency"]["p99_ms"]
-            .as_f64()
-            .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
-        let mut cells = vec![
-            (*upstream).to_owned(),
-            word(&row["address"]).to_owned(),
-            word(&row["state"]).to_owned(),
-            weight(row),
-        ];
-        cells.extend(["in_flight", "open_websockets", "requests", "failures"].map(|key| show(&row[key])));
-        cells.push(p99);
-        cells
-    });
-    let among_others = stats["cluster"]["mode"] == true;
-    changed_at_run_time(&mut text, list(&stats["upstreams"]), among_others);
-    for (upstream, row) in &endpoints {
-        if let Some(reason) = row["health"]["reason"].as_str() {
-            let (address, since) = (word(&row["address"]), word(&row["health"]["since"]));
-            line(
-                &mut text,
-                format_args!("{upstream}/{address} fails its checks since {since}: {reason}"),
-            );
-        }
-    }
-    for upstream in list(&stats["upstreams"])
-        .iter()
-        .filter(|upstream| upstream["fail_open"] == true)
-    {
-        let name = word(&upstream["name"]);
-        line(
-            &mut text,
-            format_args!("{name} fails open: no endpoint is well, and requests are sent all the same"),
-        );
-    }
-    table(
-        &mut text,
-        "WORKER",
-        &["STATE", "CONNECTIONS", "REQUESTS", "RESTARTS"],
-        list(&stats["workers"]),
-        |row| {
-            vec![
-                show(&row["worker"]),
-                word(&row["state"]).to_owned(),
-                show(&row["connections"]),
-                show(&row["requests"]),
-                show(&row["restarts"]),
-            ]
-        },
-    );
-    text
-}
-
-/// The weight, with the file's where that is another.
-fn weight(endpoint: &Value) -> String {
-    let weight = show(&endpoint["weight"]);
-    match &endpoint["override"]["weight"]["configured"] {
-        Value::Null => weight,
-        configured => format!("{weight} (file: {configured})"),
-    }
-}
-
-/// Who wanted something else than the file says, on which gateway of several, since when, and why.
-fn changed_at_run_time(text: &mut String, upstreams: &[Value], among_others: bool) {
-    let mut told = String::new();
-    let said = |told: &Value| said(told, among_others);
-    for upstream in upstreams {
-        let name = word(&upstream["name"]);
-        let balance = &upstream["balance_override"];
-        if !balance.is_null() {
-            let what = format!(
-                "{} (file: {})",
-                word(&balance["value"]),
-                word(&balance["configured"])
-            );
-            line(&mut told, format_args!("  {name}  {what}{}", said(balance)));
-        }
-        for endpoint in list(&upstream["endpoints"]) {
-            let address = word(&endpoint["address"]);
-            let (state, weight) = (&endpoint["override"]["state"], &endpoint["override"]["weight"]);
-            if !state.is_null() {
-                let what = draining(word(&state["value"]), &endpoint["drain"]);
-                line(
-                    &mut told,
-                    format_args!("  {name}/{address}  {what}{}", said(state)),
-                );
-            }
-            if !weight.is_null() {
-                let what = format!("weight {}", weight["value"]);
-                line(
-                    &mut told,
-                    format_args!("  {name}/{address}  {what}{}", said(weight)),
-                );
-            }
-        }
-    }
-    if !told.is_empty() {
-        line(text, format_args!("\nCHANGED AT RUN TIME\n{}", told.trim_end()));
-    }
-}
-
-fn draining(state: &str, drain: &Value) -> String {
-    let deadline = match drain["deadline"].as_str() {
-        Some(deadline) => format!(", deadline {deadline}"),
-        None => String::new(),
-    };
-    match drain["finished"].as_str() {
-        Some(_) => format!("{state}, nothing left"),
-        None => {
-            let left = &drain["left"];
-            let (requests, tunnels) = (&left["in_flight"], &left["open_websockets"]);
-            format!("{state}, {requests} in flight and {tunnels} open WebSockets left{deadline}")
-        }
-    }
-}
-
-fn said(told: &Value, among_others: bool) -> String {
-    let node = match told["node"].as_str() {
-        Some(node) if among_others => format!(" on {node}"),
-        Some(_) | None => String::new(),
-    };
-    let reason = match told["reason"].as_str() {
-        Some(reason) => format!(": {reason}"),
-        None => String::new(),
-    };
-    let until = match told["until"].as_str() {
-        Some(until) => format!(" until {until}"),
-        None => String::new(),
-    };
-    format!(
-        "  by {}{node} since {}{until}{reason}",
-        word(&told["by"]),
-        word(&told["since"])
-    )
-}
-
-/// Rows under a head, each column as wide as it must be.
+/// Rows under a head, each column as wide as it must be. A column, other than the first, in which no row has anything
+/// but `-` is left out.
 pub(super) fn table<T>(
     text: &mut String,
     first: &str,
@@ -460,33 +259,73 @@ pub(super) fn table<T>(
     rows: &[T],
     cells: impl Fn(&T) -> Vec<String>,
 ) {
-    if rows.is_empty() {
-        return;
+    if !rows.is_empty() {
+        let rows = rows.iter().map(|row| Row::Cells(cells(row)));
+        grouped(text, first, others, rows.collect());
     }
-    let head = std::iter::once(first)
-        .chain(others.iter().copied())
-        .map(str::to_owned)
-        .collect();
-    let mut lines: Vec<Vec<String>> = vec![head];
-    lines.extend(rows.iter().map(cells));
-    let width = |column: usize| {
-        lines
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(String::len)
-            .max()
-            .unwrap_or(0)
+}
+
+/// A line of a table with groups.
+pub(super) enum Row {
+    /// What the rows below have in common: as wide as it is.
+    Group(String),
+    Cells(Vec<String>),
+}
+
+/// The same with groups.
+pub(super) fn grouped(text: &mut String, first: &str, others: &[&str], rows: Vec<Row>) {
+    let head = std::iter::once(first).chain(others.iter().copied());
+    let mut lines = vec![Row::Cells(head.map(str::to_owned).collect())];
+    lines.extend(rows);
+    let all = || {
+        lines.iter().filter_map(|row| match row {
+            Row::Cells(cells) => Some(cells),
+            Row::Group(_) => None,
+        })
     };
-    let widths: Vec<usize> = (0..=others.len()).map(width).collect();
+    let column = |column: usize| all().filter_map(move |cells| cells.get(column));
+    let widths: Vec<Option<usize>> = (0..=others.len())
+        .map(|number| {
+            let said = number == 0 || column(number).skip(1).any(|cell| cell != "-");
+            said.then(|| column(number).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        })
+        .collect();
     text.push('\n');
     for row in &lines {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        line(text, format_args!("{}", cells.join("  ").trim_end()));
+        match row {
+            Row::Group(name) => line(text, format_args!("{name}")),
+            Row::Cells(cells) => {
+                let cells = cells.iter().zip(&widths);
+                let cells = cells.filter_map(|(cell, width)| width.map(|width| format!("{cell:width$}")));
+                line(
+                    text,
+                    format_args!("{}", cells.collect::<Vec<_>>().join("  ").trim_end()),
+                );
+            }
+        }
     }
+}
+
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
+/// A text in as many lines as a terminal needs, the first of them after `first`, the others after `rest`.
+pub(super) fn wrapped(text: &mut String, first: &str, rest: &str, content: &str) {
+    let mut shown = first.to_owned();
+    let mut empty = true;
+    for word in content.split_whitespace() {
+        if !empty && shown.chars().count() + 1 + word.chars().count() > WIDTH {
+            line(text, format_args!("{shown}"));
+            rest.clone_into(&mut shown);
+            empty = true;
+        }
+        if !empty {
+            shown.push(' ');
+        }
+        shown.push_str(word);
+        empty = false;
+    }
+    line(text, format_args!("{}", shown.trim_end()));
 }
 
 pub(super) fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
@@ -523,6 +362,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_is_broken_between_words() {
+        let mut text = String::new();
+        wrapped(&mut text, "  ", "    ", &["word"; 40].join(" "));
+        assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        assert!(
+            text.starts_with("  word word") && text.contains("\n    word"),
+            "{text}"
+        );
+        assert_eq!(text.split_whitespace().count(), 40);
+        let mut text = String::new();
+        wrapped(&mut text, "", "", &"x".repeat(100));
+        assert_eq!(text.len(), 101, "a word is left whole");
+    }
+
+    #[test]
     fn a_rejection_shows_every_problem_with_its_place() {
         let problem = json!({
             "severity": "error", "file": "gate.toml", "line": 3, "column": 1, "key": "nonsense",
@@ -533,49 +387,5 @@ mod tests {
             rejected(&answer),
             "rejected: refused\n  error: gate.toml:3:1: nonsense: is not a key\n"
         );
-    }
-
-    #[test]
-    fn status_tells_who_changed_what_at_run_time() {
-        let endpoint = json!({
-            "address": "a:1", "state": "draining", "weight": 0,
-            "override": {
-                "state": { "value": "draining", "by": "token ops", "since": "T", "reason": "disk" },
-                "weight": { "value": 0, "configured": 2, "by": "token ops", "node": "gw-2", "since": "T", "reason": null },
-            },
-            "drain": { "deadline": "D", "left": { "in_flight": 1, "open_websockets": 0 }, "finished": null },
-        });
-        let balance = json!({ "value": "first", "configured": "round_robin", "by": "ann", "since": "T" });
-        let stats =
-            json!({ "upstreams": [{ "name": "app", "balance_override": balance, "endpoints": [endpoint] }] });
-        let text = status(&stats);
-        for told in [
-            "0 (file: 2)",
-            "  app  first (file: round_robin)  by ann since T\n",
-            "  app/a:1  draining, 1 in flight and 0 open WebSockets left, deadline D  by token ops since T: disk\n",
-            "  app/a:1  weight 0  by token ops since T\n",
-        ] {
-            assert!(text.contains(told), "{told:?} is not in:\n{text}");
-        }
-        let mut among_others = stats;
-        among_others["cluster"] = json!({ "mode": true });
-        let text = status(&among_others);
-        assert!(
-            text.contains("weight 0  by token ops on gw-2 since T\n"),
-            "{text}"
-        );
-        let unchanged = json!({ "upstreams": [{ "name": "app", "endpoints": [{ "address": "a:1" }] }] });
-        assert!(!status(&unchanged).contains("RUN TIME"));
-    }
-
-    #[test]
-    fn status_shows_endpoints_in_columns() {
-        let endpoint = json!({
-            "address": "127.0.0.1:3000", "state": "active", "weight": 1, "in_flight": 2, "open_websockets": 0,
-            "requests": 10, "failures": 0, "latency": { "p99_ms": 1.25 },
-        });
-        let stats = json!({ "upstreams": [{ "name": "app", "endpoints": [endpoint] }] });
-        let text = status(&stats);
-        assert!(text.contains("app       127.0.0.1:3000  active"), "{text}");
     }
 }

@@ -196,6 +196,19 @@ fn a_short_interruption_gives_others_their_time_too() {
     assert!(members.lapse(t + ms(6400)).is_empty());
 }
 
+#[test]
+fn a_store_that_was_just_lost_makes_nobody_late() {
+    let (mut members, t) = (membership(), Instant::now());
+    members.hear(t, &[seen("b", 5, 1, 900)]);
+    members.interrupt();
+    // Its next beat would have come, had there been where to.
+    assert!(members.lapse(t + ms(1200)).is_empty());
+    assert!(members.lapse(t + ms(2500)).is_empty());
+    assert!(members.hear(t + ms(3000), &[seen("b", 5, 2, 500)]).is_empty());
+    assert!(members.lapse(t + ms(3000)).is_empty());
+    assert_eq!(names(&members.lapse(t + ms(4500))), ["?b"]);
+}
+
 /// When the one other member is found gone, looked at every second and whenever something may lapse, and told `seen`.
 fn gone_at(members: &mut Membership, from: Instant, start: u64, last: &Seen) -> u64 {
     (start..start + 10_000)

@@ -80,7 +80,7 @@ pub(super) async fn connect(address: &RedisAddress, secure: Option<&Secure>) -> 
             RedisAddress::Unix(path) => {
                 let stream = UnixStream::connect(path)
                     .await
-                    .map_err(|error| Fault::io(&error))?;
+                    .map_err(|error| Fault::io(&error).at(address))?;
                 Ok(raw(Box::new(stream)))
             }
             RedisAddress::Tcp { host, port } => {
@@ -108,7 +108,7 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, Fault> {
                 }
                 return Ok(stream);
             }
-            Err(error) => last = Fault::io(&error),
+            Err(error) => last = Fault::io(&error).at(&address),
         }
     }
     Err(last)
@@ -198,7 +198,9 @@ pub(super) async fn to_master(access: &Access, address: &RedisAddress, name: &st
         }
         if access.url.database > 0 {
             let number = access.url.database.to_string();
-            raw.ask(&[b"SELECT", number.as_bytes()]).await?;
+            let chosen = raw.ask(&[b"SELECT", number.as_bytes()]).await;
+            chosen
+                .map_err(|fault| Fault::new(fault.reason, format!("database {number}: {}", fault.detail)))?;
         }
         Ok(raw)
     };

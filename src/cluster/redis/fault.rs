@@ -36,6 +36,11 @@ impl Fault {
         Self::new(reason, error.to_string())
     }
 
+    /// Says which address it is about.
+    pub(super) fn at(self, address: &impl std::fmt::Display) -> Self {
+        Self::new(self.reason, format!("{address}: {}", self.detail))
+    }
+
     /// What an error of Redis means, by its first word.
     pub(super) fn said(text: &str) -> Self {
         let word = text.split([' ', ':']).next().unwrap_or_default();

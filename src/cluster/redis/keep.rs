@@ -49,7 +49,7 @@ pub(super) async fn run(plane: Arc<Plane>, connection: Connection) {
         }
         let known = plane.health.fault(connection);
         if known.as_ref().map(|known| known.reason) != Some(fault.reason) {
-            tracing::info!(connection = connection.name(), reason = fault.reason.name(), detail = %fault.detail, "bus");
+            tracing::info!(connection = connection.name(), reason = fault.reason.name(), detail = %fault.detail, "a connection to the Redis of the cluster failed");
         }
         plane.shared.counters.reconnect(fault.reason);
         plane.down(connection, &fault);

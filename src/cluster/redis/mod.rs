@@ -235,6 +235,11 @@ impl Client {
         Connection::ALL.map(|connection| (connection.label(), self.plane.health.fault(connection).is_none()))
     }
 
+    /// Whether the connection of heartbeats works.
+    pub(super) fn can_beat(&self) -> bool {
+        self.plane.health.fault(Connection::Heartbeat).is_none()
+    }
+
     pub(super) fn versions(&self) -> Versions {
         self.plane.versions
     }

@@ -1,9 +1,11 @@
 //! What only shows when the keys of `[cluster]` are looked at together.
 
 use super::Checker;
+use crate::config::diagnostic::Diagnostic;
 use crate::config::files::{Files, MAX_PEM_BYTES};
 use crate::config::model::{ConfigSource, ListenAddress};
 use crate::config::path::join;
+use crate::config::source::Origin;
 
 /// Shorter secrets can be guessed.
 const SHORT_KEY: usize = 16;
@@ -14,7 +16,8 @@ impl Checker<'_> {
         let at = |key: &str| join("cluster", key);
         if cluster.gone_after < cluster.heartbeat * 2 {
             let message = "gone_after is less than twice the heartbeat: one that comes late would make a gateway leave and join";
-            self.error(at("gone_after"), message.to_owned());
+            let hint = "three heartbeats are usual; both are set by HEARTBEAT_INTERVAL and FAILURE_DETECTION_TIMEOUT too";
+            self.error_with(at("gone_after"), message.to_owned(), hint.to_owned());
         }
         if cluster.key.as_ref().is_some_and(|key| key.0.len() < SHORT_KEY) {
             let message = format!("the secret has fewer than {SHORT_KEY} characters");
@@ -22,7 +25,17 @@ impl Checker<'_> {
             self.warning(at("key"), message, Some(hint));
         }
         self.ping();
+        if !cluster.enabled {
+            return;
+        }
         let Some(url) = &cluster.redis else {
+            let written = self.root.table("cluster");
+            let told = written.and_then(|table| table.item("enabled"));
+            if told.is_some_and(|item| matches!(item.origin, Origin::Environment(_))) {
+                let message = "there is no `redis` to share with others: this gateway is alone".to_owned();
+                let hint = "name one, here or in REDIS_URL".to_owned();
+                self.warning(at("enabled"), message, Some(hint));
+            }
             for (key, written) in [
                 ("redis_user", cluster.redis_user.is_some()),
                 ("redis_password", cluster.redis_password.is_some()),
@@ -80,6 +93,12 @@ impl Checker<'_> {
         }
     }
 
+    fn error_with(&mut self, key: String, message: String, hint: String) {
+        let mut told = Diagnostic::error(key, message);
+        told.hint = Some(hint);
+        self.problems.add(told);
+    }
+
     /// What gateways need to ask each other whether they live.
     fn ping(&mut self) {
         let cluster = &self.config.cluster;
@@ -91,13 +110,14 @@ impl Checker<'_> {
             }
             return;
         }
-        if cluster.redis.is_none() {
+        if cluster.redis.is_none() && cluster.enabled {
             let message = "there is no `redis`, and nobody to ask".to_owned();
             self.warning(at("ping"), message, None);
         }
         if cluster.key.is_none() {
             let message = "there is no `key`: anybody could answer in another gateway's place";
-            self.error(at("ping"), message.to_owned());
+            let hint = "key = \"env:TIDEGATE_CLUSTER_KEY\", the same everywhere";
+            self.error_with(at("ping"), message.to_owned(), hint.to_owned());
         }
         let Some(admin) = &self.config.admin else {
             let message = "there is no [admin] listener where others could ask this gateway";

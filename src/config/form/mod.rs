@@ -233,6 +233,11 @@ impl Form {
             (Self::Duration { zero }, Value::Text(text)) => duration(text, zero),
             // Zero is the one number of which the unit doesn't matter.
             (Self::Duration { zero: true }, Value::Integer(0)) => duration("0s", true),
+            // A large one is rather meant in milliseconds, as elsewhere.
+            (Self::Duration { .. }, Value::Integer(n)) if *n >= 1000 => {
+                let hint = format!("write \"{n}ms\", or \"{n}s\" if seconds are meant");
+                Err(Complaint::new("it has no unit").hint(hint))
+            }
             (Self::Duration { .. }, Value::Integer(n)) => {
                 Err(Complaint::new("it has no unit").instead(&format!("{n}s")))
             }

@@ -24,7 +24,10 @@ pub fn url(text: &str) -> Result<RedisUrl, Complaint> {
         complaint.hint = hint;
         return Err(complaint);
     };
-    let (rest, _) = rest.split_once('#').unwrap_or((rest, ""));
+    unescaped(rest)?;
+    if rest.contains('#') {
+        return Err(Complaint::new("nothing is set by `#…` in it"));
+    }
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     if !query.is_empty() {
         return Err(Complaint::new("nothing is set by `?…` in it")
@@ -87,7 +90,33 @@ pub fn url(text: &str) -> Result<RedisUrl, Complaint> {
             let addresses = addresses(hosts, REDIS_PORT)?;
             Ok(made(RedisKind::Cluster, scheme == "rediss+cluster", addresses, 0))
         }
-        _ => Err(Complaint::new("its scheme is not known")),
+        other => Err(Complaint::new("its scheme is not known").hint(format!("write {}", near(other)))),
+    }
+}
+
+/// A part of the credentials that ends them too early. What is told names no character of them.
+fn unescaped(rest: &str) -> Result<(), Complaint> {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, behind) = rest.split_at(end);
+    if authority.is_empty() || !behind.contains('@') {
+        return Ok(());
+    }
+    Err(
+        Complaint::new("its user or password has a `/`, `?` or `#`, which ends it there")
+            .hint("write %2F, %3F or %23 for it, or keep the password apart: redis_password = \"env:NAME\""),
+    )
+}
+
+/// Which of our schemes another one is nearest to.
+fn near(scheme: &str) -> &'static str {
+    let scheme = scheme.to_ascii_lowercase();
+    let secure = ["https", "tls", "ssl", "rediss", "valkeys"].contains(&scheme.as_str());
+    match scheme {
+        _ if scheme.contains("sentinel") => "redis+sentinel://HOST,HOST/MASTER",
+        _ if scheme.contains("cluster") => "redis+cluster://HOST,HOST",
+        _ if scheme.contains("unix") || scheme.contains("socket") => "redis+unix:///PATH",
+        _ if secure => "rediss://HOST",
+        _ => "redis://HOST",
     }
 }
 
@@ -243,6 +272,10 @@ mod tests {
         for (text, says) in [
             ("localhost:6379", "scheme"),
             ("http://localhost", "scheme"),
+            ("redis://u:hun/ter2@a", "ends it there"),
+            ("redis://u:hunter#2@a:1", "ends it there"),
+            ("redis://u:h?unter2@a", "ends it there"),
+            ("redis://a#1", "set by"),
             ("redis://", "host"),
             ("redis://a:0", "port"),
             ("redis://a:99999", "port"),
@@ -259,5 +292,21 @@ mod tests {
             assert!(complaint.reason.contains(says), "{text}: {}", complaint.reason);
             assert!(!complaint.reason.contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn schemes_of_others_are_told_with_ours() {
+        for (text, ours) in [
+            ("http://h", "redis://HOST"),
+            ("tls://h", "rediss://HOST"),
+            ("sentinel://h/m", "redis+sentinel://"),
+            ("redis-cluster://h", "redis+cluster://"),
+            ("redis-socket:///run/x", "redis+unix://"),
+        ] {
+            let hint = url(text).expect_err(text).hint.unwrap_or_default();
+            assert!(hint.contains(&format!("write {ours}")), "{text}: {hint}");
+        }
+        // A socket's path may have what is none of credentials.
+        assert_eq!(shown("redis+unix:///run/a@b"), "redis+unix:///run/a@b");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Legacy {
     pub variable: &'static str,
-    /// The text of the value in our terms, or what is wrong with it.
+    /// The text of the value in our terms, empty where it says nothing of the key, or what is wrong with it.
     pub translate: fn(&str) -> Result<String, String>,
     /// Whether it wins over the file: so for what a node has once; what stands for every upstream or route is
     /// a default, that the one which says otherwise is not bound by.
@@ -83,6 +83,27 @@ pub const WORKERS: Legacy = Legacy {
 pub const REDIS_URL: Legacy = Legacy {
     variable: "REDIS_URL",
     translate: as_it_is,
+    wins: true,
+};
+
+/// Whether the node uses that at all.
+pub const ENABLE_CLUSTERING: Legacy = Legacy {
+    variable: "ENABLE_CLUSTERING",
+    translate: on_or_off,
+    wins: true,
+};
+
+/// Off: neither several processes nor several gateways, as an app server understands it.
+pub const CLUSTER_MODE: Legacy = Legacy {
+    variable: "CLUSTER_MODE",
+    translate: off_or_nothing,
+    wins: true,
+};
+
+/// The same for the workers.
+pub const ONE_WORKER: Legacy = Legacy {
+    variable: "CLUSTER_MODE",
+    translate: one_or_nothing,
     wins: true,
 };
 
@@ -202,6 +223,31 @@ fn milliseconds(text: &str) -> Result<String, String> {
         .filter(|value| *value <= quantity::MAX_DURATION)
         .map(quantity::write_duration)
         .ok_or_else(|| "accepted: a number of milliseconds above 0".to_owned())
+}
+
+fn on_or_off(text: &str) -> Result<String, String> {
+    let on = switch(text).ok_or_else(|| "accepted: true or false".to_owned())?;
+    Ok(on.to_string())
+}
+
+/// On says nothing: the file may say otherwise.
+fn off_or_nothing(text: &str) -> Result<String, String> {
+    Ok(Some(on_or_off(text)?)
+        .filter(|on| on == "false")
+        .unwrap_or_default())
+}
+
+fn one_or_nothing(text: &str) -> Result<String, String> {
+    let off = !off_or_nothing(text)?.is_empty();
+    Ok(if off { "1".to_owned() } else { String::new() })
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn without_colon(text: &str) -> Result<String, String> {

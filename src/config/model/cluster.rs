@@ -9,6 +9,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     pub name: String,
+    /// Whether `redis` counts.
+    pub enabled: bool,
     /// `None`: the bus is in this process.
     pub redis: Option<RedisUrl>,
     /// In place of the one in the URL.

@@ -97,6 +97,8 @@ pub struct Health {
     pub fall: u32,
     /// Share by which waits are shorter at random, 0–1.
     pub jitter: f64,
+    /// How long an endpoint that comes and goes is left out at most; 0: it is not.
+    pub max_hold: Duration,
     pub initial: InitialHealth,
     /// Gateways of a cluster probe for each other while all is quiet.
     pub share: bool,

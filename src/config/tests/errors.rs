@@ -245,6 +245,14 @@ fn checks_that_contradict_themselves_are_told() {
             "7:45 upstreams.app.health.fast_interval: fast_interval is longer than interval, which is kept to then"
         ]
     );
+    let no_hold = "max_hold is over before `rise` probes can have passed, and holds nobody up";
+    assert_eq!(
+        warnings(&health("max_hold = '500ms', rise = 2")),
+        [format!("7:23 upstreams.app.health.max_hold: {no_hold}")]
+    );
+    for held in ["max_hold = '501ms', rise = 2", "max_hold = '0s'", "rise = 1000"] {
+        assert!(warnings(&health(held)).is_empty(), "{held}");
+    }
     assert!(
         warnings(&health("interval = '100ms'")).is_empty(),
         "the default is kept to it in silence"

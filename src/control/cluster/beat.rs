@@ -182,6 +182,7 @@ impl<'a> Beats<'a> {
         let admin = self.gateway.admin_socket().borrow().clone();
         Record {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            id: self.cluster.identity().node.clone(),
             role: labels.role.clone(),
             region: labels.region.clone(),
             zone: labels.zone.clone(),
@@ -196,6 +197,7 @@ impl<'a> Beats<'a> {
             draining: self.gateway.phase() == Phase::Draining,
             envelope_min: versions.least,
             envelope_max: versions.greatest,
+            key: self.cluster.key.clone(),
             voting: self.late_until.is_none_or(|until| now >= until),
         }
     }
@@ -385,13 +387,17 @@ impl<'a> Beats<'a> {
         }
         let way = if ahead.is_positive() { "ahead of" } else { "behind" };
         let text = format!(
-            "the clock of this machine is {:.1} s {way} that of the store: what gateways share goes by the store's",
+            "the clock of this machine is {:.1} s {way} that of the store: what gateways share goes by the store's (is NTP running here?)",
             ahead.unsigned_abs().as_secs_f64()
         );
         self.note(Severity::Warning, "cluster.clock", text);
     }
 
     fn lapse(&mut self) {
+        if !self.cluster.bus.can_beat() {
+            // They may be heard by everybody but us.
+            self.membership.interrupt();
+        }
         let changes = self.membership.lapse(Instant::now());
         if !changes.is_empty() {
             self.write_down(changes);
@@ -460,6 +466,20 @@ impl<'a> Beats<'a> {
             let reason = format!("the gateway {} {says}", member.node);
             let events = &self.gateway.journal.events;
             events.post(kind, severity, member.node.as_str(), reason, data);
+            if kind == "cluster.joined" && !self.cluster.has_our_key(&member.record) {
+                let reason = format!(
+                    "the gateway {} has another cluster.key: it and this one pass over what the other announces, and share \
+                     nothing that is sealed; give all gateways the same",
+                    member.node
+                );
+                events.post(
+                    "cluster.other_key",
+                    Severity::Warning,
+                    member.node.as_str(),
+                    reason,
+                    json!({}),
+                );
+            }
         }
     }
 
@@ -488,8 +508,7 @@ impl<'a> Beats<'a> {
             Condition::Down => (Severity::Error, "bus.down"),
         };
         let reason = match state.reason {
-            Some(reason) if state.detail.is_empty() => reason.name().to_owned(),
-            Some(reason) => format!("{}: {}", reason.name(), state.detail),
+            Some(reason) => troubled(state, reason),
             None => "gateways hear each other".to_owned(),
         };
         let data = json!({ "reason": state.reason, "server": state.server });
@@ -499,5 +518,20 @@ impl<'a> Beats<'a> {
 
     fn note(&self, severity: Severity, kind: &'static str, text: String) {
         self.gateway.journal.note(severity, kind, self.own.as_str(), text);
+    }
+}
+
+/// What is wrong, what that means here, and what to look at.
+fn troubled(state: &BusState, reason: Reason) -> String {
+    let mut text = reason.name().to_owned();
+    if !state.detail.is_empty() {
+        text = format!("{text}: {}", state.detail);
+    }
+    if state.condition == Condition::Down {
+        text.push_str("; this gateway serves by what it knows and goes on trying");
+    }
+    match state.hint {
+        Some(hint) => format!("{text} ({hint})"),
+        None => text,
     }
 }

@@ -46,10 +46,11 @@ fn look(gateway: &Gateway, told: &mut BTreeSet<Arc<str>>) {
 
 fn tell(gateway: &Gateway, upstream: &UpstreamPlan, begins: bool, now: Millis) {
     let open = upstream.endpoints.iter().filter(|endpoint| endpoint.is_open());
+    let fallback = upstream.fallback(now);
     let (mut all, mut good) = (0, 0);
     for endpoint in open {
         all += 1;
-        good += u32::from(endpoint.state.standing.is_good(now));
+        good += u32::from(fallback.admits(&endpoint.state.standing, now));
     }
     let journal = &gateway.journal;
     if begins {

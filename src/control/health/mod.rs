@@ -152,7 +152,7 @@ fn begin(state: &EndpointState) {
     }
     match record
         .as_ref()
-        .map_or(Health::Unchecked, |record| record.verdict())
+        .map_or(Health::Unchecked, |record| record.health())
     {
         Health::Pending => state.standing.await_verdict(now.plus(HOLD)),
         verdict if verdict == state.standing.health() => {}

@@ -9,6 +9,7 @@ use crate::telemetry::events::Severity;
 use crate::upstream::shared::health::Turn;
 use crate::upstream::shared::{EndpointState, Target};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -128,8 +129,8 @@ impl Prober {
         let wait = record.wait(cadence, fastrand::f64());
         record.next_probe = began.plus(wait).max(now);
         let first_failure = record.streaks().1 == 1;
-        if turn.is_some() {
-            self.state.standing.set_health(record.verdict());
+        if self.state.standing.health() != record.health() {
+            self.state.standing.set_health(record.health());
         }
         drop(checks);
         if self.question.plan.check.share {
@@ -166,15 +167,23 @@ impl Prober {
                 let reason = format!("passes its checks again after {:.1} s", after.as_secs_f64());
                 ("endpoint.healthy", Severity::Info, reason)
             }
-            Turn::Failed { reason, detection } => {
+            Turn::Failed {
+                reason,
+                detection,
+                hold,
+            } => {
                 data["trigger"] = Value::from("active");
                 data["cause"] = Value::from(reason.token());
                 data["detection_ms"] = Value::from(ms(detection));
-                (
-                    "endpoint.unhealthy",
-                    Severity::Warning,
-                    format!("fails its checks: {reason}"),
-                )
+                let mut text = format!("fails its checks: {reason}");
+                if let Some(hold) = hold {
+                    data["hold_seconds"] = Value::from(hold.time.as_secs_f64());
+                    data["flaps"] = Value::from(hold.flaps);
+                    let seconds = hold.time.as_secs_f64();
+                    // Writing to a string does not fail.
+                    let _written = write!(text, "; it is flapping, and held for {seconds:.1} s at least");
+                }
+                ("endpoint.unhealthy", Severity::Warning, text)
             }
         };
         self.gateway

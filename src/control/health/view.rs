@@ -18,6 +18,8 @@ pub fn of(state: &EndpointState) -> Option<HealthStatus> {
             state: word(record.verdict()),
             since: text(record.since()),
             reason: record.reason().map(ToString::to_string),
+            held_until: record.held_until(now).map(text),
+            flaps: record.flaps(),
             passes_in_a_row: passes,
             failures_in_a_row: failures,
             probes: record.counts().filter(|(_, count)| *count > 0).collect(),
@@ -45,7 +47,7 @@ const fn word(health: Health) -> &'static str {
         Health::Unchecked => "unchecked",
         Health::Pending => "pending",
         Health::Healthy => "healthy",
-        Health::Unhealthy => "unhealthy",
+        Health::Unhealthy | Health::Held => "unhealthy",
     }
 }
 
@@ -73,6 +75,17 @@ pub fn families(snapshot: &Snapshot, encoder: &mut Encoder) {
         each(&mut |state, record| {
             let healthy = record.verdict() == Health::Healthy;
             samples.add(&[&state.key.upstream, &state.key.address], healthy);
+        });
+    });
+    encoder.family(&catalogue::ENDPOINT_HELD, |samples| {
+        each(&mut |state, record| {
+            let held = record.held_until(now).is_some();
+            samples.add(&[&state.key.upstream, &state.key.address], held);
+        });
+    });
+    encoder.family(&catalogue::ENDPOINT_FLAPS, |samples| {
+        each(&mut |state, record| {
+            samples.add(&[&state.key.upstream, &state.key.address], record.flaps());
         });
     });
     encoder.family(&catalogue::HEALTH_PROBES, |samples| {

@@ -146,7 +146,7 @@ fn finds_down(endpoint: &EndpointPlan, now: Millis) -> bool {
             .ejections
             .last()
             .is_none_or(|last| !matches!(last.reason, Reason::Cluster { .. }));
-    standing.health() == Health::Unhealthy || ejected
+    matches!(standing.health(), Health::Unhealthy | Health::Held) || ejected
 }
 
 fn name(key: &EndpointKey) -> Name {

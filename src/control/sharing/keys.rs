@@ -1,6 +1,7 @@
 //! The secrets that gateways must have in common: what sticky cookies are signed with where the configuration names no
-//! key, and the keys of TLS session tickets. One gateway at a time, which holds the lease, makes new ones; all have
-//! them from the store, sealed under `cluster.key`. Without that key nothing is shared.
+//! key, and the keys of TLS session tickets. All have them from the store, sealed under `cluster.key`. Without that key
+//! nothing is shared. One gateway makes the keys of tickets, for as long as it is there; that of cookies is made once, by
+//! whoever is first, and each that joins adds its own.
 //!
 //! A gateway that joins takes the cluster's secrets and goes on honouring its own. Those of cookies are kept in the state
 //! directory, for nobody else to read: a start without Redis honours every cookie, and an empty Redis has them again. Ticket keys are made every six hours
@@ -8,7 +9,7 @@
 
 use super::seal::Seal;
 use crate::base::clock::calendar;
-use crate::cluster::bus::Topic;
+use crate::cluster::bus::{Bus, Topic};
 use crate::cluster::store::{Entry, Lease, Table, Written};
 use crate::control::acme::store;
 use crate::control::gateway::Gateway;
@@ -24,10 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-const TASK: &str = "keys";
 const LEASE: Duration = Duration::from_secs(10);
 /// How often the lease is renewed and the store looked at.
 const LOOK: Duration = Duration::from_secs(3);
+/// Entries of the table, and the leases under which they are written.
 const TICKETS: &str = "tickets";
 const STICKY: &str = "sticky";
 const KIND: &str = "changed";
@@ -37,6 +38,8 @@ const FILE: &str = "cluster_secrets";
 const MAX_BYTES: u64 = 128 << 10;
 /// Secrets of cookies that are honoured: the cluster's, and those that gateways brought along.
 const MOST_SECRETS: usize = 8;
+/// Looks at which nothing could be opened, and nobody was there who could, before it is made anew.
+const PATIENCE: u32 = 1;
 /// How long before its time is over the next ticket key is made.
 const AHEAD_SECONDS: u64 = 600;
 
@@ -64,9 +67,11 @@ pub async fn run(gateway: Arc<Gateway>) {
         gateway: &gateway,
         seal,
         own: own.map(|own| hex(&own)),
-        lease: None,
+        makes_tickets: Chore::new(TICKETS),
+        brings_sticky: Chore::new(STICKY),
         tickets: Vec::new(),
         told: String::new(),
+        closed: 0,
     };
     loop {
         tokio::select! {
@@ -91,12 +96,15 @@ struct Keeper<'a> {
     seal: Seal,
     /// What this gateway signs cookies with by itself.
     own: Option<String>,
-    lease: Option<Lease>,
+    makes_tickets: Chore,
+    brings_sticky: Chore,
     /// What is in use, as it was shared.
     tickets: Vec<SharedTicketKey>,
     sticky: Vec<String>,
     /// What was told of a store that can't be opened.
     told: String,
+    /// Looks in a row at which it could not, and everybody who was there had our key.
+    closed: u32,
 }
 
 impl Keeper<'_> {
@@ -107,28 +115,65 @@ impl Keeper<'_> {
         };
         let find = |key: &str| entries.iter().find(|entry| entry.key == key);
         let (tickets, sticky) = (find(TICKETS), find(STICKY));
-        let mut unreadable = false;
-        match tickets.map(|entry| self.open::<Vec<SharedTicketKey>>(entry)) {
+        let mut unreadable = Vec::new();
+        // Nobody takes them away: what was is to be there again.
+        let there = |entry: &&Entry| entry.value.is_some();
+        match tickets
+            .filter(there)
+            .map(|entry| self.open::<Vec<SharedTicketKey>>(entry))
+        {
             Some(Some(keys)) => self.use_tickets(keys),
-            Some(None) => unreadable = true,
+            Some(None) => unreadable.push(TICKETS),
             None => {}
         }
-        match sticky.map(|entry| self.open::<Vec<String>>(entry)) {
+        match sticky.filter(there).map(|entry| self.open::<Vec<String>>(entry)) {
             Some(Some(secrets)) => self.use_sticky(secrets).await,
-            Some(None) => unreadable = true,
+            Some(None) => unreadable.push(STICKY),
             None => {}
         }
-        if unreadable {
+        if unreadable.is_empty() {
+            self.told.clear();
+            self.closed = 0;
+        } else if !self.nobody_opens_it() {
             return;
         }
-        self.told.clear();
-        let lost = sticky.is_none() && !self.sticky.is_empty();
-        let due = tickets.is_none() || lost || self.rotation_is_due() || self.brings_a_secret();
-        if due && self.hold().await {
-            self.write(tickets, sticky).await;
-        } else if !due && let Some(lease) = self.lease.take() {
-            let _lapses_otherwise = bus.release(&lease).await;
+        let of = |entry: Option<&Entry>, key| Place {
+            missing: entry.is_none_or(|entry| entry.value.is_none()) || unreadable.contains(&key),
+            revision: entry.map_or(0, |entry| entry.revision + 1),
+        };
+        let (tickets, sticky) = (of(tickets, TICKETS), of(sticky, STICKY));
+        if self.makes_tickets.hold(bus).await && (tickets.missing || self.rotation_is_due()) {
+            if !unreadable.is_empty() {
+                let text = "the cluster's secrets were sealed under a cluster.key that no gateway has any more: they are made anew".to_owned();
+                self.gateway
+                    .journal
+                    .note(Severity::Warning, "keys.renewed", "", text);
+            }
+            self.write_tickets(tickets).await;
         }
+        let lost = sticky.missing && !self.sticky.is_empty();
+        if !lost && !self.brings_a_secret() {
+            // Others have theirs to bring.
+            self.brings_sticky.end(bus).await;
+        } else if self.brings_sticky.hold(bus).await {
+            self.write_sticky(sticky).await;
+        }
+    }
+
+    /// Whether what can't be opened here can't be opened anywhere, for long enough: `cluster.key` is another on all.
+    fn nobody_opens_it(&mut self) -> bool {
+        let cluster = &self.gateway.cluster;
+        let view = cluster.view();
+        let alike = view
+            .members
+            .iter()
+            .all(|member| cluster.has_our_key(&member.record));
+        if !view.fresh || !alike {
+            self.closed = 0;
+            return false;
+        }
+        self.closed = self.closed.saturating_add(1);
+        self.closed > PATIENCE
     }
 
     fn open<T: for<'de> Deserialize<'de>>(&mut self, entry: &Entry) -> Option<T> {
@@ -189,10 +234,14 @@ impl Keeper<'_> {
             // Compiled anew with them.
             self.gateway.upstreams_changed.notify_one();
         }
+        // Those behind the first are what gateways that joined brought along: honoured, and nothing to tell.
+        let another = secrets.first() != self.sticky.first();
         self.sticky = secrets;
         self.keep().await;
-        let text = "sticky cookies are signed with the cluster's key".to_owned();
-        self.gateway.journal.note(Severity::Info, "keys.sticky", "", text);
+        if another {
+            let text = "sticky cookies are signed with the cluster's key".to_owned();
+            self.gateway.journal.note(Severity::Info, "keys.sticky", "", text);
+        }
     }
 
     /// Writes the secrets of cookies down for the next start.
@@ -220,67 +269,91 @@ impl Keeper<'_> {
             .is_none_or(|newest| newest.born.saturating_add(ROTATION_SECONDS - AHEAD_SECONDS) <= now)
     }
 
-    /// Whether this gateway has the lease now.
-    async fn hold(&mut self) -> bool {
-        let bus = &self.gateway.cluster.bus;
-        let lease = match self.lease.take() {
-            Some(lease) => bus.renew(&lease, LEASE).await.ok().flatten(),
-            None => None,
+    async fn write_tickets(&self, place: Place) {
+        let mut keys = self.tickets.clone();
+        let (Some(id), Some(secret)) = (random::<16>(), random::<32>()) else {
+            return;
         };
-        self.lease = match lease {
-            Some(lease) => Some(lease),
-            None => bus.acquire(TASK, LEASE).await.ok().flatten(),
+        let newest = SharedTicketKey {
+            id: hex(&id),
+            secret: hex(&secret),
+            born: now(),
         };
-        self.lease
-            .as_ref()
-            .is_some_and(|lease| lease.held(tokio::time::Instant::now()))
+        keys.insert(0, newest);
+        keys.truncate(2);
+        self.put(&self.makes_tickets, &keys, place).await;
     }
 
-    async fn write(&mut self, tickets: Option<&Entry>, sticky: Option<&Entry>) {
-        if tickets.is_none() || self.rotation_is_due() {
-            let mut keys = self.tickets.clone();
-            let (Some(id), Some(secret)) = (random::<16>(), random::<32>()) else {
-                return;
-            };
-            let born = now();
-            keys.insert(
-                0,
-                SharedTicketKey {
-                    id: hex(&id),
-                    secret: hex(&secret),
-                    born,
-                },
-            );
-            keys.truncate(2);
-            self.put(TICKETS, &keys, tickets).await;
-        }
-        if sticky.is_none() || self.brings_a_secret() {
-            let own = self.own.as_ref().filter(|_| self.brings_a_secret());
-            let secrets: Vec<String> = self.sticky.iter().chain(own).cloned().collect();
-            if secrets.is_empty() {
-                return;
-            }
-            self.put(STICKY, &secrets, sticky).await;
+    async fn write_sticky(&self, place: Place) {
+        let own = self.own.as_ref().filter(|_| self.brings_a_secret());
+        let secrets: Vec<String> = self.sticky.iter().chain(own).cloned().collect();
+        if !secrets.is_empty() {
+            self.put(&self.brings_sticky, &secrets, place).await;
         }
     }
 
-    async fn put<T: Serialize>(&mut self, key: &str, value: &T, before: Option<&Entry>) {
-        let Some(lease) = self.lease.clone() else { return };
+    async fn put<T: Serialize>(&self, chore: &Chore, value: &T, place: Place) {
+        let (key, Some(lease)) = (chore.task, &chore.lease) else {
+            return;
+        };
         let Ok(plain) = serde_json::to_vec(value) else {
             return;
         };
         let Some(sealed) = self.seal.seal(key, &plain) else {
             return;
         };
-        let revision = super::moment(calendar()).max(before.map_or(0, |before| before.revision + 1));
+        let revision = super::moment(calendar()).max(place.revision);
         let bus = &self.gateway.cluster.bus;
         let written = bus
-            .put_fenced(Table::KEYS, key, Bytes::from(sealed), revision, &lease)
+            .put_fenced(Table::KEYS, key, Bytes::from(sealed), revision, lease)
             .await;
         if matches!(written, Ok(Written::Stored)) {
             let _read_again_soon = bus.announce(Topic::Keys, KIND, &Bytes::new());
         }
     }
+}
+
+/// What only one gateway does at a time.
+struct Chore {
+    task: &'static str,
+    lease: Option<Lease>,
+}
+
+impl Chore {
+    const fn new(task: &'static str) -> Self {
+        Self { task, lease: None }
+    }
+
+    /// Whether it is this gateway's now.
+    async fn hold(&mut self, bus: &Bus) -> bool {
+        let lease = match self.lease.take() {
+            Some(lease) => bus.renew(&lease, LEASE).await.ok().flatten(),
+            None => None,
+        };
+        self.lease = match lease {
+            Some(lease) => Some(lease),
+            None => bus.acquire(self.task, LEASE).await.ok().flatten(),
+        };
+        self.lease
+            .as_ref()
+            .is_some_and(|lease| lease.held(tokio::time::Instant::now()))
+    }
+
+    /// Leaves it to others.
+    async fn end(&mut self, bus: &Bus) {
+        if let Some(lease) = self.lease.take() {
+            let _lapses_otherwise = bus.release(&lease).await;
+        }
+    }
+}
+
+/// Where something is written.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Nothing is there, or nothing that anybody can open.
+    missing: bool,
+    /// The least that counts as later.
+    revision: u64,
 }
 
 /// What was kept of the cluster's secrets of cookies. Blocking.

@@ -16,6 +16,8 @@ pub struct ClusterStatus {
     /// Whether it shares anything with others: there is a Redis.
     pub mode: bool,
     pub name: String,
+    /// `cluster-RANDOM-SECONDS-RANDOM`, the same on all its gateways; empty before it is known.
+    pub id: String,
     /// Gateways that are there, this one counted.
     pub nodes: usize,
     /// What this one is known by.
@@ -26,6 +28,8 @@ pub struct ClusterStatus {
     pub bus: BusState,
     /// Version of the announcements that this one makes: the greatest that all who are there understand.
     pub speaks: u8,
+    /// Announcements that were not signed by `cluster.key`, or were meant for another channel, since the start.
+    pub forged: u64,
     /// Whether what is told of the others is about now; otherwise it is the last that was known.
     pub fresh: bool,
     pub members: Vec<MemberStatus>,
@@ -82,11 +86,15 @@ impl ConfigStatus {
 #[derive(Debug, Serialize)]
 pub struct MemberStatus {
     pub node: String,
+    /// `node-SUFFIX-NUMBER-RANDOM`, with the last part of the cluster's id; empty before it has one.
+    pub id: String,
     pub incarnation: u64,
     /// `alive`, `suspect`, `draining`.
     pub state: &'static str,
     #[serde(rename = "self")]
     pub own: bool,
+    /// Whether it has the same `cluster.key` as this one, or none as this one.
+    pub same_key: bool,
     /// Whether its opinions count.
     pub voting: bool,
     pub version: String,
@@ -130,6 +138,7 @@ impl ClusterStatus {
             &view.own,
         );
         own.own = true;
+        own.id.clone_from(&cluster.identity().node);
         own.config_version = gateway.following.version();
         own.connections = gateway.board.connections() as u64;
         if gateway.phase() == Phase::Draining {
@@ -140,6 +149,7 @@ impl ClusterStatus {
             let mut shown = member(known.node.to_string(), known.incarnation, &known.record);
             shown.silent_ms = u64::try_from(known.silent(now).as_millis()).unwrap_or(u64::MAX);
             let directly = !view.fresh && known.is_known_directly();
+            shown.same_key = cluster.has_our_key(&known.record);
             shown.via = Some(if directly { "ping" } else { "redis" });
             if known.liveness == Liveness::Suspect {
                 shown.state = "suspect";
@@ -149,12 +159,14 @@ impl ClusterStatus {
         Self {
             mode: !cluster.bus.is_embedded(),
             name: cluster.name.clone(),
+            id: cluster.identity().cluster.clone(),
             nodes: members.len(),
             node: cluster.bus.node().to_string(),
             incarnation: cluster.bus.incarnation(),
             duplicate: view.duplicate.is_some(),
             bus: cluster.bus.state(),
             speaks: cluster.bus.spoken(),
+            forged: cluster.bus.counters().forged.get(),
             fresh: view.fresh,
             members,
             leases: view
@@ -192,9 +204,11 @@ impl ClusterStatus {
 fn member(node: String, incarnation: u64, record: &Record) -> MemberStatus {
     MemberStatus {
         node,
+        id: record.id.clone(),
         incarnation,
         state: if record.draining { "draining" } else { "alive" },
         own: false,
+        same_key: true,
         voting: record.voting,
         version: record.version.clone(),
         role: record.role.clone(),

@@ -212,6 +212,10 @@ pub struct HealthStatus {
     pub since: String,
     /// Why it is not well: the last failure.
     pub reason: Option<String>,
+    /// It came and went, and is not well again before then, whatever its probes say.
+    pub held_until: Option<String>,
+    /// How often it was held.
+    pub flaps: u64,
     pub passes_in_a_row: u32,
     pub failures_in_a_row: u32,
     /// By what they came to.

@@ -181,6 +181,8 @@ families! {
         REBALANCE_SURPLUS "tidegate_upstream_rebalance_surplus" Gauge ["upstream"] "Tunnels above the threshold of `rebalance`, over all endpoints; absent unless tunnels are being asked to go because an endpoint joined.";
         REBALANCE_ASKED "tidegate_upstream_rebalance_asked" Gauge ["upstream"] "Tunnels asked to go so far because an endpoint joined; absent unless some are.";
         ENDPOINT_HEALTH "tidegate_endpoint_health" Gauge ["upstream" "endpoint"] "1 while the endpoint passes its checks, 0 while it fails them or none has ended; absent where nobody checks.";
+        ENDPOINT_HELD "tidegate_endpoint_held" Gauge ["upstream" "endpoint"] "1 while the endpoint is out, whatever its checks say now, because they passed and failed by turns (health.max_hold); absent where nobody checks.";
+        ENDPOINT_FLAPS "tidegate_endpoint_flaps_total" Counter ["upstream" "endpoint"] "Times the endpoint failed its checks again soon after it had passed them, and was held; absent where nobody checks.";
         HEALTH_PROBES "tidegate_health_probes_total" Counter ["upstream" "endpoint" "result"] "Probes, by result: passed, or why not: connect_failed, connect_timeout, timeout, closed, malformed, status, body, too_large, handshake (of a WebSocket), tls_failed, grpc (its health service says another word than SERVING).";
         HEALTH_PROBES_SKIPPED "tidegate_health_probes_skipped_total" Counter ["upstream" "endpoint"] "Probes left out because other gateways of the cluster made them (health.share).";
         HEALTH_PROBE_DURATION "tidegate_health_probe_seconds" Histogram ["upstream" "endpoint"] "How long probes took that passed, connecting included.";

@@ -11,7 +11,7 @@ use super::shared::balancer::Balancer;
 use super::shared::breaker::BreakerState;
 use super::shared::budget::Budget;
 use super::shared::sticky::{self, Missing};
-use super::shared::{Ask, EndpointKey, EndpointState, UpstreamPlan};
+use super::shared::{Ask, EndpointKey, EndpointState, Fallback, UpstreamPlan};
 use crate::base::clock::Millis;
 use crate::config::model::Pool;
 use crate::telemetry::metrics::EndpointSeries;
@@ -199,10 +199,15 @@ impl LocalUpstream {
             }
         }
         let picked = balancer.pick(&self.plan, ask, |index| good(index) && free(index));
-        if picked.is_some() || !self.plan.has_nobody_well(ask.now) {
+        if picked.is_some() {
             return picked;
         }
-        balancer.pick(&self.plan, ask, free)
+        let fallback = self.plan.fallback(ask.now);
+        if fallback == Fallback::None {
+            return None;
+        }
+        let admitted = |index: usize| fallback.admits(&endpoints[index].state.standing, ask.now);
+        balancer.pick(&self.plan, ask, |index| admitted(index) && free(index))
     }
 
     /// The endpoint for the next attempt, with a place at it.
@@ -234,19 +239,19 @@ impl LocalUpstream {
     /// Why the session can't be there.
     pub fn take_home(&self, index: usize, now: Millis) -> Result<InFlight, Missing> {
         let plan = &self.plan.endpoints[index];
-        sticky::keeps(plan, || self.plan.has_nobody_well(now), now)?;
+        sticky::keeps(plan, || self.plan.fallback(now), now)?;
         InFlight::within(self.endpoints[index].clone(), plan.max_connections).ok_or(Missing::Full)
     }
 
     /// Whether an endpoint is passed over only because it is at its limit.
     fn someone_is_full(&self, tried: &[usize], now: Millis) -> bool {
-        let nobody_well = self.plan.has_nobody_well(now);
+        let fallback = self.plan.fallback(now);
         let mut endpoints = self.plan.endpoints.iter().enumerate();
         endpoints.any(|(index, endpoint)| {
             endpoint.is_open()
                 && endpoint.max_connections > 0
                 && !tried.contains(&index)
-                && (nobody_well || endpoint.state.standing.is_good(now))
+                && fallback.admits(&endpoint.state.standing, now)
         })
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::model::Balance;
 use crate::upstream::shared::balancer::tests::{ALL, endpoint, plan_of};
+use crate::upstream::shared::standing::Health;
 use std::time::Duration;
 
 /// Endpoints of all kinds: light and heavy, backups, with and without a limit, new, warm and ejected.
@@ -65,4 +66,34 @@ fn what_is_previewed_is_what_is_picked_for_every_algorithm_and_state() {
         }
         assert!(picked > 5_000, "{balance:?}: {picked}");
     }
+}
+
+#[test]
+fn where_nobody_is_well_those_that_only_came_and_went_are_picked_and_others_where_there_are_none() {
+    use Health::{Healthy, Held, Unhealthy};
+    let now = Millis(10);
+    for (health, fallback, picked) in [
+        ([Healthy, Held, Unhealthy], Fallback::None, &[0][..]),
+        ([Held, Unhealthy, Held], Fallback::Held, &[0, 2]),
+        ([Unhealthy, Unhealthy, Held], Fallback::Held, &[2]),
+        ([Unhealthy; 3], Fallback::All, &[0, 1, 2]),
+    ] {
+        let endpoints = (0..3).map(|n| endpoint(format!("e{n}:80"), 1, false)).collect();
+        let plan = Arc::new(plan_of(Balance::RoundRobin, 0.0, endpoints));
+        for (endpoint, health) in plan.endpoints.iter().zip(health) {
+            endpoint.state.standing.set_health(health);
+        }
+        assert_eq!(plan.fallback(now), fallback);
+        assert_eq!(plan.fails_open(now), fallback == Fallback::All);
+        let metrics = WorkerMetrics::new(0);
+        let upstream = Endpoints::default().rebuild(&[plan], &metrics).remove(0);
+        let mut all: Vec<usize> = (0..9)
+            .filter_map(|_| upstream.pick(&[], Ask { now, key: None }))
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all, picked, "{health:?}");
+    }
+    let nobody = plan_of(Balance::RoundRobin, 0.0, Vec::new());
+    assert_eq!(nobody.fallback(now), Fallback::None);
 }

@@ -4,7 +4,11 @@
 //! One probe decides where nothing is known yet; from then on it takes `fall` failures in a row to speak against an
 //! endpoint and `rise` passes in a row to speak for it again. From the first failure on probes follow faster, so
 //! that a verdict against an endpoint takes at most `interval + fall × timeout`.
+//!
+//! One that fails again soon after it was found well is not well again before its hold is over, see
+//! [`flapping`](super::flapping), however many probes pass. The next one is due at the very end of it.
 
+use super::flapping::{Flapping, Hold};
 use super::standing::Health;
 use crate::base::clock::Millis;
 use crate::config::model;
@@ -116,6 +120,8 @@ pub struct Cadence {
     pub timeout: Duration,
     /// Share by which a wait may be shorter.
     pub jitter: f64,
+    /// How long an endpoint that comes and goes is held at most; 0: never.
+    pub max_hold: Duration,
 }
 
 impl Cadence {
@@ -128,6 +134,7 @@ impl Cadence {
             fast_interval: check.fast_interval,
             timeout: check.timeout,
             jitter: check.jitter,
+            max_hold: check.max_hold,
         }
     }
 }
@@ -139,8 +146,12 @@ pub enum Turn {
     FoundWell,
     /// Well again after so long.
     Recovered { after: Duration },
-    /// `detection`: since the first probe that failed began.
-    Failed { reason: Failure, detection: Duration },
+    /// `detection`: since the first probe that failed began. `hold`: it comes and goes.
+    Failed {
+        reason: Failure,
+        detection: Duration,
+        hold: Option<Hold>,
+    },
 }
 
 /// What is known of one endpoint.
@@ -156,6 +167,9 @@ pub struct Record {
     failing_since: Millis,
     /// The idle connection ended since the last pass.
     hurried: bool,
+    flapping: Flapping,
+    /// It passes often enough, and is held all the same.
+    held: bool,
     /// Another gateway found it down: until then one failure is enough.
     witnessed_until: Millis,
     probes: u64,
@@ -181,6 +195,8 @@ impl Record {
             failures: 0,
             failing_since: Millis::NEVER,
             hurried: false,
+            flapping: Flapping::default(),
+            held: false,
             witnessed_until: Millis::NEVER,
             probes: 0,
             skipped: 0,
@@ -195,6 +211,7 @@ impl Record {
     pub fn note(&mut self, probe: Probe, cadence: &Cadence, now: Millis) -> Option<Turn> {
         let (began, outcome) = (probe.began, probe.outcome.clone());
         self.remember(probe);
+        self.flapping.bound(cadence.max_hold);
         match outcome {
             Ok(()) => self.passed(cadence, now),
             Err(failure) => self.failed(failure, began, cadence, now),
@@ -220,10 +237,14 @@ impl Record {
         self.hurried = false;
         let enough = match self.verdict {
             Health::Healthy => return None,
-            Health::Unhealthy => self.passes >= cadence.rise,
+            Health::Unhealthy | Health::Held => self.passes >= cadence.rise,
             Health::Unchecked | Health::Pending => true,
         };
         if !enough {
+            return None;
+        }
+        if self.verdict == Health::Unhealthy && now < self.flapping.until() {
+            self.held = true;
             return None;
         }
         let turn = match self.verdict {
@@ -239,11 +260,12 @@ impl Record {
     fn failed(&mut self, failure: Failure, began: Millis, cadence: &Cadence, now: Millis) -> Option<Turn> {
         self.failures = self.failures.saturating_add(1);
         self.passes = 0;
+        self.held = false;
         if self.failures == 1 {
             self.failing_since = began;
         }
         let enough = match self.verdict {
-            Health::Unhealthy => {
+            Health::Unhealthy | Health::Held => {
                 self.reason = Some(failure);
                 return None;
             }
@@ -253,10 +275,16 @@ impl Record {
         if !enough {
             return None;
         }
+        let well_for = match self.verdict {
+            Health::Healthy => self.failing_since.since(self.since),
+            _ => Duration::ZERO,
+        };
+        let hold = self.flapping.failed(well_for, cadence.max_hold, now);
         self.turn(Health::Unhealthy, Some(failure.clone()), now);
         Some(Turn::Failed {
             reason: failure,
             detection: now.since(self.failing_since),
+            hold,
         })
     }
 
@@ -265,6 +293,7 @@ impl Record {
         self.since = now;
         self.reason = reason;
         self.hurried = false;
+        self.held = false;
     }
 
     /// A probe was due, and others make it.
@@ -309,14 +338,47 @@ impl Record {
             Health::Healthy if self.hurried => fast.min(cadence.timeout).min(HURRIED_WAIT),
             // Never longer than a probe may take, or the bound of the verdict would not hold.
             Health::Healthy => fast.min(cadence.timeout),
-            Health::Unhealthy | Health::Unchecked | Health::Pending => shortened(fast),
+            Health::Unhealthy | Health::Held | Health::Unchecked | Health::Pending => {
+                shortened(fast).min(self.rest_of_hold())
+            }
         };
         wait.max(LEAST_WAIT)
+    }
+
+    /// From the beginning of the last probe to the end of the hold; [`Duration::MAX`] where that does not lie ahead.
+    fn rest_of_hold(&self) -> Duration {
+        let began = self.results.back().map_or(Millis::NEVER, |last| last.began);
+        match self.flapping.until().since(began) {
+            Duration::ZERO => Duration::MAX,
+            rest => rest,
+        }
     }
 
     #[must_use]
     pub const fn verdict(&self) -> Health {
         self.verdict
+    }
+
+    /// The verdict, as picks are to know it.
+    #[must_use]
+    pub const fn health(&self) -> Health {
+        match self.verdict {
+            Health::Unhealthy if self.held => Health::Held,
+            verdict => verdict,
+        }
+    }
+
+    /// Until when it is not well again, however many probes pass; `None` where only they decide.
+    #[must_use]
+    pub fn held_until(&self, now: Millis) -> Option<Millis> {
+        let until = self.flapping.until();
+        (self.verdict == Health::Unhealthy && now < until).then_some(until)
+    }
+
+    /// How often it was held.
+    #[must_use]
+    pub const fn flaps(&self) -> u64 {
+        self.flapping.flaps()
     }
 
     /// When the verdict was come to.

@@ -4,6 +4,7 @@ use super::balancer::ring::Ring;
 use super::check::CheckPlan;
 use super::resilience::Resilience;
 use super::slow_start;
+use super::standing::Standing;
 use super::state::EndpointState;
 use super::sticky::{By, StickyPlan};
 use crate::base::clock::Millis;
@@ -120,19 +121,25 @@ impl UpstreamPlan {
     /// Whether requests go to endpoints that nobody vouches for. Not while the first verdict is waited for.
     #[must_use]
     pub fn fails_open(&self, now: Millis) -> bool {
-        self.has_nobody_well(now) && !self.awaits_verdict(now)
+        self.fallback(now) == Fallback::All && !self.awaits_verdict(now)
     }
 
-    /// Whether probes and traffic speak against every endpoint that is meant to take requests. A pick then heeds
-    /// neither: a wrong verdict must not make an outage.
+    /// Who takes requests besides endpoints that are well.
     #[must_use]
-    pub fn has_nobody_well(&self, now: Millis) -> bool {
-        let mut open = self
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.is_open())
-            .peekable();
-        open.peek().is_some() && open.all(|endpoint| !endpoint.state.standing.is_good(now))
+    pub fn fallback(&self, now: Millis) -> Fallback {
+        let mut fallback = Fallback::None;
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.is_open()) {
+            let standing = &endpoint.state.standing;
+            if standing.is_good(now) {
+                return Fallback::None;
+            }
+            if standing.is_held(now) {
+                fallback = Fallback::Held;
+            } else if fallback == Fallback::None {
+                fallback = Fallback::All;
+            }
+        }
+        fallback
     }
 
     /// Whether there is nobody to pick, and a first verdict that may change that is about to fall.
@@ -144,12 +151,36 @@ impl UpstreamPlan {
         let mut awaited = false;
         for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.is_open()) {
             let standing = &endpoint.state.standing;
-            if standing.is_good(now) {
+            if standing.is_good(now) || standing.is_held(now) {
                 return false;
             }
             awaited |= standing.awaits_verdict(now);
         }
         awaited
+    }
+}
+
+/// Who takes requests besides endpoints that are well, of those that are meant to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// Nobody: some are well.
+    None,
+    /// None is; those that would be if they had not come and gone before.
+    Held,
+    /// Probes and traffic speak against all. Neither is heeded: a wrong verdict must not make an outage.
+    All,
+}
+
+impl Fallback {
+    /// Whether verdicts leave an endpoint for requests.
+    #[must_use]
+    pub fn admits(self, standing: &Standing, now: Millis) -> bool {
+        standing.is_good(now)
+            || match self {
+                Self::None => false,
+                Self::Held => standing.is_held(now),
+                Self::All => true,
+            }
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Health {
     Pending,
     Healthy,
     Unhealthy,
+    /// Unhealthy for another while although it passes them again, because it came and went before.
+    Held,
 }
 
 /// Read at every pick and written rarely, so it shares no line with the counters.
@@ -38,13 +40,14 @@ impl Standing {
             1 => Health::Pending,
             2 => Health::Healthy,
             3 => Health::Unhealthy,
+            4 => Health::Held,
             _ => Health::Unchecked,
         }
     }
 
     pub fn set_health(&self, health: Health) {
         let before = self.health();
-        if health == Health::Healthy && matches!(before, Health::Pending | Health::Unhealthy) {
+        if health == Health::Healthy && matches!(before, Health::Pending | Health::Unhealthy | Health::Held) {
             self.came_in(Millis::now());
         }
         self.health.store(health as u8, Relaxed);
@@ -113,6 +116,12 @@ impl Standing {
         self.ejected_until.load(Relaxed) <= now.0
             && matches!(self.health(), Health::Unchecked | Health::Healthy)
     }
+
+    /// Whether all that speaks against it is that it came and went: it is better than one that fails.
+    #[must_use]
+    pub fn is_held(&self, now: Millis) -> bool {
+        self.ejected_until.load(Relaxed) <= now.0 && self.health() == Health::Held
+    }
 }
 
 #[cfg(test)]
@@ -168,9 +177,13 @@ mod tests {
             (Health::Pending, false),
             (Health::Healthy, true),
             (Health::Unhealthy, false),
+            (Health::Held, false),
         ] {
             standing.set_health(health);
             assert_eq!((standing.health(), standing.is_good(Millis(1))), (health, good));
+            assert_eq!(standing.is_held(Millis(1)), health == Health::Held);
         }
+        assert!(standing.eject(Millis(1), Millis(9)));
+        assert!(!standing.is_held(Millis(8)) && standing.is_held(Millis(9)));
     }
 }

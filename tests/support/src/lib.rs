@@ -10,7 +10,7 @@
 //!   [`dns`] a name server with scripted answers;
 //! - [`tls`] certificates and a client of TLS, whose connections are read like any other;
 //! - [`redis`] servers and sentinels of the real Redis, [`netns`] machines whose cables can be pulled, [`calendar`]
-//!   processes whose clock is wrong;
+//!   processes whose clock is wrong, [`prometheus`] that scrapes them;
 //! - [`acme`] an authority that issues certificates, or does not;
 //! - [`load`] a keep-alive load client that counts what failed and why.
 
@@ -29,6 +29,7 @@ pub mod message;
 pub mod net;
 pub mod netns;
 pub mod pattern;
+pub mod prometheus;
 pub mod raw;
 pub mod redis;
 pub mod tls;
@@ -46,6 +47,7 @@ pub use fault::{Fault, Relay};
 pub use gateway::{Builder, Gateway};
 pub use load::Load;
 pub use message::{Request, Response};
+pub use prometheus::Prometheus;
 pub use raw::{Broken, Conn};
 pub use redis::Redis;
 pub use tls::{Ca, Leaf, TlsClient};

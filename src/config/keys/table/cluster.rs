@@ -22,6 +22,15 @@ pub(super) const CLUSTER: &[Key] = &[
         "The Redis, from version 6 on, that the gateways of the cluster share: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `redis+unix:///PATH`, `redis+sentinel://HOST,HOST/MASTER` or `redis+cluster://HOST,HOST`; with `rediss` in place of `redis` over TLS. Also `env:NAME` or `file:/PATH`, where that URL is kept. No request waits for it: while it is away every gateway goes by what it knows. Absent: a cluster of one; from one to the other takes a restart.",
     )
     .legacy(&legacy::REDIS_URL),
+    Key::new(
+        "enabled",
+        Form::Bool,
+        "true",
+        "false: one gateway alone, whatever `redis` says.",
+    )
+    .legacy(&legacy::ENABLE_CLUSTERING)
+    .or_legacy(&legacy::CLUSTER_MODE)
+    .restart(),
     Key::optional(
         "redis_user",
         Form::Word,
@@ -81,7 +90,7 @@ pub(super) const CLUSTER: &[Key] = &[
         "gone_after",
         DEADLINE,
         "3s",
-        "A gateway without a sign of life for so long is no member any more.",
+        "A gateway without a sign of life for so long is no member any more. Where only `heartbeat` is named it is three of those, and at least the default.",
     )
     .legacy(&legacy::GONE_AFTER)
     .restart(),

@@ -15,6 +15,7 @@ pub(super) const RUNTIME: &[Key] = &[
         "Single-threaded workers; `auto` is one for each usable core, counting affinity and the cgroup's quota.",
     )
     .legacy(&legacy::WORKERS)
+    .or_legacy(&legacy::ONE_WORKER)
     .restart(),
     Key::new(
         "drain_delay",

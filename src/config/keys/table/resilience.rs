@@ -1,6 +1,6 @@
 //! Keys of how trouble with endpoints is seen and met.
 
-use super::{COUNT, DEADLINE, MIB};
+use super::{COUNT, DEADLINE, MIB, TIME};
 use crate::config::choices::Choice;
 use crate::config::form::Form;
 use crate::config::keys::legacy;
@@ -130,6 +130,12 @@ pub(super) const HEALTH: &[Key] = &[
         Form::Ratio,
         "0.1",
         "Share by which waits are shortened at random, so that probes of many endpoints spread.",
+    ),
+    Key::new(
+        "max_hold",
+        TIME,
+        "30s",
+        "Longest hold. An endpoint that fails again soon after it was back is held: out for 1 second, then 2, 4, … up to this, however many probes pass. A first failure costs nothing, and one doubling is forgiven for each time as long as this that it was well. Where no endpoint is well, requests go to those held that pass. 0s: none is held.",
     ),
     Key::new(
         "initial",

@@ -3,6 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
+mod flapping;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn cadence(rise: u32, fall: u32) -> Cadence {
@@ -13,6 +15,7 @@ fn cadence(rise: u32, fall: u32) -> Cadence {
         fast_interval: Duration::from_millis(250),
         timeout: Duration::from_millis(100),
         jitter: 0.1,
+        max_hold: Duration::ZERO,
     }
 }
 
@@ -81,6 +84,7 @@ fn a_verdict_says_why_since_when_and_how_long_it_took() {
     let failed = Turn::Failed {
         reason: refused.clone(),
         detection: Duration::from_millis(150),
+        hold: None,
     };
     assert_eq!(turn, Some(failed));
     assert_eq!((record.since(), record.reason()), (Millis(250), Some(&refused)));
@@ -226,6 +230,7 @@ proptest! {
             fast_interval: Duration::from_millis(fast),
             timeout: Duration::from_millis(timeout),
             jitter,
+            max_hold: Duration::ZERO,
         };
         let mut record = Record::new(Health::Pending, Millis(1));
         let mut random = randoms.into_iter().cycle();

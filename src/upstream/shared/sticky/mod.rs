@@ -14,7 +14,7 @@ pub mod sessions;
 pub mod value;
 
 use super::balancer::ring;
-use super::plan::{AdminState, EndpointPlan};
+use super::plan::{AdminState, EndpointPlan, Fallback};
 use crate::base::clock::{Millis, calendar};
 pub use crate::config::model::{HashKey, OnMissing, SessionName};
 use crate::config::model::{SameSite, Secure, Sticky as Written, StickyBy, StickyCookie};
@@ -280,14 +280,14 @@ pub enum Missing {
     Full,
 }
 
-/// Whether an endpoint keeps the sessions that it has. Room is another question. With `nobody_well` verdicts of
-/// probes and traffic are not heeded, as for any pick.
+/// Whether an endpoint keeps the sessions that it has. Room is another question. `fallback` counts as for
+/// any pick.
 ///
 /// # Errors
 /// Why not.
 pub fn keeps(
     endpoint: &EndpointPlan,
-    nobody_well: impl FnOnce() -> bool,
+    fallback: impl FnOnce() -> Fallback,
     now: Millis,
 ) -> Result<(), Missing> {
     let standing = &endpoint.state.standing;
@@ -299,7 +299,7 @@ pub fn keeps(
     if !is_there {
         return Err(Missing::Gone);
     }
-    if standing.is_good(now) || nobody_well() {
+    if standing.is_good(now) || fallback().admits(standing, now) {
         Ok(())
     } else {
         Err(Missing::Unwell)

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::model::Learn;
 use crate::upstream::shared::balancer::tests::endpoint;
+use crate::upstream::shared::standing::Health;
 
 const NOW: u32 = 1_800_000_000;
 
@@ -166,7 +167,7 @@ fn a_set_cookie_field_of_the_same_name_is_recognised() {
 #[test]
 fn sessions_stay_at_an_endpoint_until_it_is_out() {
     let now = Millis(10);
-    let kept = |endpoint: &EndpointPlan| keeps(endpoint, || false, now);
+    let kept = |endpoint: &EndpointPlan| keeps(endpoint, || Fallback::None, now);
     let mut endpoint = endpoint("a:1".to_owned(), 1, false);
     assert_eq!(kept(&endpoint), Ok(()));
     endpoint.weight = 0;
@@ -182,10 +183,15 @@ fn sessions_stay_at_an_endpoint_until_it_is_out() {
     endpoint.state.standing.eject(now, Millis(20));
     assert_eq!(kept(&endpoint), Err(Missing::Unwell));
     assert_eq!(
-        keeps(&endpoint, || true, now),
+        keeps(&endpoint, || Fallback::All, now),
         Ok(()),
         "nobody is well: it is as good as any"
     );
+    let held = |endpoint: &EndpointPlan| keeps(endpoint, || Fallback::Held, Millis(20));
+    endpoint.state.standing.set_health(Health::Unhealthy);
+    assert_eq!(held(&endpoint), Err(Missing::Unwell), "others are better");
+    endpoint.state.standing.set_health(Health::Held);
+    assert_eq!(held(&endpoint), Ok(()));
 }
 
 #[test]
