@@ -133,7 +133,7 @@ fn one_that_fails_again_soon_stays_out_although_it_passes_and_all_say_until_when
     eventually("it serves again", || answers(&gateway, 4).contains('b'));
     assert_eq!(gateway.metric("tidegate_endpoint_held", &labels), 0.0);
     let status = gateway.cli(&["status"]).expect(0).stdout;
-    assert!(!status.contains("flapping"), "{status}");
+    assert!(!status.contains("is flapping, and held until"), "{status}");
 
     let told = gateway.events("endpoint.unhealthy");
     let holds: Vec<&Value> = told.iter().map(|event| &event["data"]["hold_seconds"]).collect();
