@@ -396,4 +396,4 @@ pub(super) fn parse_field(line: &[u8]) -> Result<Field, &'static str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -91,6 +91,22 @@ impl HeadBuf {
         }
     }
 
+    /// Appends field lines as the parser would.
+    #[cfg(test)]
+    pub(crate) fn push_lines(&mut self, lines: &[(&str, &str)]) {
+        for (name, value) in lines {
+            let start = self.bytes.len();
+            self.bytes
+                .extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            let value_start = start + name.len() + 2;
+            self.push(Field {
+                name: Span::new(start, start + name.len()),
+                value: Span::new(value_start, value_start + value.len()),
+                id: Name::recognise(name.as_bytes()),
+            });
+        }
+    }
+
     #[must_use]
     pub fn has(&self, id: Name) -> bool {
         self.first[id as usize] != 0

@@ -97,21 +97,12 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::h1::parse::{HeadLimits, Parsed, parse_request};
+    use crate::h1::parse::tests::request;
 
     fn client_of(fields: &str) -> String {
-        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-        let limits = HeadLimits {
-            head_bytes: 4096,
-            fields: 20,
-            target_bytes: 100,
-        };
-        let mut buf = Box::default();
-        let Parsed::Complete { head, .. } = parse_request(text.as_bytes(), &limits, &mut 0, &mut buf) else {
-            panic!("{text}")
-        };
+        let head = request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
         let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
-        walk(&head.with(buf), "10.0.0.1".parse().unwrap(), &trusted).to_string()
+        walk(&head, "10.0.0.1".parse().unwrap(), &trusted).to_string()
     }
 
     #[test]

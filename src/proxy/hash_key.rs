@@ -44,22 +44,7 @@ fn of_client(client: IpAddr) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::h1::parse::{HeadLimits, Parsed, parse_request};
-    use crate::message::head::RequestHead;
-
-    fn head(fields: &str) -> RequestHead {
-        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-        let limits = HeadLimits {
-            head_bytes: 4096,
-            fields: 20,
-            target_bytes: 100,
-        };
-        let mut buf = Box::default();
-        let Parsed::Complete { head, .. } = parse_request(text.as_bytes(), &limits, &mut 0, &mut buf) else {
-            panic!("{text}")
-        };
-        head.with(buf)
-    }
+    use crate::h1::parse::tests::request;
 
     fn key(key: &HashKey, fields: &str, path: &str, query: Option<&str>, client: &str) -> Option<u64> {
         of(
@@ -69,7 +54,7 @@ mod tests {
                 host: b"a",
                 path: path.as_bytes(),
                 query: query.map(str::as_bytes),
-                head: &head(fields),
+                head: &request(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")),
                 client: client.parse().unwrap(),
             },
         )

@@ -5,8 +5,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{
     Action, HostHeader, HostPattern, PathPattern, Rewrite, Route, Timeouts, ValuePattern, WebSocket,
 };
-use crate::message::head::{Field, HeadBuf, Method, Span, Version};
-use crate::message::names::Name;
+use crate::message::head::{HeadBuf, Method, Span, Version};
 use crate::message::template::Group;
 use std::time::Duration;
 
@@ -16,17 +15,7 @@ pub(super) fn head(method: &str, fields: &[(&str, &str)]) -> RequestHead {
     buf.bytes.extend_from_slice(method.as_bytes());
     let method_text = Span::new(0, buf.bytes.len());
     buf.bytes.extend_from_slice(b" / HTTP/1.1\r\n");
-    for (name, value) in fields {
-        let start = buf.bytes.len();
-        buf.bytes
-            .extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        let value_start = start + name.len() + 2;
-        buf.push(Field {
-            name: Span::new(start, start + name.len()),
-            value: Span::new(value_start, value_start + value.len()),
-            id: Name::recognise(name.as_bytes()),
-        });
-    }
+    buf.push_lines(fields);
     buf.bytes.extend_from_slice(b"\r\n");
     RequestHead {
         buf,

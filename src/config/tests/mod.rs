@@ -8,6 +8,8 @@ mod files;
 mod properties;
 mod shown;
 mod sticky;
+mod told;
+mod values;
 mod variables;
 
 use super::*;
@@ -42,6 +44,46 @@ fn load_bad(text: &str) -> Vec<Diagnostic> {
         Ok(_) => panic!("accepted:\n{text}"),
         Err(rejected) => rejected.diagnostics,
     }
+}
+
+/// The one problem of a text.
+fn only(text: &str) -> Diagnostic {
+    let all = load_bad(text);
+    assert_eq!(all.len(), 1, "{:#?}", shorts(&all));
+    all.into_iter().next().unwrap()
+}
+
+/// The warnings of an accepted text.
+fn warnings(text: &str) -> Vec<String> {
+    shorts(&load_good(text).warnings)
+}
+
+/// A good configuration with a line after its listener.
+fn listener(line: &str) -> String {
+    GOOD.replace("[[routes]]", &format!("{line}\n[[routes]]"))
+}
+
+/// A good configuration with a line in its route.
+fn route(line: &str) -> String {
+    GOOD.replace("upstream = 'app'", &format!("upstream = 'app'\n{line}"))
+}
+
+/// A good configuration with another action in its route.
+fn action(line: &str) -> String {
+    GOOD.replace("upstream = 'app'", line)
+}
+
+/// As [`only`], leaving out warnings.
+fn only_error(text: &str) -> Diagnostic {
+    let mut all = load_bad(text);
+    all.retain(|told| told.severity == Severity::Error);
+    assert_eq!(all.len(), 1, "{:#?}", shorts(&all));
+    all.remove(0)
+}
+
+/// The hint of the one problem of a text.
+fn hint(text: &str) -> String {
+    only(text).hint.unwrap_or_default()
 }
 
 /// `line:column key: message`, or without what is not known.

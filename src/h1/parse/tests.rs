@@ -10,6 +10,18 @@ const LIMITS: HeadLimits = HeadLimits {
     target_bytes: 1000,
 };
 
+/// The head of a request that is well formed, and all of the text.
+pub(crate) fn request(text: &str) -> RequestHead {
+    let mut buf = Box::<HeadBuf>::default();
+    match parse_request(text.as_bytes(), &LIMITS, &mut 0, &mut buf) {
+        Parsed::Complete { head, len } => {
+            assert_eq!(len, text.len());
+            head.with(buf)
+        }
+        other => panic!("{text:?}: {other:?}"),
+    }
+}
+
 /// Everything that a parse of a head tells.
 type Told = Result<Option<(String, Vec<(Vec<u8>, Vec<u8>, Name)>, usize)>, Reject>;
 

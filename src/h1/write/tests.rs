@@ -1,5 +1,6 @@
 use super::*;
-use crate::h1::parse::{HeadLimits, Parsed, parse_request, parse_response};
+use crate::h1::parse::tests::request;
+use crate::h1::parse::{HeadLimits, Parsed, parse_response};
 use crate::message::framing::{request_body, response_body};
 use crate::message::head::Method;
 use crate::message::hop::drop_hop_by_hop;
@@ -9,17 +10,6 @@ const LIMITS: HeadLimits = HeadLimits {
     fields: 100,
     target_bytes: 8 * 1024,
 };
-
-fn request(text: &str) -> RequestHead {
-    let mut buf = Box::<HeadBuf>::default();
-    match parse_request(text.as_bytes(), &LIMITS, &mut 0, &mut buf) {
-        Parsed::Complete { head, len } => {
-            assert_eq!(len, text.len());
-            head.with(buf)
-        }
-        other => panic!("{other:?}"),
-    }
-}
 
 fn response(text: &str) -> ResponseHead {
     let mut buf = Box::<HeadBuf>::default();

@@ -1,20 +1,10 @@
 use super::*;
-use crate::message::head::{Field, Span};
+use crate::message::head::Span;
 
 /// A head with these fields. Only fields are looked at here, so the start line is left out.
 fn fields(lines: &[(&str, &str)]) -> Box<HeadBuf> {
     let mut buf = Box::<HeadBuf>::default();
-    for (name, value) in lines {
-        let start = buf.bytes.len();
-        buf.bytes
-            .extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        let value_start = start + name.len() + 2;
-        buf.push(Field {
-            name: Span::new(start, start + name.len()),
-            value: Span::new(value_start, value_start + value.len()),
-            id: Name::recognise(name.as_bytes()),
-        });
-    }
+    buf.push_lines(lines);
     buf
 }
 

@@ -1,20 +1,9 @@
 use super::*;
-use crate::message::head::{Field, Span};
 use proptest::prelude::*;
 
 fn fields(lines: &[(&str, &str)]) -> HeadBuf {
     let mut buf = HeadBuf::default();
-    for (name, value) in lines {
-        let start = buf.bytes.len();
-        buf.bytes
-            .extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        let value_start = start + name.len() + 2;
-        buf.push(Field {
-            name: Span::new(start, start + name.len()),
-            value: Span::new(value_start, value_start + value.len()),
-            id: Name::recognise(name.as_bytes()),
-        });
-    }
+    buf.push_lines(lines);
     buf
 }
 
