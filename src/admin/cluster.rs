@@ -55,7 +55,8 @@ fn condition(gateway: &Gateway) -> &'static str {
 /// All gateways, in the words that older scripts know. `averageLoad` is 0–1.
 pub async fn metrics(State(api): State<Api>) -> Json<Value> {
     let cluster = ClusterStatus::of(&api.gateway);
-    let connections: u64 = cluster.members.iter().map(|member| member.connections).sum();
+    let each = cluster.members.iter().map(|member| member.connections);
+    let connections = each.fold(0, u64::saturating_add);
     let load = cluster.load();
     Json(json!({
         "totalServers": cluster.nodes,

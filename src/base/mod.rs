@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod crew;
 pub mod http_date;
+pub mod seldom;
 pub mod task;

@@ -13,6 +13,7 @@ use super::state::BusState;
 use super::store::{
     Beat, Beating, EVENTS_AT_ONCE, Entry, Forgotten, Lease, LoggedEvent, MAX_EVENT, MAX_PAYLOAD, MAX_RECORD,
     MAX_VALUE, StoreError, Table, Written, check_key, check_length, check_part, check_revision,
+    check_version,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -468,7 +469,7 @@ impl Bus {
     pub async fn publish_config(&self, new: Publication) -> Result<Published, StoreError> {
         check_length("a configuration", new.content.len(), MAX_CONTENT)?;
         check_length("a summary", new.about.len(), MAX_ABOUT)?;
-        check_revision(new.version)?;
+        check_version(new.version)?;
         if new.version <= new.expected {
             return Err(StoreError::Name(format!("version {}", new.version)));
         }

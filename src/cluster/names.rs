@@ -153,6 +153,13 @@ pub fn is_part(text: &str) -> bool {
     plain(text, MAX_PART)
 }
 
+/// Whether a text can be the holder of a lease: a node and its incarnation.
+#[must_use]
+pub fn is_holder(text: &str) -> bool {
+    let parts = text.split_once('/');
+    parts.is_some_and(|(node, incarnation)| NodeId::known_as(node).is_ok() && plain(incarnation, 20))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,8 +16,11 @@ pub const MAX_VALUE: usize = 16 << 10;
 pub const MAX_ENTRIES: usize = 4096;
 /// How long what was removed is remembered when a table is full: later than this no old value comes back.
 pub const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Largest revision: scripts count in doubles.
+/// Largest version of a shared configuration: scripts count in doubles.
 pub const MAX_REVISION: u64 = (1 << 53) - 1;
+/// Greatest revision of a table's entry: revisions are moments, in milliseconds since 1970, and this one is in the year
+/// 3000. What is later is nobody's: nothing of ours could ever take its place.
+pub const LAST_REVISION: u64 = 32_503_680_000_000;
 /// Most chores that leases are held for.
 pub const MAX_LEASES: usize = 64;
 /// Longest payload of an announcement.
@@ -111,6 +114,15 @@ impl Entry {
     #[must_use]
     pub fn beats(&self, other: &Self) -> bool {
         (self.revision, self.node.as_str()) > (other.revision, other.node.as_str())
+    }
+
+    /// Whether a gateway can have written it. What others put into the store or say may be anything.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        check_key(&self.key).is_ok()
+            && check_length("a value", self.value.as_ref().map_or(0, Bytes::len), MAX_VALUE).is_ok()
+            && self.revision <= LAST_REVISION
+            && NodeId::new(&self.node).is_ok()
     }
 }
 
@@ -229,8 +241,15 @@ pub(super) fn check_part(name: &str) -> Result<(), StoreError> {
 }
 
 pub(super) fn check_revision(revision: u64) -> Result<(), StoreError> {
-    if revision > MAX_REVISION {
+    if revision > LAST_REVISION {
         return Err(StoreError::Name(format!("revision {revision}")));
+    }
+    Ok(())
+}
+
+pub(super) fn check_version(version: u64) -> Result<(), StoreError> {
+    if version > MAX_REVISION {
+        return Err(StoreError::Name(format!("version {version}")));
     }
     Ok(())
 }

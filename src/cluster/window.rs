@@ -8,6 +8,9 @@ pub const WINDOW: u64 = 1024;
 /// Speakers, each with one topic, that are remembered.
 const SPEAKERS: usize = 4096;
 
+/// So many in a row, far behind the highest, are somebody who goes on from there.
+const GOES_ON: u64 = 8;
+
 const WORDS: usize = (WINDOW / 64) as usize;
 
 /// What a number says.
@@ -24,6 +27,8 @@ pub enum Verdict {
 #[derive(Debug)]
 struct Speaker {
     highest: u64,
+    /// Of those that are too far behind the highest, how many came in a row, and the last.
+    behind: (u64, u64),
     /// The bit of a number is set when it was heard; each number has the one of its remainder.
     heard: [u64; WORDS],
     used: u64,
@@ -32,24 +37,36 @@ struct Speaker {
 /// The numbers of all who speak.
 #[derive(Debug, Default)]
 pub struct Windows {
+    /// Whoever speaks is who it says.
+    signed: bool,
     speakers: HashMap<(Box<str>, u64, Topic), Speaker>,
     turn: u64,
 }
 
 impl Windows {
+    /// Of announcements that are signed, or of such as anybody may have made in another's name.
+    #[must_use]
+    pub fn new(signed: bool) -> Self {
+        Self {
+            signed,
+            ..Self::default()
+        }
+    }
+
     /// Takes note of a number that an incarnation of a node used on a topic.
     pub fn hear(&mut self, source: &str, incarnation: u64, topic: Topic, seq: u64) -> Verdict {
         self.turn += 1;
         let key = (source.into(), incarnation, topic);
         if let Some(speaker) = self.speakers.get_mut(&key) {
             speaker.used = self.turn;
-            return speaker.hear(seq);
+            return speaker.hear(seq, self.signed);
         }
         if self.speakers.len() >= SPEAKERS {
             self.forget_half();
         }
         let mut speaker = Speaker {
             highest: seq,
+            behind: (0, 0),
             heard: [0; WORDS],
             used: self.turn,
         };
@@ -68,7 +85,7 @@ impl Windows {
 }
 
 impl Speaker {
-    fn hear(&mut self, seq: u64) -> Verdict {
+    fn hear(&mut self, seq: u64, signed: bool) -> Verdict {
         if seq > self.highest {
             let missed = seq - self.highest - 1;
             if missed >= WINDOW {
@@ -86,11 +103,37 @@ impl Speaker {
                 Verdict::After(missed)
             };
         }
-        if self.highest - seq >= WINDOW || self.has(seq) {
+        if self.highest - seq >= WINDOW {
+            return if signed { Verdict::Again } else { self.old(seq) };
+        }
+        if self.has(seq) {
             return Verdict::Again;
         }
         self.mark(seq);
         Verdict::New
+    }
+
+    /// One that is far behind was heard before. Unless it goes on from there: then another said the highest in its name,
+    /// and what it says from here on is listened to again.
+    fn old(&mut self, seq: u64) -> Verdict {
+        let (row, last) = self.behind;
+        let row = if row > 0 && last.checked_add(1) == Some(seq) {
+            row + 1
+        } else {
+            1
+        };
+        self.behind = (row, seq);
+        if row < GOES_ON {
+            return Verdict::Again;
+        }
+        *self = Self {
+            highest: seq,
+            behind: (0, 0),
+            heard: [0; WORDS],
+            used: self.used,
+        };
+        self.mark(seq);
+        Verdict::After(row - 1)
     }
 
     const fn place(seq: u64) -> (usize, u64) {
@@ -141,6 +184,30 @@ mod tests {
         assert_eq!(hear(&mut windows, 106), Verdict::Again);
         assert_eq!(hear(&mut windows, u64::MAX), Verdict::After(u64::MAX - 107));
         assert_eq!(hear(&mut windows, 106), Verdict::Again);
+    }
+
+    #[test]
+    fn who_was_made_to_seem_far_ahead_by_another_is_heard_again_soon() {
+        let mut windows = Windows::new(false);
+        assert_eq!(hear(&mut windows, 40), Verdict::New);
+        assert_eq!(hear(&mut windows, u64::MAX), Verdict::After(u64::MAX - 41));
+        for seq in 41..48 {
+            assert_eq!(hear(&mut windows, seq), Verdict::Again, "{seq}");
+        }
+        assert_eq!(hear(&mut windows, 48), Verdict::After(7));
+        assert_eq!(hear(&mut windows, 49), Verdict::New);
+        assert_eq!(hear(&mut windows, 49), Verdict::Again);
+        // One that is said again and again goes on nowhere.
+        let mut windows = Windows::new(false);
+        assert_eq!(hear(&mut windows, 5000), Verdict::New);
+        assert!((0..100).all(|_| hear(&mut windows, 7) == Verdict::Again));
+    }
+
+    #[test]
+    fn what_is_signed_and_was_said_before_is_never_new_again() {
+        let mut windows = Windows::new(true);
+        assert_eq!(hear(&mut windows, 5000), Verdict::New);
+        assert!((0..3000).all(|seq| hear(&mut windows, seq) == Verdict::Again));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::upstream::shared::overrides::{
     Algorithm, EndpointOverride, Leave, MAX_OVERRIDES, Override, Overrides, Thresholds,
 };
 use crate::upstream::shared::{AdminState, EndpointKey, UpstreamPlan};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -96,6 +96,11 @@ impl EndpointWish {
     }
 }
 
+/// A moment as a sentence has it.
+fn to_the_second(time: Timestamp) -> Timestamp {
+    time.round(Unit::Second).unwrap_or(time)
+}
+
 impl fmt::Display for EndpointWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut told = Vec::new();
@@ -110,7 +115,7 @@ impl fmt::Display for EndpointWish {
             Wish::Reset => told.push("no deadline".to_owned()),
             Wish::To(deadline) => told.push(format!("deadline {}", quantity::write_duration(deadline))),
         }
-        told.extend(self.until.map(|until| format!("until {until}")));
+        told.extend(self.until.map(|until| format!("until {}", to_the_second(until))));
         f.write_str(&told.join(", "))
     }
 }
@@ -136,7 +141,7 @@ impl fmt::Display for BalanceWish {
             }) => write!(f, "{} by {key}", balance.name())?,
         }
         match self.until {
-            Some(until) => write!(f, ", until {until}"),
+            Some(until) => write!(f, ", until {}", to_the_second(until)),
             None => Ok(()),
         }
     }

@@ -202,11 +202,44 @@ fn one_that_is_held_serves_where_no_other_is_well() {
         "{told}"
     );
     assert_eq!(answers(&gateway, 8), "a".repeat(8));
-    eventually("it is told", || {
-        gateway.events("upstream.fail_open_ended").len() == 1
-    });
+    let ended = eventually_some("it is told", || gateway.events("upstream.fail_open_ended").pop());
+    assert_eq!(
+        ended["reason"],
+        "1 of 2 endpoints pass again, and are held because they came and went: only those get requests"
+    );
     shaky.becomes(&gateway, "healthy");
     assert_eq!(gateway.events("upstream.fail_open").len(), 1);
+}
+
+#[test]
+fn an_operator_ends_a_hold_by_maintenance() {
+    const TOKEN: &str = "operator-operator-operator";
+    let shaky = Server::start("a");
+    let config = config(&format!("{QUICK}, max_hold = \"1h\""), &[shaky.address()])
+        + "\n[admin]\naddress = \"127.0.0.1:0\"\ntokens = [{ name = \"ops\", role = \"operator\", token = \"env:OPS\" }]\n";
+    let gateway = gateway(&config).env("OPS", TOKEN).token(TOKEN).start();
+    shaky.becomes(&gateway, "healthy");
+    for _ in 0..2 {
+        shaky.fail(&gateway);
+        shaky.recover(&gateway);
+    }
+    let held = shaky.fail(&gateway);
+    assert!(held["health"]["held_until"].is_string(), "{held}");
+    shaky.set(true);
+    for state in ["maintenance", "active"] {
+        let path = format!("/api/v1/upstreams/app/endpoints/{}", shaky.address());
+        let answer = gateway.admin_call("PUT", &path, "", &format!("{{\"state\": \"{state}\"}}"));
+        assert_eq!(answer.status, 200, "{answer}");
+        if state == "maintenance" {
+            eventually("nobody checks", || {
+                gateway.endpoint(&shaky.address())["health"].is_null()
+            });
+        }
+    }
+    let back = shaky.becomes(&gateway, "healthy");
+    assert_eq!(back["health"]["flaps"], 0, "nothing is known of before: {back}");
+    let told = gateway.events("endpoint.healthy");
+    assert_eq!(told.len(), 2, "it is new, and not back: {told:?}");
 }
 
 /// The checks come once in ten minutes here: what is seen sooner is seen because a connection ended, because a reload

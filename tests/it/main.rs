@@ -33,6 +33,7 @@ mod cli;
 mod cluster_config;
 mod cluster_contract;
 mod cluster_detection;
+mod cluster_hostile;
 mod cluster_keys;
 mod cluster_kit;
 mod cluster_members;

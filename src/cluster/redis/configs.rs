@@ -3,7 +3,9 @@
 use super::health::Connection;
 use super::ops::{LARGE, TROUBLED, millis, number};
 use super::{Client, scripts};
-use crate::cluster::configs::{ConfigMark, KEPT, LAID_OUT, Publication, Published, SharedConfig, sha256};
+use crate::cluster::configs::{
+    ConfigMark, KEPT, LAID_OUT, MAX_ABOUT, MAX_CONTENT, Publication, Published, SharedConfig, sha256,
+};
 use crate::cluster::store::{MAX_REVISION, StoreError};
 use bytes::Bytes;
 
@@ -41,7 +43,13 @@ impl Client {
     pub(in crate::cluster) async fn config(&self) -> Result<Option<SharedConfig>, StoreError> {
         let keys = [self.key("cfg")];
         let answer = self
-            .script(Connection::Commands, scripts::CONFIG, &keys, &[], LARGE)
+            .script(
+                Connection::Commands,
+                scripts::CONFIG,
+                &keys,
+                &[number(MAX_CONTENT as u64)],
+                LARGE,
+            )
             .await?;
         let [version, hash, content] = answer.list().ok_or(TROUBLED)? else {
             return Err(OTHER);
@@ -70,8 +78,15 @@ impl Client {
 
     pub(in crate::cluster) async fn config_versions(&self) -> Result<Vec<(u64, Bytes)>, StoreError> {
         let keys = [self.key("cfg"), self.key("cfgm")];
+        let args = [number(KEPT), number(MAX_ABOUT as u64)];
         let answer = self
-            .script(Connection::Commands, scripts::CONFIG_VERSIONS, &keys, &[], LARGE)
+            .script(
+                Connection::Commands,
+                scripts::CONFIG_VERSIONS,
+                &keys,
+                &args,
+                LARGE,
+            )
             .await?;
         let pairs = answer.list().ok_or(TROUBLED)?.chunks_exact(2);
         Ok(pairs

@@ -2,16 +2,15 @@
 
 use super::fault::Fault;
 use super::link::bad;
-use super::resp::{self, Value};
+use super::resp::{self, Inbox, Value};
 use super::{Access, Login, Secure};
 use crate::cluster::state::Reason;
 use crate::config::model::RedisAddress;
 use crate::tls::client::server_name;
-use bytes::{Buf, BytesMut};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -19,6 +18,8 @@ use tokio_rustls::TlsConnector;
 
 /// Longest time until a connection can be used, all of it.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
+/// Room for reading.
+const READ: usize = 4096;
 /// Most addresses of a name that are tried.
 const ADDRESSES: usize = 4;
 
@@ -31,7 +32,7 @@ pub(super) type Stream = Box<dyn Duplex>;
 /// A connection before it has a purpose: a command at a time.
 pub(super) struct Raw {
     pub stream: Stream,
-    pub read: BytesMut,
+    pub read: Inbox,
 }
 
 impl Raw {
@@ -55,12 +56,10 @@ impl Raw {
     /// The next value that the server sends. May be cancelled without loss.
     pub(super) async fn next(&mut self) -> Result<Value, Fault> {
         loop {
-            if let Some((value, length)) = resp::parse(&self.read).map_err(bad)? {
-                self.read.advance(length);
+            if let Some(value) = self.read.next().map_err(bad)? {
                 return Ok(value);
             }
-            self.read.reserve(4096);
-            match self.stream.read_buf(&mut self.read).await {
+            match self.read.read_from(&mut self.stream, READ).await {
                 Ok(0) => return Err(Fault::new(Reason::Closed, "the server ended the connection")),
                 Ok(_) => {}
                 Err(error) => return Err(Fault::io(&error)),
@@ -73,7 +72,7 @@ impl Raw {
 pub(super) async fn connect(address: &RedisAddress, secure: Option<&Secure>) -> Result<Raw, Fault> {
     let raw = |stream: Stream| Raw {
         stream,
-        read: BytesMut::new(),
+        read: Inbox::default(),
     };
     let connecting = async {
         match address {
@@ -168,7 +167,7 @@ pub(super) async fn greet(raw: &mut Raw, login: &Login, name: &str) -> Result<Gr
         if fault.detail.starts_with("ERR unknown command") {
             Fault::new(Reason::NotRedis, "it is older than Redis 6, or something else")
         } else {
-            fault
+            fault.without(login.password.as_deref())
         }
     })?;
     let text = |key: &str| said.at(key).and_then(Value::text).unwrap_or_default().to_owned();

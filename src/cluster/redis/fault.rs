@@ -24,6 +24,14 @@ impl Fault {
         }
     }
 
+    /// What was met may repeat what was said: whoever is there need not be a Redis.
+    pub(super) fn without(mut self, secret: Option<&str>) -> Self {
+        if let Some(secret) = secret.filter(|secret| !secret.is_empty()) {
+            self.detail = self.detail.replace(secret, "***");
+        }
+        self
+    }
+
     pub(super) fn io(error: &io::Error) -> Self {
         let reason = match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Reason::Refused,
@@ -57,6 +65,14 @@ impl Fault {
             "CLUSTERDOWN" | "TRYAGAIN" => Reason::ClusterDown,
             "MOVED" | "ASK" => Reason::Moved,
             "WRONGTYPE" => Reason::WrongType,
+            "TOOLARGE" => Reason::TooLarge,
+            // In a script it says so in other words, which are not the same in all versions.
+            "ERR"
+                if text.starts_with("ERR The user executing the script")
+                    || text.starts_with("ERR ACL failure in script") =>
+            {
+                Reason::Permission
+            }
             "ERR"
                 if text.starts_with("ERR invalid password")
                     || text.contains("without any password configured") =>
@@ -110,10 +126,20 @@ mod tests {
                 "WRONGTYPE Operation against a key holding the wrong kind of value",
                 Reason::WrongType,
             ),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: ad7c, on @user_script:7.",
+                Reason::Permission,
+            ),
+            (
+                "ERR ACL failure in script: User gw has no permissions to run the 'hget' command",
+                Reason::Permission,
+            ),
             ("something else", Reason::Protocol),
         ] {
             assert_eq!(Fault::said(text).reason, reason, "{text}");
         }
+        let fault = Fault::said("ERR bad arguments '3' 'AUTH' 'default' 's3cret'").without(Some("s3cret"));
+        assert!(!fault.detail.contains("s3cret"), "{fault:?}");
         let fault = Fault::said(&format!("ERR a\r\nb{}", "x".repeat(9000)));
         assert!(fault.detail.len() <= MAX_DETAIL && !fault.detail.contains('\n'));
     }

@@ -4,7 +4,7 @@ use super::Fault;
 use crate::cluster::state::{BusState, Condition, Reason};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Slower answers than this are slow.
 const SLOW: Duration = Duration::from_millis(50);
@@ -12,6 +12,12 @@ const SLOW: Duration = Duration::from_millis(50);
 const LOOKED_AT: usize = 10;
 /// So many slow ones of them make the bus slow.
 const SLOW_ONES: usize = 5;
+
+/// How long a refusal counts that is about one thing alone, and was not met again: all that is done is done again by
+/// then.
+const LASTS: Duration = Duration::from_secs(12);
+/// Things that are refused, of which each is known.
+const REFUSALS: usize = 16;
 
 /// One of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +48,35 @@ impl Connection {
     }
 }
 
+/// Something that the server did not let us do.
+#[derive(Debug)]
+struct Refusal {
+    what: String,
+    fault: Fault,
+    at: Instant,
+}
+
+impl Refusal {
+    /// Whether it is about this thing alone: that something else goes through says nothing of it.
+    const fn is_particular(&self) -> bool {
+        matches!(
+            self.fault.reason,
+            Reason::WrongType | Reason::Permission | Reason::Protocol | Reason::TooLarge
+        )
+    }
+
+    fn holds(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < LASTS
+    }
+}
+
 #[derive(Debug)]
 struct View {
     /// Of each connection what is wrong with it.
     faults: [Option<Fault>; 3],
     server: Option<String>,
-    /// The last thing that the server did not let us write.
-    refused: Option<Fault>,
+    /// What the server did not let us do, the first one first.
+    refused: Vec<Refusal>,
     /// What is shared has been read since the connections work.
     read: bool,
     slow: bool,
@@ -65,7 +93,7 @@ impl Default for Health {
         Self(Mutex::new(View {
             faults: [starting(), starting(), starting()],
             server: None,
-            refused: None,
+            refused: Vec::new(),
             read: false,
             slow: false,
             answers: VecDeque::with_capacity(LOOKED_AT),
@@ -88,21 +116,40 @@ impl Health {
             *known = Some(fault.clone());
         }
         view.read = false;
-        view.refused = None;
+        view.refused.clear();
         if connection == Connection::Commands {
             view.answers.clear();
             view.slow = false;
         }
     }
 
-    pub(super) fn refused(&self, fault: &Fault) {
-        self.lock().refused = Some(fault.clone());
+    /// The server did not let us do this.
+    pub(super) fn refused(&self, what: &str, fault: &Fault, now: Instant) {
+        let mut view = self.lock();
+        if let Some(known) = view.refused.iter_mut().find(|known| known.what == what) {
+            (known.fault, known.at) = (fault.clone(), now);
+        } else if view.refused.len() < REFUSALS {
+            view.refused.push(Refusal {
+                what: what.to_owned(),
+                fault: fault.clone(),
+                at: now,
+            });
+        }
     }
 
-    /// A write went through.
-    pub(super) fn wrote(&self) {
+    /// The server let us do this; whether it did not before.
+    pub(super) fn done(&self, what: &str) -> bool {
         let mut view = self.lock();
-        view.refused = None;
+        let before = view.refused.len();
+        view.refused.retain(|known| known.what != what);
+        view.refused.len() < before
+    }
+
+    /// A write went through: the server takes writes.
+    pub(super) fn wrote(&self, now: Instant) {
+        let mut view = self.lock();
+        view.refused
+            .retain(|known| known.is_particular() && known.holds(now));
         view.read = true;
     }
 
@@ -136,8 +183,8 @@ impl Health {
         if let Some(fault) = of(Connection::Heartbeat).or_else(|| of(Connection::Subscription)) {
             return told(Condition::Degraded, Some(fault));
         }
-        if let Some(fault) = &view.refused {
-            return told(Condition::Degraded, Some(fault));
+        if let Some(refusal) = view.refused.first() {
+            return told(Condition::Degraded, Some(&refusal.fault));
         }
         if view.slow {
             let slow = Fault::new(Reason::Slow, "answers take more than 50 ms");
@@ -180,7 +227,7 @@ mod tests {
         assert_eq!(condition(&health), (Condition::Degraded, Some(Reason::Starting)));
         let health = up();
         assert_eq!(condition(&health), (Condition::Resync, None));
-        health.wrote();
+        health.wrote(Instant::now());
         assert_eq!(condition(&health), (Condition::Live, None));
         assert_eq!(health.state().server.as_deref(), Some("redis:6379"));
     }
@@ -188,7 +235,7 @@ mod tests {
     #[test]
     fn without_commands_it_is_down_and_without_the_others_degraded() {
         let health = up();
-        health.wrote();
+        health.wrote(Instant::now());
         health.down(Connection::Subscription, &Fault::new(Reason::Deaf, ""));
         assert_eq!(condition(&health), (Condition::Degraded, Some(Reason::Deaf)));
         health.down(Connection::Commands, &Fault::new(Reason::Refused, ""));
@@ -201,19 +248,45 @@ mod tests {
     #[test]
     fn a_full_server_degrades_it_until_a_write_goes_through() {
         let health = up();
-        health.refused(&Fault::new(Reason::OutOfMemory, ""));
+        health.refused("t:a", &Fault::new(Reason::OutOfMemory, ""), Instant::now());
         assert_eq!(
             condition(&health),
             (Condition::Degraded, Some(Reason::OutOfMemory))
         );
-        health.wrote();
+        health.wrote(Instant::now());
         assert_eq!(condition(&health), (Condition::Live, None));
+    }
+
+    /// Beats go through each second, which says nothing of a table that holds something else.
+    #[test]
+    fn what_is_refused_for_itself_degrades_it_until_that_very_thing_goes_through_or_is_not_met_again() {
+        let (health, now) = (up(), Instant::now());
+        health.refused("t:a", &Fault::new(Reason::WrongType, "a"), now);
+        health.refused("t:b", &Fault::new(Reason::Permission, "b"), now);
+        health.wrote(now);
+        assert_eq!(condition(&health), (Condition::Degraded, Some(Reason::WrongType)));
+        assert!(health.done("t:a") && !health.done("t:a"));
+        assert_eq!(
+            condition(&health),
+            (Condition::Degraded, Some(Reason::Permission))
+        );
+        health.wrote(now + LASTS / 2);
+        assert_eq!(
+            condition(&health),
+            (Condition::Degraded, Some(Reason::Permission))
+        );
+        health.wrote(now + LASTS);
+        assert_eq!(condition(&health), (Condition::Live, None));
+        for n in 0..100 {
+            health.refused(&n.to_string(), &Fault::new(Reason::WrongType, ""), now);
+        }
+        assert_eq!(health.lock().refused.len(), REFUSALS);
     }
 
     #[test]
     fn slow_answers_degrade_it_and_one_slow_answer_does_not() {
         let health = up();
-        health.wrote();
+        health.wrote(Instant::now());
         let (slow, quick) = (Duration::from_millis(100), Duration::from_millis(1));
         health.answered(slow);
         health.answered(quick);

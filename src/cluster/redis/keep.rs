@@ -9,6 +9,7 @@ use super::{Outgoing, Plane, subscription};
 use crate::cluster::listener::Cause;
 use crate::cluster::state::Reason;
 use crate::config::model::{RedisAddress, RedisKind};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,6 +20,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// A connection that held so long is not blamed for the end of the one before.
 const HELD: Duration = Duration::from_secs(10);
+/// Between lines of the log about one cause.
+const QUIET: Duration = Duration::from_secs(60);
 /// Between pings of the connection of commands: it tells first that a server does not answer any more.
 const PING: Duration = Duration::from_millis(300);
 /// Between pings of the other one, which has a beat each second anyway.
@@ -29,12 +32,15 @@ const PONG: Duration = Duration::from_millis(600);
 const LOOK: Duration = Duration::from_secs(1);
 /// Announcements that go out together.
 const TOGETHER: usize = 64;
+/// What they are called among what a server refuses.
+const ANNOUNCEMENTS: &str = "announcements";
 /// How long they may take to be taken.
 const TAKEN: Duration = Duration::from_millis(500);
 
 /// Runs until the bus ends.
 pub(super) async fn run(plane: Arc<Plane>, connection: Connection) {
     let mut wait = FIRST_WAIT;
+    let mut told = Told::default();
     let mut ending = plane.ending.subscribe();
     loop {
         let began = Instant::now();
@@ -47,8 +53,7 @@ pub(super) async fn run(plane: Arc<Plane>, connection: Connection) {
             Connection::Heartbeat => plane.heartbeat.store(None),
             Connection::Subscription => {}
         }
-        let known = plane.health.fault(connection);
-        if known.as_ref().map(|known| known.reason) != Some(fault.reason) {
+        if told.is_news(fault.reason, std::time::Instant::now()) {
             tracing::info!(connection = connection.name(), reason = fault.reason.name(), detail = %fault.detail, "a connection to the Redis of the cluster failed");
         }
         plane.shared.counters.reconnect(fault.reason);
@@ -62,6 +67,22 @@ pub(super) async fn run(plane: Arc<Plane>, connection: Connection) {
             _ = ending.wait_for(|ending| *ending) => return,
         }
         wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// Why a connection ended, as the log has it: once per cause, and now and then while that goes on, also where the
+/// connection is made and lost again and again.
+#[derive(Debug, Default)]
+struct Told(HashMap<Reason, std::time::Instant>);
+
+impl Told {
+    fn is_news(&mut self, reason: Reason, now: std::time::Instant) -> bool {
+        let known = self.0.get(&reason);
+        let news = known.is_none_or(|at| now.saturating_duration_since(*at) >= QUIET);
+        if news {
+            self.0.insert(reason, now);
+        }
+        news
     }
 }
 
@@ -116,7 +137,7 @@ async fn commands(plane: &Arc<Plane>, raw: Raw, address: &RedisAddress) -> Fault
             _ = pings.tick() => {}
             fault = link.ended() => return fault,
         }
-        match ping(plane, &link).await {
+        match ping(&link).await {
             Ok(rtt) => {
                 plane.shared.counters.answered(rtt);
                 plane.health.answered(rtt);
@@ -146,29 +167,29 @@ async fn commands(plane: &Arc<Plane>, raw: Raw, address: &RedisAddress) -> Fault
 
 async fn heartbeat(plane: &Arc<Plane>, raw: Raw, address: &RedisAddress) -> Fault {
     let link = Arc::new(Link::over(raw.stream, raw.read));
-    plane.heartbeat.store(Some(Arc::clone(&link)));
-    plane.up(Connection::Heartbeat, &address.to_string());
     let mut pings = interval(SELDOM);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut first = true;
     loop {
         tokio::select! {
             _ = pings.tick() => {}
             fault = link.ended() => return fault,
         }
-        if let Err(fault) = ping(plane, &link).await {
+        if let Err(fault) = ping(&link).await {
             return fault;
+        }
+        if first {
+            first = false;
+            plane.heartbeat.store(Some(Arc::clone(&link)));
+            plane.up(Connection::Heartbeat, &address.to_string());
         }
     }
 }
 
-async fn ping(plane: &Plane, link: &Link) -> Result<Duration, Fault> {
+async fn ping(link: &Link) -> Result<Duration, Fault> {
     let asked = Instant::now();
     match link.call(&[b"PING"], PONG).await {
-        Ok(Value::Error(text)) => {
-            let fault = Fault::said(&text);
-            plane.health.refused(&fault);
-            Err(fault)
-        }
+        Ok(Value::Error(text)) => Err(Fault::said(&text)),
         Ok(_) => Ok(asked.elapsed()),
         // It has more to do than it can: the ones before are late first.
         Err(NoAnswer::Busy) => Ok(asked.elapsed()),
@@ -194,14 +215,40 @@ pub(super) async fn send(plane: Arc<Plane>, mut queue: mpsc::Receiver<Outgoing>)
         }
         match link.batch(batch, TAKEN).await {
             Ok(values) => {
+                let mut refused = None;
                 for value in values {
                     if let Value::Error(text) = value {
                         plane.shared.counters.announce_drops.inc();
-                        plane.refused(&Fault::said(&text));
+                        refused = Some(Fault::said(&text));
                     }
+                }
+                match refused {
+                    Some(fault) => plane.refused(ANNOUNCEMENTS, &fault),
+                    None => plane.done(ANNOUNCEMENTS),
                 }
             }
             Err(_) => plane.shared.counters.announce_drops.inc(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once_however_often_a_connection_is_lost_for_it() {
+        let (mut told, now) = (Told::default(), std::time::Instant::now());
+        let mut lines = 0;
+        for n in 0..600 {
+            let reason = if n % 2 == 0 {
+                Reason::Closed
+            } else {
+                Reason::Refused
+            };
+            lines += usize::from(told.is_news(reason, now + Duration::from_millis(100) * n));
+        }
+        assert_eq!(lines, 2);
+        assert!(told.is_news(Reason::Closed, now + QUIET));
     }
 }

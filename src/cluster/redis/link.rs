@@ -3,13 +3,13 @@
 
 use super::dial::Stream;
 use super::fault::Fault;
-use super::resp::{self, Bad, Value};
+use super::resp::{self, Bad, Inbox, Value};
 use crate::base::task;
 use crate::cluster::state::Reason;
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -72,7 +72,7 @@ pub(super) enum NoAnswer {
 
 impl Link {
     /// Takes over a connection on which nothing waits.
-    pub(super) fn over(stream: Stream, read: BytesMut) -> Self {
+    pub(super) fn over(stream: Stream, read: Inbox) -> Self {
         let (calls, queue) = mpsc::channel(QUEUE);
         let (end, ended) = watch::channel(None);
         task::spawn(async move {
@@ -139,7 +139,7 @@ impl Link {
 
 struct Wire {
     stream: Stream,
-    read: BytesMut,
+    read: Inbox,
     unsent: BytesMut,
     waiting: VecDeque<Waiting>,
 }
@@ -164,7 +164,7 @@ impl Wire {
                     }
                     None => return Fault::new(Reason::Ended, "nobody needs it any more"),
                 },
-                read = reading.read_buf(&mut self.read) => match read {
+                read = self.read.read_from(&mut reading, READ) => match read {
                     Ok(0) => return Fault::new(Reason::Closed, "the server ended the connection"),
                     Ok(_) => if let Err(fault) = self.take_answers() {
                         return fault;
@@ -185,11 +185,9 @@ impl Wire {
 
     fn take_answers(&mut self) -> Result<(), Fault> {
         loop {
-            let Some((value, length)) = resp::parse(&self.read).map_err(bad)? else {
-                self.read.reserve(READ);
+            let Some(value) = self.read.next().map_err(bad)? else {
                 return Ok(());
             };
-            bytes::Buf::advance(&mut self.read, length);
             if matches!(value, Value::Push(_)) {
                 continue;
             }
@@ -218,13 +216,13 @@ pub(super) fn bad(bad: Bad) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncReadExt, DuplexStream};
 
     const LONG: Duration = Duration::from_secs(10);
 
     fn pair() -> (Link, DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
-        (Link::over(Box::new(ours), BytesMut::new()), theirs)
+        (Link::over(Box::new(ours), Inbox::default()), theirs)
     }
 
     async fn sent(server: &mut DuplexStream, length: usize) -> Vec<u8> {

@@ -41,10 +41,10 @@ use health::{Connection, Health};
 use link::Link;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -171,6 +171,8 @@ struct Plane {
     /// anew then.
     moved: watch::Sender<u64>,
     ending: watch::Sender<bool>,
+    /// When it was last told of announcements that could not be read, by the cause.
+    unreadable: Mutex<HashMap<&'static str, Instant>>,
     /// The script's own hash of the store's content, as last seen.
     generation: Mutex<Option<String>>,
 }
@@ -200,6 +202,7 @@ impl Client {
             sequences: Default::default(),
             moved: watch::Sender::new(0),
             ending: watch::Sender::new(false),
+            unreadable: Mutex::default(),
             generation: Mutex::default(),
         });
         Self {
@@ -349,12 +352,19 @@ impl Plane {
     }
 
     /// A command was refused, for a reason that says something about the server.
-    fn refused(&self, fault: &Fault) {
+    fn refused(&self, what: &str, fault: &Fault) {
         if fault.reason.asks_elsewhere() {
             self.move_on();
         }
-        self.health.refused(fault);
+        self.health.refused(what, fault, Instant::now());
         self.tell();
+    }
+
+    /// A command went through.
+    fn done(&self, what: &str) {
+        if self.health.done(what) {
+            self.tell();
+        }
     }
 
     /// Another server is to be looked for.

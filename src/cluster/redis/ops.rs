@@ -8,11 +8,11 @@ use super::{Client, Plane, scripts};
 use crate::cluster::configs::ConfigMark;
 use crate::cluster::embedded::holding;
 use crate::cluster::listener::Cause;
-use crate::cluster::names::NodeId;
+use crate::cluster::names::{NodeId, is_holder, is_part};
 use crate::cluster::state::Reason;
 use crate::cluster::store::{
-    Beat, Beating, Entry, Forgotten, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENTS, MAX_LEASES,
-    MAX_MEMBERS, REMEMBERED, Seen, StoreError, Table, Written,
+    Beat, Beating, Entry, Forgotten, LAST_REVISION, Lease, LeaseView, LoggedEvent, MAX_ENTRIES, MAX_EVENT,
+    MAX_EVENTS, MAX_KEY, MAX_LEASES, MAX_MEMBERS, MAX_VALUE, REMEMBERED, Seen, StoreError, Table, Written,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -48,6 +48,7 @@ impl Client {
             &millis(beating.gone_after),
             format!("{:016x}", fastrand::u64(..)).as_bytes(),
             &number(MAX_MEMBERS as u64),
+            &number(MAX_LEASES as u64),
         ]
         .map(<[u8]>::to_vec);
         let answer = self
@@ -100,6 +101,8 @@ impl Client {
             task.as_bytes(),
             &number(token),
             holder.as_bytes(),
+            &number(LAST_REVISION),
+            &number(MAX_KEY as u64),
         ]
         .map(<[u8]>::to_vec);
         let answer = self
@@ -115,19 +118,21 @@ impl Client {
     }
 
     pub(in crate::cluster) async fn read(&self, table: Table) -> Result<Vec<Entry>, StoreError> {
-        let key = self.plane.names.table(table.name());
+        let key = [self.plane.names.table(table.name())];
         let mut cursor = "0".to_owned();
         // A key may come twice while others write.
         let mut found: HashMap<String, Entry> = HashMap::new();
         for _ in 0..PAGES {
-            let args: [&[u8]; 5] = [
-                b"HSCAN",
-                key.as_bytes(),
-                cursor.as_bytes(),
-                b"COUNT",
-                PAGE.as_bytes(),
+            let args = [
+                cursor.clone().into_bytes(),
+                PAGE.into(),
+                number(MAX_KEY as u64),
+                // With a revision, a node, and the rest that stands before the value.
+                number(MAX_VALUE as u64 + 256),
             ];
-            let answer = self.call(Connection::Commands, &args, LARGE).await?;
+            let answer = self
+                .script(Connection::Commands, scripts::READ, &key, &args, LARGE)
+                .await?;
             let [next, page] = answer.list().ok_or(TROUBLED)? else {
                 return Err(TROUBLED);
             };
@@ -245,18 +250,23 @@ impl Client {
     ) -> Result<Vec<LoggedEvent>, StoreError> {
         let key = self.key("ev");
         let from = after.map_or_else(|| "-".to_owned(), |(at, number)| format!("({at}-{number}"));
-        let limit = number(limit as u64);
-        let args: [&[u8]; 6] = [b"XRANGE", key.as_bytes(), from.as_bytes(), b"+", b"COUNT", &limit];
-        let answer = self.call(Connection::Commands, &args, LARGE).await?;
-        let events = answer.list().ok_or(TROUBLED)?.iter().filter_map(|event| {
-            let [id, fields] = event.list()? else {
-                return None;
-            };
-            Some(LoggedEvent {
-                id: id.text()?.to_owned(),
-                payload: fields.at("d")?.bytes()?,
-            })
-        });
+        let args = [from.into_bytes(), number(limit as u64), number(MAX_EVENT as u64)];
+        let answer = self
+            .script(Connection::Commands, scripts::EVENTS, &[key], &args, LARGE)
+            .await?;
+        let events = answer
+            .list()
+            .ok_or(TROUBLED)?
+            .chunks_exact(2)
+            .filter_map(|event| {
+                let [id, payload] = event else {
+                    return None;
+                };
+                Some(LoggedEvent {
+                    id: id.text()?.to_owned(),
+                    payload: payload.bytes()?,
+                })
+            });
         Ok(events.collect())
     }
 
@@ -281,13 +291,25 @@ impl Client {
         let mut all: Vec<&[u8]> = vec![b"EVAL", script.as_bytes(), &count];
         all.extend(keys.iter().map(String::as_bytes));
         all.extend(args.iter().map(Vec::as_slice));
-        self.call(connection, &all, within).await
+        self.ask(connection, &all, keys, within).await
     }
 
+    /// A command whose key is the first of its arguments.
     pub(super) async fn call(
         &self,
         connection: Connection,
         args: &[&[u8]],
+        within: Duration,
+    ) -> Result<Value, StoreError> {
+        let key = args.get(1).map(|key| String::from_utf8_lossy(key).into_owned());
+        self.ask(connection, args, key.as_slice(), within).await
+    }
+
+    async fn ask(
+        &self,
+        connection: Connection,
+        args: &[&[u8]],
+        keys: &[String],
         within: Duration,
     ) -> Result<Value, StoreError> {
         let plane = &self.plane;
@@ -304,11 +326,14 @@ impl Client {
         match link.call(args, within).await {
             Ok(Value::Error(text)) if text.starts_with("FULL ") => Err(StoreError::Full),
             Ok(Value::Error(text)) => {
-                let fault = Fault::said(&text);
-                plane.refused(&fault);
+                let fault = about(Fault::said(&text), keys);
+                plane.refused(what(keys), &fault);
                 Err(StoreError::Refused(fault.reason, fault.detail))
             }
-            Ok(value) => Ok(value),
+            Ok(value) => {
+                plane.done(what(keys));
+                Ok(value)
+            }
             Err(NoAnswer::Busy) => Err(StoreError::Busy),
             Err(NoAnswer::Ended(fault)) => Err(StoreError::Unknown(fault.reason)),
         }
@@ -318,7 +343,7 @@ impl Client {
 impl Plane {
     /// A write went through.
     fn wrote(&self) {
-        self.health.wrote();
+        self.health.wrote(std::time::Instant::now());
         self.tell();
     }
 
@@ -337,6 +362,30 @@ impl Plane {
     }
 }
 
+/// What a command is about, for telling one that is refused from another. Of limits there are many.
+fn what(keys: &[String]) -> &str {
+    let key = keys.first().map_or("", String::as_str);
+    key.split_once("{c}rl:").map_or(key, |(limits, _)| limits)
+}
+
+/// Says which key it is that holds something else: the server names none.
+fn about(fault: Fault, keys: &[String]) -> Fault {
+    match (fault.reason, keys) {
+        (Reason::WrongType, [key]) => Fault::new(
+            Reason::WrongType,
+            format!("{key} holds something of another kind: delete it"),
+        ),
+        (Reason::WrongType, keys) => Fault::new(
+            Reason::WrongType,
+            format!(
+                "one of {} holds something of another kind: delete it",
+                keys.join(", ")
+            ),
+        ),
+        _ => fault,
+    }
+}
+
 pub(super) fn number(number: u64) -> Vec<u8> {
     number.to_string().into_bytes()
 }
@@ -345,7 +394,7 @@ pub(super) fn millis(duration: Duration) -> Vec<u8> {
     duration.as_millis().max(1).to_string().into_bytes()
 }
 
-/// `revision node there since value`.
+/// `revision node there since value`; nothing for what no gateway writes.
 fn entry(key: &Value, value: &Value) -> Option<Entry> {
     let key = key.text()?.to_owned();
     let value = value.bytes()?;
@@ -360,12 +409,13 @@ fn entry(key: &Value, value: &Value) -> Option<Entry> {
     let node = word()?.to_owned();
     let there = word()? == "1";
     word()?;
-    Some(Entry {
+    let entry = Entry {
         key,
         value: there.then(|| Bytes::copy_from_slice(value.get(at..).unwrap_or_default())),
         revision,
         node,
-    })
+    };
+    entry.is_sound().then_some(entry)
 }
 
 fn read_beat(answer: &Value) -> Result<Beat, StoreError> {
@@ -400,9 +450,11 @@ fn read_beat(answer: &Value) -> Result<Beat, StoreError> {
             let [task, holder, token, remaining] = parts else {
                 return None;
             };
+            let (task, holder) = (task.text()?, holder.text()?);
+            (is_part(task) && is_holder(holder)).then_some(())?;
             Some(LeaseView {
-                task: task.text()?.to_owned(),
-                holder: holder.text()?.to_owned(),
+                task: task.to_owned(),
+                holder: holder.to_owned(),
                 token: token.count()?,
                 remaining: Duration::from_millis(remaining.count()?),
             })

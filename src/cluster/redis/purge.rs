@@ -136,7 +136,7 @@ async fn now(raw: &mut Raw) -> Result<i64, Fault> {
     let time = ask(raw, &[b"TIME"]).await?;
     let part = |at: usize| time.list()?.get(at)?.number();
     match (part(0), part(1)) {
-        (Some(seconds), Some(micros)) => Ok(seconds * 1000 + micros / 1000),
+        (Some(seconds), Some(micros)) => Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000)),
         _ => Err(Fault::new(Reason::Protocol, "it does not tell the time")),
     }
 }

@@ -149,7 +149,7 @@ async fn log_in(raw: &mut Raw, login: &Login) -> Result<(), Fault> {
         Some(user) => raw.ask(&[b"AUTH", user.as_bytes(), password.as_bytes()]).await,
         None => raw.ask(&[b"AUTH", password.as_bytes()]).await,
     };
-    answer.map(drop)
+    answer.map(drop).map_err(|fault| fault.without(Some(password)))
 }
 
 async fn ask_node(access: &Access, address: &RedisAddress) -> Result<RedisAddress, Fault> {

@@ -2,11 +2,19 @@
 //!
 //! Every length is checked before anything is kept for it, and what a server pushes on its own is a value of its own
 //! kind, so that it can never be taken for an answer.
+//!
+//! A text that is longer than any of ours is passed over as it comes, and an error stands in its place: whatever
+//! somebody puts into a key or says on a channel, the connection and all else that is said on it go on.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{self, AsyncRead, AsyncReadExt};
 
-/// Longest text in a reply.
+/// Longest text in a reply that is kept.
 const MAX_TEXT: usize = 2 << 20;
+/// Longest text that is passed over: no Redis says longer ones.
+const LONGEST_TEXT: usize = 512 << 20;
+/// What stands in place of one that was.
+const PASSED_OVER: &[u8] = b"-TOOLARGE a text that is longer than any of ours\r\n";
 /// Longest line: numbers, statuses, errors.
 const MAX_LINE: usize = 8 << 10;
 /// Longest reply in all.
@@ -112,22 +120,93 @@ pub fn command(out: &mut Vec<u8>, args: &[&[u8]]) {
 ///
 /// # Errors
 /// It will never be a reply that is accepted.
-pub fn parse(bytes: &[u8]) -> Result<Option<(Value, usize)>, Bad> {
-    let mut reader = Reader {
-        bytes,
-        at: 0,
-        values: 0,
-    };
+#[cfg(test)]
+fn parse(bytes: &[u8]) -> Result<Option<(Value, usize)>, Bad> {
+    let mut reader = Reader::of(bytes);
     match reader.value(0) {
         Ok(value) => Ok(Some((value, reader.at))),
         Err(Stop::Partial) if bytes.len() >= MAX_REPLY => Err(Bad::TooLarge),
         Err(Stop::Partial) => Ok(None),
+        Err(Stop::Long(_)) => Err(Bad::TooLarge),
         Err(Stop::Bad(bad)) => Err(bad),
     }
 }
 
+/// What a server sent and nobody has taken yet.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: BytesMut,
+    /// So many of the bytes that come next belong to a text that is passed over.
+    skip: usize,
+}
+
+impl Inbox {
+    /// Reads what comes, as [`AsyncReadExt::read`] does. May be cancelled without loss.
+    ///
+    /// # Errors
+    /// As reading has them.
+    pub async fn read_from(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        room: usize,
+    ) -> io::Result<usize> {
+        self.bytes.reserve(room);
+        let read = stream.read_buf(&mut self.bytes).await?;
+        let kept = self.bytes.len() - read;
+        let skipped = read.min(self.skip);
+        if skipped > 0 {
+            let after = self.bytes.split_off(kept + skipped);
+            self.bytes.truncate(kept);
+            self.bytes.unsplit(after);
+            self.skip -= skipped;
+        }
+        Ok(read)
+    }
+
+    /// The next reply; `None` while it is not whole.
+    ///
+    /// # Errors
+    /// It will never be one that is accepted.
+    pub fn next(&mut self) -> Result<Option<Value>, Bad> {
+        loop {
+            let mut reader = Reader::of(&self.bytes);
+            match reader.value(0) {
+                Ok(value) => {
+                    let length = reader.at;
+                    bytes::Buf::advance(&mut self.bytes, length);
+                    return Ok(Some(value));
+                }
+                Err(Stop::Long(long)) => self.pass_over(&long),
+                Err(Stop::Partial) if self.bytes.len() >= MAX_REPLY => return Err(Bad::TooLarge),
+                Err(Stop::Partial) => return Ok(None),
+                Err(Stop::Bad(bad)) => return Err(bad),
+            }
+        }
+    }
+
+    fn pass_over(&mut self, long: &Long) {
+        let mut after = self.bytes.split_off(long.text);
+        let all = long.length + 2;
+        let here = all.min(after.len());
+        bytes::Buf::advance(&mut after, here);
+        self.skip = all - here;
+        self.bytes.truncate(long.begin);
+        self.bytes.extend_from_slice(PASSED_OVER);
+        self.bytes.extend_from_slice(&after);
+    }
+}
+
+/// A text that is longer than any of ours.
+struct Long {
+    /// Where its length begins, and where itself.
+    begin: usize,
+    text: usize,
+    length: usize,
+}
+
 enum Stop {
     Partial,
+    Long(Long),
     Bad(Bad),
 }
 
@@ -140,6 +219,14 @@ struct Reader<'a> {
 const NOT_REDIS: Stop = Stop::Bad(Bad::NotRedis);
 
 impl<'a> Reader<'a> {
+    const fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            values: 0,
+        }
+    }
+
     fn value(&mut self, depth: usize) -> Result<Value, Stop> {
         self.values += 1;
         if depth > MAX_DEPTH || self.values > MAX_VALUES {
@@ -149,6 +236,7 @@ impl<'a> Reader<'a> {
         if !b"+-:$*_#,(!=%~>|".contains(&kind) {
             return Err(NOT_REDIS);
         }
+        let begin = self.at;
         self.at += 1;
         let line = self.line()?;
         match kind {
@@ -160,7 +248,7 @@ impl<'a> Reader<'a> {
             b',' => Ok(Value::Double(double(line)?)),
             // A number that no number of ours holds.
             b'(' => Ok(Value::Text(Bytes::copy_from_slice(line))),
-            b'$' | b'=' | b'!' => self.text(line, kind),
+            b'$' | b'=' | b'!' => self.text(begin, line, kind),
             b'*' | b'~' | b'>' => {
                 let Some(count) = length(line, MAX_VALUES)? else {
                     return Ok(Value::Nil);
@@ -200,10 +288,18 @@ impl<'a> Reader<'a> {
         Ok(pairs)
     }
 
-    fn text(&mut self, line: &[u8], kind: u8) -> Result<Value, Stop> {
-        let Some(length) = length(line, MAX_TEXT)? else {
+    fn text(&mut self, begin: usize, line: &[u8], kind: u8) -> Result<Value, Stop> {
+        let Some(length) = length(line, LONGEST_TEXT)? else {
             return Ok(Value::Nil);
         };
+        // Or one too many in a reply that would be too long with it.
+        if length > MAX_TEXT || self.at + length > MAX_REPLY - MAX_TEXT {
+            return Err(Stop::Long(Long {
+                begin,
+                text: self.at,
+                length,
+            }));
+        }
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let Some((text, end)) = rest.split_at_checked(length) else {
             return Err(Stop::Partial);
@@ -337,6 +433,60 @@ mod tests {
         command(&mut out, &[b"GET", b"a\r\nb"]);
         assert_eq!(out, b"*2\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n");
         assert_eq!(whole(&out), Value::List(vec![text("GET"), text("a\r\nb")]));
+    }
+
+    /// Gives everything that a server says, which comes in pieces of such a size.
+    fn said(bytes: &[u8], piece: usize) -> Vec<Value> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut inbox, mut rest, mut values) = (Inbox::default(), bytes, Vec::new());
+            while !rest.is_empty() {
+                let (mut now, later) = rest.split_at(piece.min(rest.len()));
+                while !now.is_empty() {
+                    inbox.read_from(&mut now, 1 << 10).await.unwrap();
+                }
+                rest = later;
+                while let Some(value) = inbox.next().unwrap() {
+                    values.push(value);
+                }
+                assert!(inbox.bytes.len() <= MAX_REPLY + (1 << 10));
+            }
+            assert_eq!((inbox.skip, inbox.bytes.len()), (0, 0));
+            values
+        })
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_passed_over_and_nothing_else() {
+        let long = [&b"$3000000\r\n"[..], &vec![b'\n'; 3_000_000], b"\r\n"].concat();
+        let all = [
+            &b"+a\r\n*3\r\n:1\r\n"[..],
+            &long,
+            b"$2\r\nhi\r\n",
+            &long,
+            b":7\r\n",
+        ]
+        .concat();
+        let gone = Value::Error("TOOLARGE a text that is longer than any of ours".into());
+        for piece in [977, 65_536, all.len()] {
+            let list = Value::List(vec![Value::Int(1), gone.clone(), text("hi")]);
+            assert_eq!(
+                said(&all, piece),
+                [text("a"), list, gone.clone(), Value::Int(7)],
+                "{piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_texts_that_are_too_many_for_one_reply_the_last_ones_are_passed_over() {
+        let one = [&b"$1900000\r\n"[..], &vec![b'x'; 1_900_000], b"\r\n"].concat();
+        let all = [&b"*9\r\n"[..], &one.repeat(9), b"+after\r\n"].concat();
+        let values = said(&all, 50_000);
+        let list = values[0].list().unwrap();
+        let kept = list.iter().filter(|value| value.bytes().is_some()).count();
+        assert_eq!((list.len(), kept), (9, 3));
+        assert_eq!(values[1], text("after"));
     }
 
     proptest! {

@@ -14,53 +14,95 @@ macro_rules! script {
 }
 
 /// KEYS: generation, members, configuration, leases. ARGV: node, incarnation, beat, leaving, record, milliseconds
-/// until it is gone, a new generation, most members.
+/// until it is gone, a new generation, most members, most leases.
 ///
 /// Gives: duplicate, generation, now, configuration's version and hash, members (six values each), leases (four each).
+///
+/// What no gateway writes goes: what has another form, is longer than it can be, of a far future, or was not renewed
+/// for long. However much of it somebody puts there, this is answered, and with no more than there can be.
 pub(super) const BEAT: &str = script!(
     r"
+local node, most = ARGV[1], tonumber(ARGV[8])
 redis.call('SET', KEYS[1], ARGV[7], 'NX')
+local generation = redis.call('GET', KEYS[1])
+if #generation > 64 then
+  redis.call('SET', KEYS[1], ARGV[7])
+  generation = ARGV[7]
+end
+
+local members, own = {}, nil
+local all = redis.call('HGETALL', KEYS[2])
+for i = 1, #all, 2 do
+  local name, value = all[i], all[i + 1]
+  local inc, beat, at, left, gone, record
+  if #name <= 96 and #value <= 8192 and not string.find(name, '[^%w_.~-]') then
+    inc, beat, at, left, gone, record = string.match(value, '^(%d+) (%d+) (%d+) (%d) (%d+) (.*)$')
+  end
+  local age = inc and now - tonumber(at)
+  -- Nobody has more than ten minutes until it is gone.
+  gone = inc and math.min(tonumber(gone), 600000)
+  if not inc or age > math.max(60000, 20 * gone) or age < -60000 then
+    redis.call('HDEL', KEYS[2], name)
+  else
+    local member = {name, inc, beat, age, left, record}
+    if name == node then own = {member, gone} end
+    members[#members + 1] = member
+  end
+end
+
 local duplicate = ''
-local own = redis.call('HGET', KEYS[2], ARGV[1])
 if own then
-  local inc, at, left, gone = string.match(own, '^(%d+) %d+ (%d+) (%d) (%d+) ')
-  if inc and inc ~= ARGV[2] and left == '0' and math.abs(now - tonumber(at)) < tonumber(gone) then
-    duplicate = inc
+  local _, inc, _, age, left = unpack(own[1])
+  if inc ~= ARGV[2] and left == '0' and math.abs(age) < own[2] then duplicate = inc end
+end
+if #members > most or (not own and #members == most) then
+  -- Those that beat just now stay, and of the others as many as there is room for.
+  table.sort(members, function(a, b) return math.abs(a[4]) < math.abs(b[4]) end)
+  for i = #members, most, -1 do
+    if math.abs(members[i][4]) <= tonumber(ARGV[6]) then break end
+    redis.call('HDEL', KEYS[2], members[i][1])
+    members[i] = nil
   end
 end
 if duplicate == '' then
-  if not own and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[8]) then
-    return redis.error_reply('FULL the cluster has as many members as it can have')
+  if not own then
+    if #members >= most then
+      return redis.error_reply('FULL the cluster has as many members as it can have')
+    end
+    own = {{node}}
+    members[#members + 1] = own[1]
   end
   local head = table.concat({ARGV[2], ARGV[3], whole(now), ARGV[4], ARGV[6]}, ' ')
-  redis.call('HSET', KEYS[2], ARGV[1], head .. ' ' .. ARGV[5])
+  redis.call('HSET', KEYS[2], node, head .. ' ' .. ARGV[5])
+  for i, value in ipairs({node, ARGV[2], ARGV[3], 0, ARGV[4], ARGV[5]}) do own[1][i] = value end
 end
-local members = {}
-local all = redis.call('HGETALL', KEYS[2])
-for i = 1, #all, 2 do
-  local inc, beat, at, left, gone, record = string.match(all[i + 1], '^(%d+) (%d+) (%d+) (%d) (%d+) (.*)$')
-  if not inc or now - tonumber(at) > math.max(60000, 20 * tonumber(gone)) then
-    redis.call('HDEL', KEYS[2], all[i])
-  else
-    for _, value in ipairs({all[i], inc, beat, whole(now - tonumber(at)), left, record}) do
-      members[#members + 1] = value
-    end
-  end
+local told = {}
+for i = 1, math.min(#members, most) do
+  for n, value in ipairs(members[i]) do told[#told + 1] = n == 4 and whole(value) or value end
 end
+
 local leases = {}
-all = redis.call('HGETALL', KEYS[4])
+-- What somebody else put there is no reason to take nobody for a member.
+all = redis.pcall('HGETALL', KEYS[4])
+if all.err then all = {} end
 for i = 1, #all, 2 do
-  local holder, token, till = string.match(all[i + 1], '^(%S+) (%d+) (%d+)$')
-  if holder and now < tonumber(till) then
-    for _, value in ipairs({all[i], holder, token, whole(tonumber(till) - now)}) do
-      leases[#leases + 1] = value
-    end
+  local holder, token, till
+  if #all[i] <= 64 and #all[i + 1] <= 256 and not string.find(all[i], '[^%w_.-]') then
+    holder, token, till = string.match(all[i + 1], '^(%S+) (%d+) (%d+)$')
+  end
+  local left = holder and tonumber(till) - now
+  if not holder or math.abs(left) > 3600000 then
+    redis.call('HDEL', KEYS[4], all[i])
+  elseif left > 0 and #leases < 4 * tonumber(ARGV[9]) then
+    for _, value in ipairs({all[i], holder, token, whole(left)}) do leases[#leases + 1] = value end
   end
 end
--- What somebody else put there is no reason to take nobody for a member.
+
 local config = redis.pcall('HMGET', KEYS[3], 'version', 'sha256')
 if config.err then config = {} end
-return {duplicate, redis.call('GET', KEYS[1]), whole(now), config[1] or '0', config[2] or '', members, leases}
+local version, hash = config[1] or '0', config[2] or ''
+if #version > 20 or #hash > 128 then version, hash = '0', '' end
+return {duplicate, generation, whole(now), version, hash, told, leases}
 "
 );
 
@@ -70,14 +112,14 @@ pub(super) const FORGET: &str = script!(
 local own = redis.call('HGET', KEYS[1], ARGV[1])
 if not own then return 'unknown' end
 local at, left, gone = string.match(own, '^%d+ %d+ (%d+) (%d) (%d+) ')
-if at and left == '0' and math.abs(now - tonumber(at)) < tonumber(gone) then return 'alive' end
+if at and left == '0' and math.abs(now - tonumber(at)) < math.min(tonumber(gone), 600000) then return 'alive' end
 if ARGV[2] == '1' then redis.call('HDEL', KEYS[1], ARGV[1]) end
 return 'gone'
 "
 );
 
 /// KEYS: table, leases. ARGV: key, revision, node, whether there is a value, value, most entries, milliseconds that
-/// removals are remembered, task or nothing, token, holder.
+/// removals are remembered, task or nothing, token, holder, greatest revision, longest key.
 pub(super) const PUT: &str = script!(
     r"
 local function before(a, b)
@@ -94,7 +136,8 @@ end
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if old then
   local revision, node, there, value = string.match(old, '^(%d+) (%S+) (%d) %d+ (.*)$')
-  if revision then
+  -- One of a revision that no clock of ours comes to is nobody's.
+  if revision and tonumber(revision) <= tonumber(ARGV[11]) then
     local a, b = tonumber(ARGV[2]), tonumber(revision)
     if a == b and node == ARGV[3] and there == ARGV[4] and value == ARGV[5] then return 'stored' end
     if a < b or (a == b and not before(node, ARGV[3])) then return 'older' end
@@ -102,8 +145,11 @@ if old then
 elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then
   local all = redis.call('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
-    local there, since = string.match(all[i + 1], '^%d+ %S+ (%d) (%d+) ')
-    if there == '0' and now - tonumber(since) >= tonumber(ARGV[7]) then redis.call('HDEL', KEYS[1], all[i]) end
+    local revision, there, since = string.match(all[i + 1], '^(%d+) %S+ (%d) (%d+) ')
+    local ours = revision and tonumber(revision) <= tonumber(ARGV[11]) and #all[i] <= tonumber(ARGV[12])
+    if not ours or (there == '0' and now - tonumber(since) >= tonumber(ARGV[7])) then
+      redis.call('HDEL', KEYS[1], all[i])
+    end
   end
   if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then return 'full' end
 end
@@ -126,8 +172,17 @@ if held then
     token = number
   end
 end
-if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[4]) then
-  return 'full'
+local function foreign(name, number)
+  return #name > 64 or #number > 15 or string.find(name, '[^%w_.-]') or string.find(number, '%D')
+end
+local most, last = tonumber(ARGV[4]), redis.call('HGET', KEYS[2], ARGV[1])
+if last and foreign(ARGV[1], last) then redis.call('HDEL', KEYS[2], ARGV[1]) end
+if not last and redis.call('HLEN', KEYS[2]) >= most then
+  local all = redis.call('HGETALL', KEYS[2])
+  for i = 1, #all, 2 do
+    if foreign(all[i], all[i + 1]) then redis.call('HDEL', KEYS[2], all[i]) end
+  end
+  if redis.call('HLEN', KEYS[2]) >= most then return 'full' end
 end
 token = token or redis.call('HINCRBY', KEYS[2], ARGV[1], 1)
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. token .. ' ' .. whole(now + tonumber(ARGV[3])))
@@ -174,24 +229,65 @@ return {1, ARGV[2]}
 "
 );
 
-/// KEYS: configuration. Gives its version, hash and content, or a single value where something else is there.
+/// KEYS: configuration. ARGV: longest content. Gives its version, hash and content, or a single value where something
+/// else is there.
 pub(super) const CONFIG: &str = script!(
     r"
 local found = redis.pcall('HMGET', KEYS[1], 'version', 'sha256', 'content')
 if found.err then return {'other'} end
+if #(found[1] or '') > 20 or #(found[2] or '') > 128 or #(found[3] or '') > tonumber(ARGV[1]) then return {'other'} end
 return {found[1] or '', found[2] or '', found[3] or ''}
 "
 );
 
-/// KEYS: configuration, summaries of versions before. Gives version and summary in turn.
+/// KEYS: configuration, summaries of versions before. ARGV: most versions, longest summary. Gives version and summary
+/// in turn.
 pub(super) const CONFIG_VERSIONS: &str = script!(
     r"
-local all = redis.call('HGETALL', KEYS[2])
-local now = redis.pcall('HMGET', KEYS[1], 'version', 'about')
-if not now.err and now[1] then
-  all[#all + 1] = now[1]
-  all[#all + 1] = now[2] or ''
+local all, told = redis.call('HGETALL', KEYS[2]), {}
+local function tell(version, about)
+  if #version <= 20 and #about <= tonumber(ARGV[2]) and #told < 2 * tonumber(ARGV[1]) then
+    told[#told + 1] = version
+    told[#told + 1] = about
+  end
 end
-return all
+local now = redis.pcall('HMGET', KEYS[1], 'version', 'about')
+if not now.err and now[1] then tell(now[1], now[2] or '') end
+for i = 1, #all, 2 do tell(all[i], all[i + 1]) end
+return told
+"
+);
+
+/// KEYS: table. ARGV: cursor, about how many, longest key, longest entry. Gives the next cursor, and keys and entries in
+/// turn; what is longer than any of ours is left out here, so that it is no answer of many megabytes.
+pub(super) const READ: &str = script!(
+    r"
+local found, told = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]), {}
+local page = found[2]
+for i = 1, #page, 2 do
+  if #page[i] <= tonumber(ARGV[3]) and #page[i + 1] <= tonumber(ARGV[4]) then
+    told[#told + 1] = page[i]
+    told[#told + 1] = page[i + 1]
+  end
+end
+return {found[1], told}
+"
+);
+
+/// KEYS: log. ARGV: from, most events, longest event. Gives the id and the content of each; an empty content where
+/// there is none of ours, so that whoever reads on gets past it.
+pub(super) const EVENTS: &str = script!(
+    r"
+local told = {}
+for _, event in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
+  local content = ''
+  local fields = event[2]
+  for i = 1, math.min(#fields, 16), 2 do
+    if fields[i] == 'd' and #fields[i + 1] <= tonumber(ARGV[3]) then content = fields[i + 1] end
+  end
+  told[#told + 1] = event[1]
+  told[#told + 1] = content
+end
+return told
 "
 );

@@ -13,8 +13,8 @@ use crate::cluster::names::NodeId;
 use crate::cluster::state::Reason;
 use crate::cluster::window::{Verdict, Windows};
 use crate::config::model::RedisAddress;
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -25,6 +25,8 @@ const SILENT: Duration = Duration::from_secs(1);
 const DEAF: Duration = Duration::from_secs(2);
 /// Between looks at the two.
 const LOOK: Duration = Duration::from_millis(100);
+/// Between lines of the log about what could not be read for one cause.
+const QUIET: Duration = Duration::from_secs(60);
 /// How long subscribing may take.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
 
@@ -41,8 +43,7 @@ pub(super) async fn run(plane: &Arc<Plane>, mut raw: Raw, address: &RedisAddress
         plane,
         channels,
         probe,
-        windows: Windows::default(),
-        told: HashSet::new(),
+        windows: Windows::new(plane.key.is_some()),
     };
     let mut heard = Instant::now();
     let mut live = false;
@@ -120,8 +121,6 @@ struct Ear<'a> {
     channels: BTreeMap<String, Topic>,
     probe: String,
     windows: Windows,
-    /// What was logged of what could not be read: once per cause and connection.
-    told: HashSet<&'static str>,
 }
 
 impl Ear<'_> {
@@ -144,10 +143,14 @@ impl Ear<'_> {
         };
         match parts.first().and_then(Value::text) {
             Some("message") => {
-                if let (Some(channel), Some(Value::Text(bytes))) =
-                    (parts.get(1).and_then(Value::text), parts.get(2))
-                {
-                    self.message(channel, bytes);
+                let channel = parts.get(1).and_then(Value::text);
+                match (channel, parts.get(2)) {
+                    (Some(channel), Some(Value::Text(bytes))) => self.message(channel, bytes),
+                    // It was so long that it was not even kept.
+                    (Some(channel), Some(Value::Error(_))) => {
+                        self.passed_over(channel, None, Unreadable::TooLarge)
+                    }
+                    _ => {}
                 }
                 Ok(())
             }
@@ -161,6 +164,31 @@ impl Ear<'_> {
         }
     }
 
+    /// Counts what could not be read, and tells of it.
+    fn passed_over(&mut self, channel: &str, bytes: Option<usize>, why: Unreadable) {
+        let counters = &self.plane.shared.counters;
+        let (count, cause) = match why {
+            Unreadable::TooLarge => (&counters.too_large, "too large"),
+            Unreadable::Garbage => (&counters.garbage, "garbage"),
+            Unreadable::Version(_) => (&counters.unknown, "unknown version"),
+            Unreadable::Forged => (&counters.forged, "forged"),
+        };
+        count.inc();
+        let now = std::time::Instant::now();
+        let mut told = self
+            .plane
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let quiet = told
+            .get(cause)
+            .is_some_and(|at| now.saturating_duration_since(*at) < QUIET);
+        if !quiet {
+            told.insert(cause, now);
+            tracing::warn!(channel, bytes, error = %why, "an announcement was passed over");
+        }
+    }
+
     fn message(&mut self, channel: &str, bytes: &[u8]) {
         let name = channel.strip_prefix(self.plane.names.prefix());
         let Some((name, topic)) = name.and_then(|name| Some((name, *self.channels.get(name)?))) else {
@@ -169,19 +197,7 @@ impl Ear<'_> {
         let counters = &self.plane.shared.counters;
         let envelope = match Envelope::decode(bytes, self.plane.versions, name, self.plane.key.as_ref()) {
             Ok(envelope) => envelope,
-            Err(error) => {
-                let (count, cause) = match error {
-                    Unreadable::TooLarge => (&counters.too_large, "too large"),
-                    Unreadable::Garbage => (&counters.garbage, "garbage"),
-                    Unreadable::Version(_) => (&counters.unknown, "unknown version"),
-                    Unreadable::Forged => (&counters.forged, "forged"),
-                };
-                count.inc();
-                if self.told.insert(cause) {
-                    tracing::warn!(channel = name, bytes = bytes.len(), %error, "an announcement was passed over");
-                }
-                return;
-            }
+            Err(error) => return self.passed_over(channel, Some(bytes.len()), error),
         };
         let shared = &self.plane.shared;
         let known_as = shared.known_as.load();
@@ -251,8 +267,7 @@ mod tests {
             plane,
             channels: plane.channels(),
             probe: plane.probe_channel(),
-            windows: Windows::default(),
-            told: HashSet::new(),
+            windows: Windows::new(false),
         };
         assert_eq!(ear.hear(push(&["subscribe", "x"])), Ok(()));
         assert_eq!(

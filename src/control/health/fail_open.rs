@@ -5,7 +5,7 @@
 use crate::base::clock::Millis;
 use crate::control::gateway::Gateway;
 use crate::telemetry::events::Severity;
-use crate::upstream::shared::UpstreamPlan;
+use crate::upstream::shared::{Fallback, UpstreamPlan};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,11 @@ fn tell(gateway: &Gateway, upstream: &UpstreamPlan, begins: bool, now: Millis) {
         let text = format!("none of {all} endpoints is well: requests are sent to them all the same");
         journal.note(Severity::Error, "upstream.fail_open", &upstream.name, text);
     } else {
-        let text = format!("{good} of {all} endpoints well: only those get requests");
+        let what = match fallback {
+            Fallback::Held => "endpoints pass again, and are held because they came and went",
+            Fallback::None | Fallback::All => "endpoints well",
+        };
+        let text = format!("{good} of {all} {what}: only those get requests");
         journal.note(Severity::Info, "upstream.fail_open_ended", &upstream.name, text);
     }
 }

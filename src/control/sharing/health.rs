@@ -30,6 +30,8 @@ const ALL: &str = "all";
 const ASK: &str = "ask";
 /// How often all is said.
 const SAY: Duration = Duration::from_secs(1);
+/// Least time between saying all and answering one who asks for it.
+const ANSWER: Duration = Duration::from_millis(50);
 /// How old what a gateway said may be.
 const FRESH: Duration = Duration::from_secs(3);
 /// Endpoints that one gateway may name.
@@ -162,6 +164,7 @@ pub async fn run(gateway: Arc<Gateway>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sharer = Sharer {
         heard: gateway.journal.events.last_id(),
+        said: Instant::now(),
         answered: HashMap::new(),
         gateway: &gateway,
     };
@@ -188,6 +191,8 @@ pub async fn run(gateway: Arc<Gateway>) {
 
 struct Sharer<'a> {
     gateway: &'a Gateway,
+    /// When it last said all.
+    said: Instant,
     /// The last event that was read.
     heard: u64,
     /// Answers counted at endpoints that nobody checks, and when they were last more.
@@ -205,7 +210,8 @@ impl Sharer<'_> {
         }
     }
 
-    fn say_all(&self) {
+    fn say_all(&mut self) {
+        self.said = Instant::now();
         let said = Said {
             down: own(self.gateway).into_iter().collect(),
             up: Vec::new(),
@@ -229,9 +235,13 @@ impl Sharer<'_> {
         }
     }
 
-    fn take(&self, message: &Message) {
+    fn take(&mut self, message: &Message) {
         if &*message.kind == ASK {
-            return self.say_all();
+            // Whoever asks hears it soon anyway: many questions are one answer.
+            if self.said.elapsed() >= ANSWER {
+                self.say_all();
+            }
+            return;
         }
         let Ok(said) = serde_json::from_slice::<Said>(&message.payload) else {
             return;

@@ -9,6 +9,7 @@
 use super::replica::{Merged, Replica};
 use super::{KIND, Told, announce, moment, put};
 use crate::base::clock::calendar;
+use crate::base::seldom::Seldom;
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::Heard;
 use crate::cluster::store::{Entry, StoreError, Table};
@@ -17,6 +18,7 @@ use crate::control::gateway::Gateway;
 use crate::control::overrides::pieces;
 use crate::control::state_dir::{read_bounded, write_atomically};
 use crate::telemetry::events::Severity;
+use crate::upstream::shared::overrides::Overrides;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -72,6 +74,7 @@ struct Sharer {
     unkept: bool,
     /// Entries that can't be put in force here, by key: not tried again until they are others.
     untakable: BTreeMap<String, Entry>,
+    telling: Seldom,
     /// What was told of the store's refusal.
     refused: Option<StoreError>,
 }
@@ -98,6 +101,7 @@ impl Sharer {
             commands,
             unkept: false,
             untakable: BTreeMap::new(),
+            telling: Seldom::default(),
             refused: None,
         };
         // What is in force and was never shared counts from when it was said.
@@ -213,6 +217,13 @@ impl Sharer {
             let wanted = text.filter(|piece| !has_ended(piece));
             let in_force = self.seen.get(&entry.key);
             if wanted != in_force.map(String::as_str) && in_force.is_none_or(|piece| text != Some(piece)) {
+                if let Err(error) = pieces::with_piece(&Overrides::default(), &entry.key, wanted) {
+                    if let Some(times) = self.telling.happened(1, std::time::Instant::now()) {
+                        tracing::warn!(key = entry.key, times, %error, "an override of another gateway can't be taken");
+                    }
+                    self.untakable.insert(entry.key.clone(), entry.clone());
+                    continue;
+                }
                 tried.push((entry.clone(), wanted.map(str::to_owned)));
                 by_node.entry(entry.node.clone()).or_default().push(SharedPiece {
                     key: entry.key.clone(),

@@ -1,7 +1,7 @@
 //! One gateway's copy of a table that all of them have. Each key has a value, or the memory that it was removed, with
 //! a revision and the node that gave it; the later one wins, everywhere alike. Pure.
 
-use crate::cluster::store::{Entry, MAX_ENTRIES, MAX_REVISION};
+use crate::cluster::store::{Entry, LAST_REVISION, MAX_ENTRIES};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,8 @@ pub enum Merged {
     Older,
     /// There is no room.
     Full,
+    /// No gateway can have given it.
+    Unsound,
 }
 
 impl Replica {
@@ -33,7 +35,7 @@ impl Replica {
         let mut replica = Self::default();
         for entry in entries {
             let key = entry.key.clone();
-            if replica.merge(entry) != Merged::Full {
+            if matches!(replica.merge(entry), Merged::News | Merged::Same) {
                 replica.unsent.insert(key);
             }
         }
@@ -81,7 +83,7 @@ impl Replica {
         }
         let revision = moment
             .max(known.map_or(0, |known| known.revision + 1))
-            .min(MAX_REVISION);
+            .min(LAST_REVISION);
         let entry = Entry {
             key: key.to_owned(),
             value,
@@ -95,6 +97,9 @@ impl Replica {
 
     /// Takes an entry from elsewhere, if it is newer.
     pub fn merge(&mut self, entry: Entry) -> Merged {
+        if !entry.is_sound() {
+            return Merged::Unsound;
+        }
         if !self.entries.contains_key(&entry.key) && !self.has_room() {
             return Merged::Full;
         }
@@ -252,6 +257,32 @@ mod tests {
         replica.merge(entry("k7", None, 2, "x"));
         assert_eq!(replica.merge(entry("more", Some("v"), 1, "x")), Merged::News);
         assert!(replica.get("k7").is_none());
+    }
+
+    #[test]
+    fn what_no_gateway_can_have_written_is_not_taken_and_a_change_can_always_be_made() {
+        let mut replica = Replica::default();
+        let long = "x".repeat(20_000);
+        for bad in [
+            entry("a", Some("v"), u64::MAX, "x"),
+            entry("a", Some("v"), LAST_REVISION + 1, "x"),
+            entry("a", Some("v"), 1, "x\n\u{1b}[31m"),
+            entry("a", Some("v"), 1, ""),
+            entry("a", Some(&long), 1, "x"),
+            entry("a\nb", Some("v"), 1, "x"),
+            entry(&long, Some("v"), 1, "x"),
+        ] {
+            assert_eq!(replica.merge(bad), Merged::Unsound);
+        }
+        assert!(replica.is_empty());
+        assert_eq!(
+            replica.merge(entry("a", Some("v"), LAST_REVISION, "x")),
+            Merged::News
+        );
+        assert_eq!(
+            replica.set("a", bytes("mine"), 5, "y").unwrap().revision,
+            LAST_REVISION
+        );
     }
 
     fn writes() -> impl Strategy<Value = Vec<(u8, Option<u8>, u64, u8)>> {

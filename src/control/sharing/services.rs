@@ -7,6 +7,7 @@
 use super::replica::{Merged, Replica};
 use super::{KIND, Told, announce, moment, put};
 use crate::base::clock::calendar;
+use crate::base::seldom::Seldom;
 use crate::cluster::bus::Topic;
 use crate::cluster::listener::Heard;
 use crate::cluster::store::{Entry, Table};
@@ -14,7 +15,7 @@ use crate::control::gateway::Gateway;
 use crate::control::services::Instance;
 use bytes::Bytes;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -36,7 +37,8 @@ pub async fn run(gateway: Arc<Gateway>) {
         replica: Replica::default(),
         told: BTreeMap::new(),
         dead: BTreeMap::new(),
-        unreadable: BTreeSet::new(),
+        unreadable: BTreeMap::new(),
+        telling: Seldom::default(),
     };
     let mut tell_at: Option<Instant> = None;
     loop {
@@ -75,8 +77,9 @@ struct Sharer<'a> {
     told: BTreeMap<String, Beat>,
     /// In the store, and ended here; since when.
     dead: BTreeMap<String, Instant>,
-    /// Of which it was told that they can't be read here.
-    unreadable: BTreeSet<String>,
+    /// Those that can't be read here, as they were when that was told.
+    unreadable: BTreeMap<String, Entry>,
+    telling: Seldom,
 }
 
 fn read(value: &[u8]) -> Option<Instance> {
@@ -186,17 +189,24 @@ impl Sharer<'_> {
     }
 
     fn take(&mut self, entries: Vec<Entry>) {
+        let replica = &self.replica;
+        self.unreadable
+            .retain(|key, entry| replica.get(key) == Some(entry));
+        let (mut unreadable, mut one) = (0, String::new());
         for entry in entries {
-            if matches!(self.replica.merge(entry.clone()), Merged::Older | Merged::Full) {
+            if matches!(
+                self.replica.merge(entry.clone()),
+                Merged::Older | Merged::Full | Merged::Unsound
+            ) {
                 continue;
             }
             let services = &self.gateway.services;
             match &entry.value {
                 Some(value) => {
                     let Some(instance) = read(value) else {
-                        if self.unreadable.insert(entry.key.clone()) {
-                            tracing::warn!(id = entry.key, "a registration that can't be read is left alone");
-                        }
+                        one.clone_from(&entry.key);
+                        unreadable += u64::from(!self.unreadable.contains_key(&entry.key));
+                        self.unreadable.insert(entry.key.clone(), entry);
                         continue;
                     };
                     if instance.service.id == entry.key && instance.service.check().is_ok() {
@@ -210,6 +220,9 @@ impl Sharer<'_> {
                     self.told.remove(&entry.key);
                 }
             }
+        }
+        if let Some(times) = self.telling.happened(unreadable, std::time::Instant::now()) {
+            tracing::warn!(id = one, times, "a registration that can't be read is left alone");
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) const CLUSTER: &[Key] = &[
         "redis",
         Form::Redis,
         "\"redis://127.0.0.1:6379\"",
-        "The Redis, from version 6 on, that the gateways of the cluster share: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `redis+unix:///PATH`, `redis+sentinel://HOST,HOST/MASTER` or `redis+cluster://HOST,HOST`; with `rediss` in place of `redis` over TLS. Also `env:NAME` or `file:/PATH`, where that URL is kept. No request waits for it: while it is away every gateway goes by what it knows. Absent: a cluster of one; from one to the other takes a restart.",
+        "The Redis, from version 6 on, that the gateways of the cluster share: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, `redis+unix:///PATH`, `redis+sentinel://HOST,HOST/MASTER` or `redis+cluster://HOST,HOST`; with `rediss` in place of `redis` over TLS. Several HOSTs after `redis://` are a master and its replicas, of which the first that answers as a master is taken: never two masters. Also `env:NAME` or `file:/PATH`, where that URL is kept. No request waits for it: while it is away every gateway goes by what it knows. Absent: a cluster of one; from one to the other takes a restart.",
     )
     .legacy(&legacy::REDIS_URL),
     Key::new(
