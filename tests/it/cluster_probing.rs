@@ -173,7 +173,7 @@ fn a_server_gets_about_as_many_probes_from_five_gateways_as_from_two() {
             );
             let endpoint = gateway.endpoint(&scene.app);
             assert_eq!(endpoint["state"], "active");
-            assert_eq!(endpoint["health"]["probes_skipped"], skipped as u64);
+            assert!(endpoint["health"]["probes_skipped"].as_u64() >= Some(skipped as u64));
         }
     }
 }
