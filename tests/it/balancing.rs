@@ -98,9 +98,9 @@ fn least_connections_avoids_the_busy() {
     // The first request that meets the slow endpoint hangs there.
     let mut waiting = Vec::new();
     while gate.waiting() == 0 {
+        let before = quick.hits();
         let mut conn = gateway.connect();
         conn.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-        let before = quick.hits();
         eventually("it reaches one of them", || {
             gate.waiting() == 1 || quick.hits() > before
         });

@@ -101,7 +101,7 @@ fn what_an_operator_reads_fits_a_terminal_and_has_times_for_people() {
 }
 
 #[test]
-fn events_are_followed_on_the_command_line_over_a_restart_of_what_they_are_read_from() {
+fn events_are_followed_on_the_command_line_and_an_unknown_token_is_told_what_to_do() {
     let app = Backend::text("app");
     let alone = started("gw-1", "", &app);
     let mut command = testkit::cli::command(crate::binary());

@@ -142,12 +142,14 @@ fn trouble(text: &mut String, upstream: &Value, verdicts: &[Value]) {
     for row in list(&upstream["endpoints"]) {
         let address = word(&row["address"]);
         if let Some(reason) = row["health"]["reason"].as_str() {
-            let since = when::moment(word(&row["health"]["since"]));
             let what = match row["health"]["held_until"].as_str() {
-                Some(until) => format!("is flapping, and held until {}; out", when::moment(until)),
-                None => "fails its checks".to_owned(),
+                Some(until) => format!("is flapping, and held until {}", when::moment(until)),
+                None => format!(
+                    "fails its checks since {}",
+                    when::moment(word(&row["health"]["since"]))
+                ),
             };
-            line(text, format_args!("{name}/{address} {what} since {since}:"));
+            line(text, format_args!("{name}/{address} {what}:"));
             wrapped(text, "  ", "  ", reason);
         }
     }
@@ -336,6 +338,22 @@ mod tests {
         );
         let columns = text.split_once("ENDPOINT").expect("columns").1;
         assert!(columns.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_held_says_until_when_and_others_since_when_they_fail() {
+        let endpoint = |address: &str, until: Value| {
+            let health = json!({ "reason": "refused", "since": "S", "held_until": until });
+            json!({ "address": address, "health": health })
+        };
+        let endpoints = [endpoint("a:1", json!("U")), endpoint("a:2", Value::Null)];
+        let text = status(&json!({ "upstreams": [{ "name": "app", "endpoints": endpoints }] }));
+        for told in [
+            "app/a:1 is flapping, and held until U:\n  refused\n",
+            "app/a:2 fails its checks since S:\n  refused\n",
+        ] {
+            assert!(text.contains(told), "{told:?} is not in:\n{text}");
+        }
     }
 
     #[test]
