@@ -151,6 +151,10 @@ fn values_longer_than_any_of_ours_cost_no_connection() {
         let events = told["events"].as_array().into_iter().flatten();
         events.clone().any(|event| event["type"] == "overrides.shared")
     });
+    // What is that long is nobody's, and gone.
+    for (table, left) in [("t:overrides", "1"), ("t:services", "0")] {
+        eventually("it is taken out", || redis.ask(&["HLEN", &key(table)]) == left);
+    }
     works(&redis, &app, &a, &b);
     assert!(!given_up(&a) && !given_up(&b), "{}", a.log());
 }

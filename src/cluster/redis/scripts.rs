@@ -259,7 +259,8 @@ return told
 );
 
 /// KEYS: table. ARGV: cursor, about how many, longest key, longest entry. Gives the next cursor, and keys and entries in
-/// turn; what is longer than any of ours is left out here, so that it is no answer of many megabytes.
+/// turn; what is longer than any of ours is left out here, so that it is no answer of many megabytes, and what is longer by
+/// far than any can become is taken out, so that nobody has to look at it with every reading.
 pub(super) const READ: &str = script!(
     r"
 local found, told = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]), {}
@@ -268,6 +269,8 @@ for i = 1, #page, 2 do
   if #page[i] <= tonumber(ARGV[3]) and #page[i + 1] <= tonumber(ARGV[4]) then
     told[#told + 1] = page[i]
     told[#told + 1] = page[i + 1]
+  elseif #page[i] > 8 * tonumber(ARGV[3]) or #page[i + 1] > 8 * tonumber(ARGV[4]) then
+    redis.pcall('HDEL', KEYS[1], page[i])
   end
 end
 return {found[1], told}
