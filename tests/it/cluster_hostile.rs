@@ -176,6 +176,20 @@ fn leases_that_nobody_holds_are_neither_shown_nor_in_the_way() {
     assert!(!a.admin_get("/metrics").text().contains("quoted"));
 }
 
+/// An id that none is greater than, as of a clock that is set to the end of time.
+#[test]
+fn an_event_at_the_end_of_all_ids_is_not_the_last_one() {
+    let Some((redis, app, a, b)) = scene() else { return };
+    let last = "18446744073709551615-18446744073709551615";
+    assert_eq!(redis.ask(&["XADD", &key("ev"), last, "d", "x"]), last);
+    weigh(&a, &app, 5);
+    eventually("what came after it is told", || {
+        let told = b.admin_get("/api/v1/events?scope=cluster&limit=1000").text();
+        told.contains("endpoint.weighed")
+    });
+    works(&redis, &app, &a, &b);
+}
+
 /// It stays told until it is mended, and the operator needs not guess which key it is.
 #[test]
 fn a_table_of_another_kind_is_told_by_its_name_for_as_long_as_it_is_one() {
@@ -217,6 +231,20 @@ fn a_command_that_a_script_may_not_run_is_called_a_matter_of_permission() {
         let _ = redis.ask(&["ACL", "SETUSER", "gw", "+@all"]);
         await_bus(&a, "live");
     }
+}
+
+/// There is no other server to look for, and what is announced still gets to everybody.
+#[test]
+fn a_redis_that_wants_replicas_is_told_and_goes_on_carrying_what_it_can() {
+    let Some((redis, app, a, b)) = scene() else { return };
+    assert_eq!(redis.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
+    let told = ("degraded".to_owned(), "no_replicas".to_owned());
+    eventually("it is told", || bus(&a) == told && bus(&b) == told);
+    weigh(&a, &app, 6);
+    await_weight(&b, &app, 6);
+    holds_for(Duration::from_secs(3), "it stays so", || bus(&a) == told);
+    assert_eq!(redis.ask(&["CONFIG", "SET", "min-replicas-to-write", "0"]), "OK");
+    works(&redis, &app, &a, &b);
 }
 
 /// Revisions are moments: one that no clock comes to would stand for ever.

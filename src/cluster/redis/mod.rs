@@ -33,7 +33,7 @@ use super::envelope::{Envelope, Key, Versions};
 use super::names::{Names, NodeId};
 use super::state::{BusState, Condition, Reason};
 use crate::base::task;
-use crate::config::model::RedisUrl;
+use crate::config::model::{RedisKind, RedisUrl};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use fault::Fault;
@@ -85,6 +85,13 @@ pub struct Access {
     pub secure: Option<Secure>,
 }
 
+impl Access {
+    /// Whether there is one server, and no other to look for.
+    fn is_of_one(&self) -> bool {
+        self.url.kind == RedisKind::Single && self.url.addresses.len() == 1
+    }
+}
+
 /// What the bus needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -99,7 +106,7 @@ pub struct Options {
 #[cfg(test)]
 impl Options {
     /// A server on this machine, without passwords, TLS, or a key.
-    pub(in crate::cluster) fn plain(kind: crate::config::model::RedisKind, port: u16) -> Self {
+    pub(in crate::cluster) fn plain(kind: RedisKind, port: u16) -> Self {
         use crate::config::model::{RedisAddress, RedisUrl};
         let host = "127.0.0.1".to_owned();
         let url = RedisUrl {
@@ -353,7 +360,9 @@ impl Plane {
 
     /// A command was refused, for a reason that says something about the server.
     fn refused(&self, what: &str, fault: &Fault) {
-        if fault.reason.asks_elsewhere() {
+        // One that stands alone and wants replicas goes on telling and announcing; nobody else would.
+        let only = fault.reason == Reason::NoReplicas && self.access.load().is_of_one();
+        if fault.reason.asks_elsewhere() && !only {
             self.move_on();
         }
         self.health.refused(what, fault, Instant::now());

@@ -25,6 +25,8 @@ use tokio::time::Instant;
 pub(super) const OPERATION: Duration = Duration::from_millis(500);
 /// How long one that moves much may take.
 pub(super) const LARGE: Duration = Duration::from_secs(2);
+/// What a server says of a stream at the end of all ids.
+const NOTHING_FOLLOWS: &str = "exhausted the last possible ID";
 /// Entries that are asked for at once.
 const PAGE: &str = "64";
 /// Most pages of a table: more can't be there, whatever the store says.
@@ -228,6 +230,19 @@ impl Client {
     }
 
     pub(in crate::cluster) async fn append(&self, payload: &[u8]) -> Result<String, StoreError> {
+        match self.try_append(payload).await {
+            // Somebody put the last event there that there can be: nothing could ever follow it.
+            Err(StoreError::Refused(_, why)) if why.contains(NOTHING_FOLLOWS) => {
+                let key = self.key("ev");
+                let args: [&[u8]; 2] = [b"UNLINK", key.as_bytes()];
+                self.call(Connection::Commands, &args, OPERATION).await?;
+                self.try_append(payload).await
+            }
+            done => done,
+        }
+    }
+
+    async fn try_append(&self, payload: &[u8]) -> Result<String, StoreError> {
         let (key, most) = (self.key("ev"), number(MAX_EVENTS as u64));
         let args: [&[u8]; 8] = [
             b"XADD",
