@@ -131,7 +131,7 @@ fn values_longer_than_any_of_ours_cost_no_connection() {
         ),
         (
             "t:services",
-            format!("for i = 1, 20 do redis.call('HSET', KEYS[1], 'k'..i, {long}) end"),
+            format!("for i = 1, 4 do redis.call('HSET', KEYS[1], 'k'..i, {long}) end"),
         ),
         ("ev", format!("redis.call('XADD', KEYS[1], '*', 'd', {long})")),
     ] {
