@@ -8,7 +8,9 @@ use super::{
     writes,
 };
 use crate::config::model::Role;
+use axum::body::to_bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -192,6 +194,19 @@ async fn wrong_method() -> Problem {
     .hint("GET /api/v1/openapi.json lists everything")
 }
 
+/// What kept a request from its handler, such as a body that is too long: the framework has a line of text for it.
+async fn unread(response: &mut Response) -> Problem {
+    let status = response.status();
+    let text = to_bytes(std::mem::take(response.body_mut()), MAX_BODY).await;
+    let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+    response.headers_mut().remove(CONTENT_TYPE);
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(status, "too_large", "the body is too long")
+            .hint(format!("at most {MAX_BODY} bytes are read")),
+        _ => Problem::new(status, "bad_request", text),
+    }
+}
+
 /// Lets in who may, and tells the handler who it is.
 async fn guard(
     State((api, need)): State<(Api, Need)>,
@@ -218,14 +233,18 @@ async fn around(State(api): State<Api>, request: Request, next: Next) -> Respons
     api.gateway.metrics.control.admin_requests.inc();
     let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    let problem = match response.extensions_mut().remove::<Problem>() {
+        None if response.status().is_client_error() => Some(unread(&mut response).await),
+        problem => problem,
+    };
+    if let Some(problem) = problem {
         let headers = std::mem::take(response.headers_mut());
         response = problem.answer(&id);
         // `Allow`, for one.
         for (name, value) in headers {
             if let Some(name) = name
                 && !response.headers().contains_key(&name)
-                && name != http::header::CONTENT_LENGTH
+                && name != CONTENT_LENGTH
             {
                 response.headers_mut().insert(name, value);
             }

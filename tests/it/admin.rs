@@ -360,6 +360,58 @@ fn the_control_socket_is_for_its_owner_alone() {
 }
 
 #[test]
+fn what_never_reaches_a_handler_is_a_problem_as_json_too() {
+    const TOKEN: &str = "administrator-administrator";
+    let backend = Backend::text("hi");
+    let admin = "\n[admin]\naddress = \"127.0.0.1:0\"\ntokens = [{ name = \"a\", role = \"admin\", token = \"env:A\" }]\n";
+    let gateway = gateway(&format!("{PLAIN}{admin}"))
+        .env("A", TOKEN)
+        .token(TOKEN)
+        .with("app", backend.address())
+        .start();
+    let long = "x".repeat(65 * 1024);
+    for (method, target, body, status, code, word) in [
+        ("POST", "/api/v1/services", &*long, 413, "too_large", "too long"),
+        (
+            "POST",
+            "/api/v1/config/publish?expected=now",
+            "",
+            400,
+            "bad_request",
+            "expected",
+        ),
+        (
+            "POST",
+            "/api/v1/config/versions/last/rollback",
+            "",
+            400,
+            "bad_request",
+            "last",
+        ),
+    ] {
+        let answer = gateway.admin_call(method, target, "", body);
+        assert_eq!(answer.status, status, "{target}: {answer}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/json"),
+            "{answer}"
+        );
+        let told = answer.json();
+        let error = &told["error"];
+        assert_eq!(error["code"], code, "{target}: {told}");
+        assert!(
+            error["message"].as_str().is_some_and(|text| text.contains(word)),
+            "{target}: {told}"
+        );
+        assert_eq!(
+            error["request_id"].as_str(),
+            answer.header("x-request-id"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
 fn bad_requests_to_it_are_answered_not_fatal() {
     let gateway = in_front_of(&Backend::text("hi"));
     for bytes in [
