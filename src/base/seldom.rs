@@ -1,5 +1,7 @@
 //! What would be said too often, said now and then: with how often it happened meanwhile.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 /// Between two times that it is said.
@@ -27,6 +29,23 @@ impl Seldom {
     }
 }
 
+/// Things that may happen often, for one of few causes each.
+#[derive(Debug)]
+pub struct PerCause<K>(HashMap<K, Seldom>);
+
+impl<K> Default for PerCause<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> PerCause<K> {
+    /// It happened for this cause; whether that is to be said now.
+    pub fn is_news(&mut self, cause: K, now: Instant) -> bool {
+        self.0.entry(cause).or_default().happened(1, now).is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +60,17 @@ mod tests {
         }
         assert_eq!(seldom.happened(0, now + QUIET), Some(200));
         assert_eq!(seldom.happened(0, now + QUIET * 3), None);
+    }
+
+    #[test]
+    fn a_cause_is_told_once_however_often_it_is_met() {
+        let (mut told, now) = (PerCause::default(), Instant::now());
+        let mut lines = 0;
+        for n in 0..600 {
+            let cause = if n % 2 == 0 { "closed" } else { "refused" };
+            lines += usize::from(told.is_news(cause, now + Duration::from_millis(100) * n));
+        }
+        assert_eq!(lines, 2);
+        assert!(told.is_news("closed", now + QUIET));
     }
 }

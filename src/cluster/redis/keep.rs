@@ -6,10 +6,10 @@ use super::health::Connection;
 use super::link::{Batch, Link, NoAnswer};
 use super::resp::Value;
 use super::{Outgoing, Plane, subscription};
+use crate::base::seldom::PerCause;
 use crate::cluster::listener::Cause;
 use crate::cluster::state::Reason;
 use crate::config::model::{RedisAddress, RedisKind};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -20,8 +20,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// A connection that held so long is not blamed for the end of the one before.
 const HELD: Duration = Duration::from_secs(10);
-/// Between lines of the log about one cause.
-const QUIET: Duration = Duration::from_secs(60);
 /// Between pings of the connection of commands: it tells first that a server does not answer any more.
 const PING: Duration = Duration::from_millis(300);
 /// Between pings of the other one, which has a beat each second anyway.
@@ -40,7 +38,8 @@ const TAKEN: Duration = Duration::from_millis(500);
 /// Runs until the bus ends.
 pub(super) async fn run(plane: Arc<Plane>, connection: Connection) {
     let mut wait = FIRST_WAIT;
-    let mut told = Told::default();
+    // Also where the connection is made and lost again and again.
+    let mut told = PerCause::default();
     let mut ending = plane.ending.subscribe();
     loop {
         let began = Instant::now();
@@ -67,22 +66,6 @@ pub(super) async fn run(plane: Arc<Plane>, connection: Connection) {
             _ = ending.wait_for(|ending| *ending) => return,
         }
         wait = (wait * 2).min(LONGEST_WAIT);
-    }
-}
-
-/// Why a connection ended, as the log has it: once per cause, and now and then while that goes on, also where the
-/// connection is made and lost again and again.
-#[derive(Debug, Default)]
-struct Told(HashMap<Reason, std::time::Instant>);
-
-impl Told {
-    fn is_news(&mut self, reason: Reason, now: std::time::Instant) -> bool {
-        let known = self.0.get(&reason);
-        let news = known.is_none_or(|at| now.saturating_duration_since(*at) >= QUIET);
-        if news {
-            self.0.insert(reason, now);
-        }
-        news
     }
 }
 
@@ -229,26 +212,5 @@ pub(super) async fn send(plane: Arc<Plane>, mut queue: mpsc::Receiver<Outgoing>)
             }
             Err(_) => plane.shared.counters.announce_drops.inc(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_told_once_however_often_a_connection_is_lost_for_it() {
-        let (mut told, now) = (Told::default(), std::time::Instant::now());
-        let mut lines = 0;
-        for n in 0..600 {
-            let reason = if n % 2 == 0 {
-                Reason::Closed
-            } else {
-                Reason::Refused
-            };
-            lines += usize::from(told.is_news(reason, now + Duration::from_millis(100) * n));
-        }
-        assert_eq!(lines, 2);
-        assert!(told.is_news(Reason::Closed, now + QUIET));
     }
 }

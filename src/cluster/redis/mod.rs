@@ -32,6 +32,7 @@ use super::bus::{Shared, Topic};
 use super::envelope::{Envelope, Key, Versions};
 use super::names::{Names, NodeId};
 use super::state::{BusState, Condition, Reason};
+use crate::base::seldom::PerCause;
 use crate::base::task;
 use crate::config::model::{RedisKind, RedisUrl};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -41,7 +42,7 @@ use health::{Connection, Health};
 use link::Link;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -178,8 +179,8 @@ struct Plane {
     /// anew then.
     moved: watch::Sender<u64>,
     ending: watch::Sender<bool>,
-    /// When it was last told of announcements that could not be read, by the cause.
-    unreadable: Mutex<HashMap<&'static str, Instant>>,
+    /// What was told of announcements that could not be read.
+    unreadable: Mutex<PerCause<&'static str>>,
     /// The script's own hash of the store's content, as last seen.
     generation: Mutex<Option<String>>,
 }

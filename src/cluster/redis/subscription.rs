@@ -25,8 +25,6 @@ const SILENT: Duration = Duration::from_secs(1);
 const DEAF: Duration = Duration::from_secs(2);
 /// Between looks at the two.
 const LOOK: Duration = Duration::from_millis(100);
-/// Between lines of the log about what could not be read for one cause.
-const QUIET: Duration = Duration::from_secs(60);
 /// How long subscribing may take.
 const SUBSCRIBE: Duration = Duration::from_secs(1);
 
@@ -174,17 +172,12 @@ impl Ear<'_> {
             Unreadable::Forged => (&counters.forged, "forged"),
         };
         count.inc();
-        let now = std::time::Instant::now();
         let mut told = self
             .plane
             .unreadable
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let quiet = told
-            .get(cause)
-            .is_some_and(|at| now.saturating_duration_since(*at) < QUIET);
-        if !quiet {
-            told.insert(cause, now);
+        if told.is_news(cause, std::time::Instant::now()) {
             tracing::warn!(channel, bytes, error = %why, "an announcement was passed over");
         }
     }
