@@ -18,7 +18,7 @@ fn gateways_that_share_a_redis_see_each_other_join_and_leave_once() {
         "gw-b",
         &redis.url(),
         &app,
-        "labels = { role = \"backup\", zone = \"z1\" }",
+        "labels = { role = \"backup\", region = \"r1\", zone = \"z1\" }",
     )
     .start();
     await_members(&a, &["gw-a", "gw-b"]);
@@ -31,8 +31,8 @@ fn gateways_that_share_a_redis_see_each_other_join_and_leave_once() {
         .find(|m| m["node"] == "gw-b");
     let b_seen = b_seen.expect("gw-b");
     assert_eq!(
-        (&b_seen["role"], &b_seen["zone"]),
-        (&"backup".into(), &"z1".into()),
+        (&b_seen["role"], &b_seen["region"], &b_seen["zone"]),
+        (&"backup".into(), &"r1".into(), &"z1".into()),
         "{b_seen}"
     );
     assert_eq!(b_seen["voting"], true, "{b_seen}");
